@@ -1,1 +1,91 @@
-//! (to come)
+//! Every bound a stranger can push against, with its reason.
+//!
+//! These are promises, not configuration: nothing in a config file changes them. What an operator
+//! may tune (slots, queues below these bounds, time-outs) lives in config structs.
+
+// ---- bencode ----
+
+/// Containers inside containers in a network message. Our deepest real message has five levels;
+/// 64 leaves room and still lets a value be dropped on a 64 KiB stack.
+pub const BENCODE_DEPTH_MAX: usize = 64;
+
+/// Values and keys in one network message. A tracker's reply with 3,000 non-compact peers stays
+/// well below.
+pub const BENCODE_TOKENS_MAX: usize = 100_000;
+
+/// Containers inside containers in a metainfo file: a v2 file tree nests one dictionary per
+/// directory, so this is [`DIRECTORY_DEPTH_MAX`] plus the levels around the tree.
+pub const METAINFO_DEPTH_MAX: usize = DIRECTORY_DEPTH_MAX + 8;
+
+/// Values and keys in one metainfo file (libtorrent's `max_decode_tokens`).
+pub const METAINFO_TOKENS_MAX: usize = 3_000_000;
+
+/// Containers inside containers that [`Item::to_bytes`](crate::bencode::Item::to_bytes) writes.
+/// Only our own code makes items, and none nests deeper than a metainfo file.
+pub const ENCODE_DEPTH_MAX: usize = 256;
+
+// ---- metainfo ----
+
+/// Bytes of a .torrent file (libtorrent's `max_buffer_size`).
+pub const METAINFO_LEN_MAX: usize = 10_000_000;
+
+/// Bytes of an info dictionary that is fetched from peers (BEP 9): what a .torrent may hold.
+pub const INFO_LEN_MAX: usize = METAINFO_LEN_MAX;
+
+/// Pieces of one torrent (libtorrent's `max_pieces`); a bitfield is then at most 256 KiB.
+pub const PIECES_MAX: u32 = 0x20_0000;
+
+/// Shortest piece of a v1 torrent, bytes. Shorter ones only make bitfields long.
+pub const PIECE_LENGTH_MIN_V1: u32 = 1024;
+
+/// Shortest piece of a v2 or hybrid torrent, bytes (BEP 52).
+pub const PIECE_LENGTH_MIN_V2: u32 = 16 * 1024;
+
+/// Longest piece, bytes. A piece is held in memory until it is verified.
+pub const PIECE_LENGTH_MAX: u32 = 64 * 1024 * 1024;
+
+/// Entries in a file list, pad files included. Each costs at least 25 bytes of metainfo, so a file
+/// of [`METAINFO_LEN_MAX`] could name about 400,000; this only states it.
+pub const FILES_MAX: usize = 400_000;
+
+/// Directories above one file.
+pub const DIRECTORY_DEPTH_MAX: usize = 100;
+
+/// Bytes of one path component. 255 is what Linux, macOS and Windows file systems take.
+pub const PATH_COMPONENT_LEN_MAX: usize = 240;
+
+/// Bytes of one path, separators included, below the torrent's name.
+pub const PATH_LEN_MAX: usize = 4096;
+
+/// Files of one torrent whose names are alike once sanitised and case-folded
+/// (libtorrent's `max_duplicate_filenames`). More is an attack, not carelessness.
+pub const DUPLICATE_NAMES_MAX: usize = 500;
+
+/// Trackers kept of a metainfo file or magnet link.
+pub const TRACKERS_MAX: usize = 100;
+
+/// Web seeds kept of a metainfo file or magnet link.
+pub const WEB_SEEDS_MAX: usize = 100;
+
+/// Bytes of one tracker or web seed URL.
+pub const URL_LEN_MAX: usize = 2048;
+
+/// Bytes of a magnet link.
+pub const MAGNET_LEN_MAX: usize = 64 * 1024;
+
+/// Peer addresses kept of a magnet link (`x.pe`).
+pub const MAGNET_PEERS_MAX: usize = 100;
+
+// ---- wire ----
+
+/// Bytes of a block that may be asked for. BEP 3: "All current implementations use 2^14 (16 kiB),
+/// and close connections which request an amount greater than that."
+pub const BLOCK_LEN_MAX: u32 = 16 * 1024;
+
+/// Bytes of one length-prefixed message, the prefix not counted: the bitfield of a torrent with
+/// [`PIECES_MAX`] pieces and its message id.
+pub const FRAME_LEN_MAX: usize = 1 + PIECES_MAX as usize / 8;
+
+/// Hashes in one hash request (BEP 52; libtorrent refuses more than 8,192 per message, we ask and
+/// answer no more than fit in a block-sized message).
+pub const HASHES_PER_REQUEST_MAX: u32 = 512;
