@@ -1,1 +1,13 @@
-//! placeholder
+//! The swarm for ordinary browsers: HTTP answers made of verified bytes.
+//!
+//! The data path ends here: a request becomes a target, a target a file of a signed manifest, and
+//! the file's bytes come out of a `VerifiedReader`. Nothing is proxied: what is not in a manifest
+//! of a site that asked for help is not served, and no request of a visitor causes one elsewhere.
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
+
+pub mod conditional;
+pub mod encoding;
+pub mod error;
+pub mod limits;
+pub mod range;
+pub mod request;
