@@ -1,0 +1,126 @@
+//! Our own peers among themselves: every way to name what is wanted, and a kill in the middle.
+
+use std::fs;
+use std::time::Duration;
+
+use serde_json::Value;
+use swarm_e2e::process::{run, run_ok};
+use swarm_e2e::{Proc, Tree, small_site};
+
+use crate::{SOON, publish, seed, text, tracker};
+
+/// Publishes the small site, seeds it, and hands over what a test needs.
+struct Seeded {
+    scratch: tempfile::TempDir,
+    published: crate::Published,
+    truth: Tree,
+    announce: String,
+    _tracker: Proc,
+    _seed: Proc,
+    peer: String,
+}
+
+fn seeded(host: &str, more: &[&str]) -> Seeded {
+    let scratch = tempfile::tempdir().expect("scratch");
+    let root = scratch.path().join("root");
+    small_site(&root);
+    let (tracker, announce) = tracker(&["--open"]);
+    let site = format!("http://{host}");
+    let published = publish(scratch.path(), &site, &root, &["--tracker", &announce, "--bundle-target", "2MiB"]);
+    let (seed, peer) = seed(&[text(&published.out)], more);
+    Seeded {
+        truth: Tree::of(&root),
+        scratch,
+        published,
+        announce,
+        _tracker: tracker,
+        _seed: seed,
+        peer,
+    }
+}
+
+#[test]
+fn every_bundle_comes_by_its_torrent_over_the_tracker() {
+    let seeded = seeded("torrent.test", &[]);
+    let out = seeded.scratch.path().join("fetched");
+    for torrent in seeded.published.torrents() {
+        run_ok("swarm-peer", ["fetch", text(&torrent), "--out", text(&out)]);
+    }
+    // Equal content is stored once in a bundle: foreign clients see one name, the site record both.
+    let got = Tree::of(&out.join("torrent.test"));
+    let missing: Vec<_> = seeded.truth.0.iter().filter(|(path, digest)| got.0.get(*path) != Some(*digest)).collect();
+    assert!(missing.iter().all(|(path, _)| path.starts_with("copies/")) && missing.len() < 2, "{missing:?}");
+}
+
+#[test]
+fn a_magnet_needs_nothing_but_the_tracker() {
+    let seeded = seeded("magnet.test", &[]);
+    let torrent = &seeded.published.torrents()[0];
+    let told: Value = serde_json::from_str(&run_ok("swarm-peer", ["inspect", "--json", text(torrent)]).stdout).expect("inspect prints JSON");
+    for (name, urn) in [
+        ("v1", format!("urn:btih:{}", told["info_hash_v1"].as_str().expect("a hybrid has v1"))),
+        ("v2", format!("urn:btmh:1220{}", told["info_hash_v2"].as_str().expect("a hybrid has v2"))),
+    ] {
+        let magnet = format!("magnet:?xt={urn}&tr={}", seeded.announce);
+        let out = seeded.scratch.path().join(name);
+        run_ok("swarm-peer", ["fetch", &magnet, "--out", text(&out)]);
+        let got = Tree::of(&out.join("magnet.test"));
+        assert!(!got.0.is_empty());
+        got.assert_within(&seeded.truth);
+    }
+}
+
+#[test]
+fn the_site_record_brings_the_whole_site() {
+    let seeded = seeded("record.test", &[]);
+    let out = seeded.scratch.path().join("fetched");
+    let key = format!("record.test={}", seeded.published.root_key());
+    let record = seeded.published.out.join("manifest");
+    run_ok("swarm-peer", ["fetch", text(&record), "--site-key", &key, "--out", text(&out), "--peer", &seeded.peer]);
+    seeded.truth.assert_within(&Tree::of(&out.join("record.test")));
+}
+
+#[test]
+fn a_fetch_that_was_killed_goes_on_where_it_was() {
+    let seeded = seeded("killed.test", &["--upload", "8Mbit"]);
+    let torrent = largest(&seeded.published.torrents());
+    let out = seeded.scratch.path().join("fetched");
+    let args = ["fetch", text(&torrent), "--out", text(&out), "--json"];
+    let mut fetch = Proc::start("swarm-peer", args);
+    fetch.event_where("progress", SOON, |told| told["have"].as_u64() > Some(20));
+    // What is synced is recorded within a second or so; give it that.
+    std::thread::sleep(Duration::from_millis(1500));
+    fetch.kill();
+    let mut again = Proc::start("swarm-peer", args);
+    let resumed = again.event("resumed", SOON);
+    assert!(resumed["have"].as_u64() > Some(0), "nothing was kept: {resumed}");
+    again.event("complete", SOON);
+    assert!(again.end(SOON).success());
+    let got = Tree::of(&out.join("killed.test"));
+    assert!(got.0.contains_key("media/large.bin"), "{:?}", got.0.keys());
+    got.assert_within(&seeded.truth);
+}
+
+fn largest(torrents: &[std::path::PathBuf]) -> std::path::PathBuf {
+    let size = |path: &std::path::PathBuf| {
+        let told: Value = serde_json::from_str(&run_ok("swarm-peer", ["inspect", "--json", text(path)]).stdout).expect("inspect prints JSON");
+        told["length"].as_u64().expect("a torrent has a length")
+    };
+    torrents.iter().max_by_key(|path| size(path)).expect("some bundle").clone()
+}
+
+#[test]
+fn verify_names_the_file_that_rotted() {
+    let scratch = tempfile::tempdir().expect("scratch");
+    let root = scratch.path().join("root");
+    small_site(&root);
+    let published = publish(scratch.path(), "http://rot.test", &root, &[]);
+    run_ok("swarm-peer", ["verify", text(&published.out)]);
+    let victim = root.join("media/large.bin");
+    let mut bytes = fs::read(&victim).expect("it was published");
+    bytes[1_000_000] ^= 1;
+    fs::write(&victim, bytes).expect("scratch");
+    let ended = run("swarm-peer", ["verify", text(&published.out)]);
+    assert_eq!(ended.code, Some(4), "{}", ended.stderr);
+    assert!(format!("{}{}", ended.stdout, ended.stderr).contains("media/large.bin"));
+}
