@@ -1,0 +1,72 @@
+//! Length-prefixed frames: bytes as they come from a socket, cut into messages.
+
+use bytes::{Buf, BytesMut};
+
+use super::core::Message;
+use crate::limits;
+
+/// Bytes that are no message. The peer's fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// A length prefix above [`limits::FRAME_LEN_MAX`].
+    #[error("frame of {len} bytes is too long")]
+    TooLong {
+        /// Bytes that the prefix announced.
+        len: u32,
+    },
+    /// A payload of a length that the message can't have.
+    #[error("message {id} can't carry {len} bytes")]
+    Payload {
+        /// Message id.
+        id: u8,
+        /// Bytes of payload.
+        len: usize,
+    },
+}
+
+/// Cuts a stream of bytes into messages.
+///
+/// The driver reads from the socket into [`buffer`](Self::buffer), so that a block is not copied
+/// on its way: what [`Message::Piece`] carries is a slice of that buffer.
+#[derive(Debug, Default)]
+pub struct FrameDecoder {
+    buffer: BytesMut,
+}
+
+impl FrameDecoder {
+    /// Starts at the border of a frame.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Where bytes of the stream are to be appended.
+    pub fn buffer(&mut self) -> &mut BytesMut {
+        &mut self.buffer
+    }
+
+    /// Takes the next message out; `None` until more bytes come.
+    ///
+    /// # Errors
+    /// [`FrameError`]: the stream is broken there, and stays so.
+    pub fn next_message(&mut self) -> Result<Option<Message>, FrameError> {
+        let Some(prefix) = self.buffer.first_chunk::<4>() else {
+            return Ok(None);
+        };
+        let prefix = u32::from_be_bytes(*prefix);
+        let len = match usize::try_from(prefix) {
+            Ok(len) if len <= limits::FRAME_LEN_MAX => len,
+            _ => return Err(FrameError::TooLong { len: prefix }),
+        };
+        if self.buffer.len() < 4 + len {
+            // A block's worth at once: growing by what a socket gives would copy it many times.
+            self.buffer.reserve(4 + len - self.buffer.len());
+            return Ok(None);
+        }
+        self.buffer.advance(4);
+        Message::decode(self.buffer.split_to(len).freeze()).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests;
