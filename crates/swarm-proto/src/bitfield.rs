@@ -30,7 +30,11 @@ pub enum BitfieldError {
 impl Bitfield {
     /// Has none of `len` pieces.
     pub fn none(len: u32) -> Self {
-        Self { bytes: vec![0; bytes_for(len)], len, ones: 0 }
+        Self {
+            bytes: vec![0; bytes_for(len)],
+            len,
+            ones: 0,
+        }
     }
 
     /// Has all of `len` pieces.
@@ -39,7 +43,11 @@ impl Bitfield {
         if let Some(last) = bytes.last_mut() {
             *last = !spare_mask(len);
         }
-        Self { bytes, len, ones: len }
+        Self {
+            bytes,
+            len,
+            ones: len,
+        }
     }
 
     /// Has none of the pieces of `geometry`.
@@ -54,13 +62,20 @@ impl Bitfield {
     pub fn from_bytes(bytes: &[u8], len: u32) -> Result<Self, BitfieldError> {
         let expected = bytes_for(len);
         if bytes.len() != expected {
-            return Err(BitfieldError::Length { expected, got: bytes.len() });
+            return Err(BitfieldError::Length {
+                expected,
+                got: bytes.len(),
+            });
         }
         if bytes.last().is_some_and(|last| last & spare_mask(len) != 0) {
             return Err(BitfieldError::SpareBits);
         }
         let ones = bytes.iter().map(|byte| byte.count_ones()).sum();
-        Ok(Self { bytes: bytes.to_vec(), len, ones })
+        Ok(Self {
+            bytes: bytes.to_vec(),
+            len,
+            ones,
+        })
     }
 
     /// The payload of a `bitfield` message.
@@ -101,7 +116,11 @@ impl Bitfield {
     /// Like [`contains`](Self::contains), for the number that the wire carries.
     pub fn bit(&self, index: u32) -> bool {
         let mask = 0x80_u8 >> (index % 8);
-        index < self.len && self.bytes.get(index as usize / 8).is_some_and(|b| b & mask != 0)
+        index < self.len
+            && self
+                .bytes
+                .get(index as usize / 8)
+                .is_some_and(|b| b & mask != 0)
     }
 
     /// Marks the piece as had; true if it was not yet. A piece past the end is ignored.
@@ -134,9 +153,15 @@ impl Bitfield {
 
     /// The numbers of the pieces had, in order.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.bytes.iter().zip(0_u32..).filter(|(byte, _)| **byte != 0).flat_map(|(byte, at)| {
-            (0..8).filter(move |bit| byte & (0x80 >> bit) != 0).map(move |bit| at * 8 + bit)
-        })
+        self.bytes
+            .iter()
+            .zip(0_u32..)
+            .filter(|(byte, _)| **byte != 0)
+            .flat_map(|(byte, at)| {
+                (0..8)
+                    .filter(move |bit| byte & (0x80 >> bit) != 0)
+                    .map(move |bit| at * 8 + bit)
+            })
     }
 
     /// Whether `self` has a piece that is also in `other`.
@@ -174,7 +199,11 @@ mod tests {
         for len in 0..40 {
             let all = Bitfield::all(len);
             assert!(all.is_all());
-            assert_eq!(Bitfield::from_bytes(all.as_bytes(), len), Ok(all.clone()), "{len}");
+            assert_eq!(
+                Bitfield::from_bytes(all.as_bytes(), len),
+                Ok(all.clone()),
+                "{len}"
+            );
             assert_eq!(all.iter().count(), len as usize);
         }
     }
@@ -194,7 +223,11 @@ mod tests {
             (&[0xff, 0xc0], 9, false),
         ];
         for (bytes, len, good) in cases {
-            assert_eq!(Bitfield::from_bytes(bytes, *len).is_ok(), *good, "{bytes:?} {len}");
+            assert_eq!(
+                Bitfield::from_bytes(bytes, *len).is_ok(),
+                *good,
+                "{bytes:?} {len}"
+            );
         }
     }
 

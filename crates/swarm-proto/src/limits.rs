@@ -89,3 +89,9 @@ pub const FRAME_LEN_MAX: usize = 1 + PIECES_MAX as usize / 8;
 /// Hashes in one hash request (BEP 52; libtorrent refuses more than 8,192 per message, we ask and
 /// answer no more than fit in a block-sized message).
 pub const HASHES_PER_REQUEST_MAX: u32 = 512;
+
+// ---- session ----
+
+/// Bytes that [`PeerSession::poll_transmit`](crate::session::PeerSession::poll_transmit) lets a
+/// driver hold unsent: enough for one large write.
+pub const OUTPUT_LEN_MAX: usize = 256 * 1024;

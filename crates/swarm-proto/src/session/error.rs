@@ -59,7 +59,10 @@ pub enum CloseReason {
 impl CloseReason {
     /// Whether the peer broke a rule, so that it should not be called again soon.
     pub fn is_peers_fault(&self) -> bool {
-        matches!(self, Self::Malformed(_) | Self::Misbehaved(_) | Self::Banned)
+        matches!(
+            self,
+            Self::Malformed(_) | Self::Misbehaved(_) | Self::Banned
+        )
     }
 }
 

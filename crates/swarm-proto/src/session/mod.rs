@@ -11,8 +11,6 @@ mod error;
 
 mod ledger;
 
-
-
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -235,27 +233,56 @@ pub struct PeerSession {
 
 impl PeerSession {
     /// Opens the session; if [`SessionConfig::dialled`] is set, our handshake is ready to be sent.
-    pub fn new(config: SessionConfig, now: Instant) -> Self { let _ = (config, now); Self { input: BytesMut::new(), closed: None } }
+    pub fn new(config: SessionConfig, now: Instant) -> Self {
+        let _ = (config, now);
+        Self {
+            input: BytesMut::new(),
+            closed: None,
+        }
+    }
     /// Takes bytes that came from the peer. Copies them once; [`input`](Self::input) does not.
-    pub fn handle_bytes(&mut self, now: Instant, bytes: &[u8]) { self.input.extend_from_slice(bytes); self.handle_input(now) }
+    pub fn handle_bytes(&mut self, now: Instant, bytes: &[u8]) {
+        self.input.extend_from_slice(bytes);
+        self.handle_input(now)
+    }
     /// Where the driver may append what it reads, to call [`handle_input`](Self::handle_input) after.
-    pub fn input(&mut self) -> &mut BytesMut { &mut self.input }
+    pub fn input(&mut self) -> &mut BytesMut {
+        &mut self.input
+    }
     /// Takes what was appended to [`input`](Self::input).
-    pub fn handle_input(&mut self, now: Instant) { let _ = now; }
+    pub fn handle_input(&mut self, now: Instant) {
+        let _ = now;
+    }
     /// The peer closed its side.
-    pub fn handle_eof(&mut self, now: Instant) { let _ = now; }
+    pub fn handle_eof(&mut self, now: Instant) {
+        let _ = now;
+    }
     /// Time went by.
-    pub fn handle_timeout(&mut self, now: Instant) { let _ = now; }
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let _ = now;
+    }
     /// Does what is wanted.
-    pub fn handle_command(&mut self, now: Instant, command: Command) { let _ = (now, command); }
+    pub fn handle_command(&mut self, now: Instant, command: Command) {
+        let _ = (now, command);
+    }
     /// Appends bytes for the peer to `out`, until that holds [`limits::OUTPUT_LEN_MAX`](crate::limits::OUTPUT_LEN_MAX).
-    pub fn poll_transmit(&mut self, out: &mut BytesMut) { let _ = out; }
+    pub fn poll_transmit(&mut self, out: &mut BytesMut) {
+        let _ = out;
+    }
     /// The next bytes for the peer, without copying blocks: for vectored writes.
-    pub fn poll_transmit_bytes(&mut self) -> Option<Bytes> { None }
+    pub fn poll_transmit_bytes(&mut self) -> Option<Bytes> {
+        None
+    }
     /// What happened next.
-    pub fn poll_event(&mut self) -> Option<SessionEvent> { None }
+    pub fn poll_event(&mut self) -> Option<SessionEvent> {
+        None
+    }
     /// When [`handle_timeout`](Self::handle_timeout) is to be called.
-    pub fn poll_timeout(&self) -> Option<Instant> { None }
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
     /// Why the connection ended, if it did.
-    pub fn is_closed(&self) -> Option<&CloseReason> { self.closed.as_ref() }
+    pub fn is_closed(&self) -> Option<&CloseReason> {
+        self.closed.as_ref()
+    }
 }

@@ -172,7 +172,10 @@ impl Message {
                 if len < 1 {
                     return Err(FrameError::Payload { id, len });
                 }
-                Message::Extended { id: frame.get_u8(), payload: frame }
+                Message::Extended {
+                    id: frame.get_u8(),
+                    payload: frame,
+                }
             }
             id::HASH_REQUEST | id::HASH_REJECT => {
                 expect(HASH_REQUEST_LEN)?;
@@ -185,7 +188,10 @@ impl Message {
             id::HASHES => match HashRequest::decode(&mut frame) {
                 Some(request) if frame.len().is_multiple_of(32) => {
                     let (hashes, _) = frame.as_chunks::<32>();
-                    Message::Hashes(RawHashes { request, hashes: hashes.to_vec() })
+                    Message::Hashes(RawHashes {
+                        request,
+                        hashes: hashes.to_vec(),
+                    })
                 }
                 _ => return Err(FrameError::Payload { id, len }),
             },
@@ -276,6 +282,9 @@ pub(crate) fn encode_block_head(out: &mut BytesMut, index: u32, begin: u32, len:
 }
 
 fn put_len(out: &mut BytesMut, len: usize) {
-    debug_assert!(len <= crate::limits::FRAME_LEN_MAX, "our own messages are bounded");
+    debug_assert!(
+        len <= crate::limits::FRAME_LEN_MAX,
+        "our own messages are bounded"
+    );
     out.put_u32(u32::try_from(len).unwrap_or(u32::MAX));
 }

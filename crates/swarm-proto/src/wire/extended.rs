@@ -96,18 +96,26 @@ impl ExtendedHandshake {
             metadata_size: int(b"metadata_size")
                 .and_then(|size| u32::try_from(size).ok())
                 .filter(|size| (1..=limits::INFO_LEN_MAX).contains(&(*size as usize))),
-            listen_port: int(b"p").and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0),
-            client: dict.get(b"v").and_then(|value| value.as_bytes()).map(|name| {
-                let name = String::from_utf8_lossy(name);
-                name.chars().filter(|c| !c.is_control()).take(64).collect()
-            }),
-            request_queue: int(b"reqq").and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0),
-            your_ip: dict.get(b"yourip").and_then(|value| value.as_bytes()).and_then(|ip| {
-                match ip.len() {
+            listen_port: int(b"p")
+                .and_then(|p| u16::try_from(p).ok())
+                .filter(|p| *p != 0),
+            client: dict
+                .get(b"v")
+                .and_then(|value| value.as_bytes())
+                .map(|name| {
+                    let name = String::from_utf8_lossy(name);
+                    name.chars().filter(|c| !c.is_control()).take(64).collect()
+                }),
+            request_queue: int(b"reqq")
+                .and_then(|n| u32::try_from(n).ok())
+                .filter(|n| *n > 0),
+            your_ip: dict
+                .get(b"yourip")
+                .and_then(|value| value.as_bytes())
+                .and_then(|ip| match ip.len() {
                     4 => <[u8; 4]>::try_from(ip).ok().map(IpAddr::from),
                     _ => <[u8; 16]>::try_from(ip).ok().map(IpAddr::from),
-                }
-            }),
+                }),
             upload_only: int(b"upload_only").is_some_and(|flag| flag != 0),
         })
     }
@@ -144,8 +152,10 @@ impl MetadataMessage {
     /// Writes the payload of the extended message.
     pub fn encode(&self) -> Vec<u8> {
         let head = |kind: i64, piece: u32, total: Option<u32>| {
-            let mut fields =
-                vec![("msg_type", Item::int(kind)), ("piece", Item::int(piece.into()))];
+            let mut fields = vec![
+                ("msg_type", Item::int(kind)),
+                ("piece", Item::int(piece.into())),
+            ];
             if let Some(total) = total {
                 fields.push(("total_size", Item::int(total.into())));
             }
@@ -153,7 +163,11 @@ impl MetadataMessage {
         };
         match self {
             MetadataMessage::Request { piece } => head(0, *piece, None),
-            MetadataMessage::Data { piece, total, bytes } => {
+            MetadataMessage::Data {
+                piece,
+                total,
+                bytes,
+            } => {
                 let mut payload = head(1, *piece, Some(*total));
                 payload.extend_from_slice(bytes);
                 payload
@@ -172,7 +186,9 @@ impl MetadataMessage {
         let (value, rest) = bencode::decode_prefix(payload, &Rules::NETWORK)?;
         let dict = value.as_dict().ok_or(ExtendedError::Field("dictionary"))?;
         let int = |key: &'static [u8], name| {
-            dict.get(key).and_then(|value| value.as_int()).ok_or(ExtendedError::Field(name))
+            dict.get(key)
+                .and_then(|value| value.as_int())
+                .ok_or(ExtendedError::Field(name))
         };
         let kind = int(b"msg_type", "msg_type")?;
         if !(0..=2).contains(&kind) {
@@ -195,7 +211,11 @@ impl MetadataMessage {
                 if expected == 0 || rest.len() != expected as usize {
                     return Err(ExtendedError::Field("piece of that length"));
                 }
-                Ok(MetadataMessage::Data { piece, total, bytes: payload.slice_ref(rest) })
+                Ok(MetadataMessage::Data {
+                    piece,
+                    total,
+                    bytes: payload.slice_ref(rest),
+                })
             }
             _ => Ok(MetadataMessage::Reject { piece }),
         }

@@ -102,7 +102,11 @@ impl Handshake {
     /// # Errors
     /// [`HandshakeError`]: another protocol.
     pub fn decode(bytes: &[u8]) -> Result<Option<Self>, HandshakeError> {
-        if bytes.iter().zip(PROTOCOL).any(|(got, expected)| got != expected) {
+        if bytes
+            .iter()
+            .zip(PROTOCOL)
+            .any(|(got, expected)| got != expected)
+        {
             return Err(HandshakeError::Protocol);
         }
         let Some(rest) = bytes.get(PROTOCOL.len()..HANDSHAKE_LEN) else {
@@ -160,10 +164,23 @@ mod tests {
         for at in 0..20 {
             let mut bad = good;
             bad[at] ^= 0x20;
-            assert_eq!(Handshake::decode(&bad[..=at]), Err(HandshakeError::Protocol), "{at}");
-            assert_eq!(Handshake::decode(&bad), Err(HandshakeError::Protocol), "{at}");
+            assert_eq!(
+                Handshake::decode(&bad[..=at]),
+                Err(HandshakeError::Protocol),
+                "{at}"
+            );
+            assert_eq!(
+                Handshake::decode(&bad),
+                Err(HandshakeError::Protocol),
+                "{at}"
+            );
         }
-        for other in [&b"GET / HTTP/1.1\r\n"[..], b"\x00", b"\x16\x03\x01", b"\x14BitTorrent"] {
+        for other in [
+            &b"GET / HTTP/1.1\r\n"[..],
+            b"\x00",
+            b"\x16\x03\x01",
+            b"\x14BitTorrent",
+        ] {
             assert_eq!(Handshake::decode(other), Err(HandshakeError::Protocol));
         }
     }
@@ -177,7 +194,10 @@ mod tests {
             let mut bytes = [0; 8];
             bytes[7] = bit;
             let bits = ReservedBits::new(bytes);
-            assert_eq!((bits.dht(), bits.fast(), bits.v2()), (name == "dht", name == "fast", name == "v2"));
+            assert_eq!(
+                (bits.dht(), bits.fast(), bits.v2()),
+                (name == "dht", name == "fast", name == "v2")
+            );
         }
         assert!(ReservedBits::OURS.fast() && ReservedBits::OURS.extended());
         assert!(!ReservedBits::OURS.v2() && ReservedBits::OURS.with_v2().v2());

@@ -35,7 +35,8 @@ impl HashRequest {
     /// computed from those.
     pub fn answer_len(&self) -> u32 {
         let computed = self.length.max(1).ilog2().saturating_sub(1);
-        self.length.saturating_add(self.proof_layers.saturating_sub(computed))
+        self.length
+            .saturating_add(self.proof_layers.saturating_sub(computed))
     }
 
     pub(crate) fn encode(&self, out: &mut BytesMut) {
