@@ -95,3 +95,25 @@ pub const HASHES_PER_REQUEST_MAX: u32 = 512;
 /// Bytes that [`PeerSession::poll_transmit`](crate::session::PeerSession::poll_transmit) lets a
 /// driver hold unsent: enough for one large write.
 pub const OUTPUT_LEN_MAX: usize = 256 * 1024;
+
+// ---- tracker ----
+
+/// Bytes of the query of an announce or scrape. A real announce has some 350; a scrape of
+/// [`SCRAPE_HASHES_MAX`] swarms, each byte escaped, has 5,000.
+pub const ANNOUNCE_QUERY_LEN_MAX: usize = 8 * 1024;
+
+/// Bytes of a tracker's reply that a client reads (libtorrent's
+/// `tracker_maximum_response_length`).
+pub const TRACKER_REPLY_LEN_MAX: usize = 1024 * 1024;
+
+/// Peers taken of one announce reply, and given at most. Clients ask for 50 to 200.
+pub const PEERS_PER_REPLY_MAX: usize = 1000;
+
+/// Swarms in one scrape (BEP 15 names "up to about 74", aquatic takes 70).
+pub const SCRAPE_HASHES_MAX: usize = 70;
+
+/// Sites in need taken of one reply of the register.
+pub const SITES_PER_REPLY_MAX: usize = 1024;
+
+/// Bridges taken of one reply of the register, and given at most.
+pub const BRIDGES_PER_REPLY_MAX: usize = 512;
