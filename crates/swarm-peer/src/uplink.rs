@@ -1,0 +1,324 @@
+//! What one host may send: a token bucket shared by everything that writes to the network.
+//!
+//! Peers, the bridge's HTTP answers and the gate's own seed all draw on one [`Uplink`], so that the
+//! limit its owner gave holds for their sum. Time is bought in quanta of at most [`QUANTUM`] bytes
+//! and in the order of asking; a writer has at most one purchase outstanding, so a busy connection
+//! cannot starve the others.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// The most bytes bought at once; one block of a piece.
+pub const QUANTUM: usize = 16 * 1024;
+
+/// What an idle uplink may send ahead of its rate; covers the timer's granularity.
+const BURST: Duration = Duration::from_millis(20);
+
+/// A shared limit on bytes sent, and their count. Cheap to clone; clones share both.
+#[derive(Clone)]
+pub struct Uplink {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// Bytes per second; 0 is unlimited.
+    rate: AtomicU64,
+    sent: AtomicU64,
+    /// When the line is free again, if everything bought so far is sent at the rate.
+    free_at: Mutex<Option<Instant>>,
+}
+
+impl Uplink {
+    /// An uplink that only counts.
+    pub fn unlimited() -> Self {
+        Self::with_bytes_per_second(0)
+    }
+
+    /// An uplink of `bits_per_second`. Anything below one byte a second counts as one.
+    pub fn new(bits_per_second: u64) -> Self {
+        Self::with_bytes_per_second((bits_per_second / 8).max(1))
+    }
+
+    fn with_bytes_per_second(rate: u64) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                rate: AtomicU64::new(rate),
+                sent: AtomicU64::new(0),
+                free_at: Mutex::new(None),
+            }),
+        }
+    }
+
+    /// The limit in bits per second, if there is one.
+    pub fn rate(&self) -> Option<u64> {
+        match self.shared.rate.load(Ordering::Relaxed) {
+            0 => None,
+            bytes => Some(bytes.saturating_mul(8)),
+        }
+    }
+
+    /// Bytes sent so far through this uplink and its clones.
+    pub fn sent_total(&self) -> u64 {
+        self.shared.sent.load(Ordering::Relaxed)
+    }
+
+    /// Waits until `bytes` may be sent, and counts them as sent.
+    ///
+    /// A caller that drops the future has spent at most one [`QUANTUM`] for nothing.
+    pub async fn take(&self, bytes: usize) {
+        let mut left = bytes;
+        while left > 0 {
+            let quantum = left.min(QUANTUM);
+            if let Some(at) = self.reserve(quantum) {
+                sleep_until(at).await;
+            }
+            self.count(quantum);
+            left -= quantum;
+        }
+    }
+
+    fn count(&self, bytes: usize) {
+        self.shared.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Buys `bytes`; they may be sent at the instant returned, `None` being now.
+    fn reserve(&self, bytes: usize) -> Option<Instant> {
+        let rate = self.shared.rate.load(Ordering::Relaxed);
+        if rate == 0 {
+            return None;
+        }
+        let cost = Duration::from_secs_f64(bytes as f64 / rate as f64);
+        let now = Instant::now();
+        let idle_since = now.checked_sub(BURST).unwrap_or(now);
+        let mut free_at = self
+            .shared
+            .free_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let start = free_at.map_or(idle_since, |at| at.max(idle_since));
+        let end = start + cost;
+        *free_at = Some(end);
+        (end > now).then_some(end)
+    }
+}
+
+impl std::fmt::Debug for Uplink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Uplink")
+            .field("rate", &self.rate())
+            .field("sent", &self.sent_total())
+            .finish()
+    }
+}
+
+/// A stream whose writes are paced and counted by an [`Uplink`]; reads pass through.
+pub struct Shaped<S> {
+    inner: S,
+    uplink: Uplink,
+    /// Bytes bought and not yet written.
+    granted: usize,
+    waiting: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Shaped<S> {
+    /// Wraps `inner`.
+    pub fn new(inner: S, uplink: Uplink) -> Self {
+        Self {
+            inner,
+            uplink,
+            granted: 0,
+            waiting: None,
+        }
+    }
+
+    /// The stream within.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// Ready once `granted` bytes may be written; buys up to `wanted` if none are.
+    fn poll_grant(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<()> {
+        if self.granted == 0 {
+            self.granted = wanted.min(QUANTUM);
+            self.waiting = self
+                .uplink
+                .reserve(self.granted)
+                .map(|at| Box::pin(sleep_until(at)));
+        }
+        if let Some(sleep) = self.waiting.as_mut() {
+            ready!(sleep.as_mut().poll(cx));
+            self.waiting = None;
+        }
+        Poll::Ready(())
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Shaped<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Shaped<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if buf.is_empty() {
+            return Pin::new(&mut this.inner).poll_write(cx, buf);
+        }
+        if this.uplink.rate().is_none() {
+            let written = ready!(Pin::new(&mut this.inner).poll_write(cx, buf))?;
+            this.uplink.count(written);
+            return Poll::Ready(Ok(written));
+        }
+        ready!(this.poll_grant(cx, buf.len()));
+        let allowed = buf.get(..this.granted.min(buf.len())).unwrap_or(buf);
+        let written = ready!(Pin::new(&mut this.inner).poll_write(cx, allowed))?;
+        this.granted = this.granted.saturating_sub(written);
+        this.uplink.count(written);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.uplink.rate().is_none() {
+            let written = ready!(Pin::new(&mut self.inner).poll_write_vectored(cx, bufs))?;
+            self.uplink.count(written);
+            return Poll::Ready(Ok(written));
+        }
+        let first = bufs.iter().find(|b| !b.is_empty()).map_or(&[][..], |b| b);
+        self.poll_write(cx, first)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored() && self.uplink.rate().is_none()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+/// A rate that could not be read.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0:?} is no rate; write it as 20Mbit, 500kbit or 1Gbit")]
+pub struct RateError(String);
+
+/// Reads `8Mbit`, `500kbit`, `1.5Gbit`, `2MB/s` or a bare number of bits as bits per second.
+///
+/// Prefixes are decimal, as for network rates everywhere; `B` means bytes, `bit` or `b` bits.
+///
+/// # Errors
+/// [`RateError`]: no number, an unknown unit, or nothing above zero.
+pub fn parse_rate(text: &str) -> Result<u64, RateError> {
+    let wrong = || RateError(text.to_owned());
+    let trimmed = text.trim();
+    let split = trimmed
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(trimmed.len());
+    let (number, unit) = trimmed.split_at(split);
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let unit = unit.trim().trim_end_matches("/s").trim_end_matches("ps");
+    let (prefix, bits_each) = if let Some(prefix) = unit.strip_suffix("bit") {
+        (prefix, 1.0)
+    } else if let Some(prefix) = unit.strip_suffix('B') {
+        (prefix, 8.0)
+    } else {
+        (unit.strip_suffix('b').unwrap_or(unit), 1.0)
+    };
+    let scale = match prefix {
+        "" => 1.0,
+        "k" | "K" => 1e3,
+        "M" | "m" => 1e6,
+        "G" | "g" => 1e9,
+        _ => return Err(wrong()),
+    };
+    let bits = number * scale * bits_each;
+    if !(1.0..=1e15).contains(&bits) {
+        return Err(wrong());
+    }
+    Ok(bits as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[test]
+    fn rates_are_read_in_their_usual_spellings() {
+        for (text, bits) in [
+            ("8Mbit", 8_000_000),
+            ("500kbit", 500_000),
+            ("1.5Gbit", 1_500_000_000),
+            ("2MB/s", 16_000_000),
+            ("20 Mbit/s", 20_000_000),
+            ("20Mbps", 20_000_000),
+            ("1000", 1000),
+        ] {
+            assert_eq!(parse_rate(text), Ok(bits), "{text}");
+        }
+        for text in ["", "fast", "8Qbit", "-1Mbit", "0", "1..2Mbit", "1e99Gbit"] {
+            assert!(parse_rate(text).is_err(), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn writers_share_the_rate_fairly() {
+        let uplink = Uplink::new(8_000_000);
+        let started = Instant::now();
+        let send = |uplink: Uplink| async move {
+            let (near, mut far) = tokio::io::duplex(64 * 1024);
+            let mut shaped = Shaped::new(near, uplink);
+            let reader = tokio::spawn(async move {
+                let mut all = Vec::new();
+                far.read_to_end(&mut all).await.map(|_| all.len())
+            });
+            shaped.write_all(&vec![7; 250_000]).await.unwrap();
+            drop(shaped);
+            (reader.await.unwrap().unwrap(), started.elapsed())
+        };
+        let ((a, a_took), (b, b_took)) = tokio::join!(send(uplink.clone()), send(uplink.clone()));
+        assert_eq!((a, b), (250_000, 250_000));
+        assert_eq!(uplink.sent_total(), 500_000);
+        let took = a_took.max(b_took).as_secs_f64();
+        assert!(
+            (0.45..0.8).contains(&took),
+            "half a megabyte at 1 MB/s took {took}"
+        );
+        let apart = (a_took.as_secs_f64() - b_took.as_secs_f64()).abs();
+        assert!(apart < 0.15, "one writer ended {apart} s after the other");
+    }
+
+    #[tokio::test]
+    async fn an_idle_uplink_saves_up_no_more_than_its_burst() {
+        let uplink = Uplink::new(800_000);
+        uplink.take(1000).await;
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        let started = Instant::now();
+        uplink.take(30_000).await;
+        let took = started.elapsed();
+        assert!(took > Duration::from_millis(270), "took {took:?}");
+    }
+}
