@@ -528,10 +528,14 @@ fn reply_dict<'v, 'a>(
 /// A tracker's text as one short line that cannot garble a terminal.
 fn one_line(bytes: &[u8]) -> String {
     let cut = bytes.get(..REASON_LEN_MAX).unwrap_or(bytes);
-    String::from_utf8_lossy(cut)
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    let mut line = String::with_capacity(cut.len());
+    for c in String::from_utf8_lossy(cut).chars() {
+        if line.len() + c.len_utf8() > REASON_LEN_MAX {
+            break;
+        }
+        line.push(if c.is_control() { ' ' } else { c });
+    }
+    line
 }
 
 fn seconds(dict: &Dict<'_>, key: &[u8]) -> Option<u32> {

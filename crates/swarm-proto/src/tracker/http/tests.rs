@@ -384,3 +384,31 @@ fn urls_are_joined_as_bep_48_says() {
     assert_eq!(scrape("http://t/a"), None);
     assert_eq!(scrape("announce"), None);
 }
+
+#[test]
+fn whatever_is_accepted_survives_a_round_trip() {
+    use rand::{RngExt as _, SeedableRng as _};
+    let mut rng = rand::rngs::SmallRng::seed_from_u64(7);
+    let seeds: [Vec<u8>; 3] = [
+        encode_query(&sample()).into_bytes(),
+        encode_reply(&reply(&["127.0.0.1:6881", "[2001:db8::1]:256"]), true),
+        [
+            &b"d8:intervali1e15:warning message300:"[..],
+            &[0xff; 300],
+            b"e",
+        ]
+        .concat(),
+    ];
+    for round in 0..30_000 {
+        let mut data = seeds[round % seeds.len()].clone();
+        for _ in 0..rng.random_range(0..4) {
+            let at = rng.random_range(0..data.len());
+            match rng.random_range(0..3) {
+                0 => data[at] = rng.random(),
+                1 => data.truncate(at + 1),
+                _ => data.insert(at, b"&=%019ide:"[rng.random_range(0..10)]),
+            }
+        }
+        crate::fuzzing::announce(&data);
+    }
+}
