@@ -8,7 +8,12 @@ use swarm_e2e::small_site;
 
 use crate::{publish, text};
 
-const ALL: [&str; 4] = ["swarm-peer", "swarm-tracker", "webseed-bridge", "spike-gate"];
+const ALL: [&str; 4] = [
+    "swarm-peer",
+    "swarm-tracker",
+    "webseed-bridge",
+    "spike-gate",
+];
 
 #[test]
 fn every_binary_has_help_version_and_completions() {
@@ -16,7 +21,10 @@ fn every_binary_has_help_version_and_completions() {
         let version = run_ok(name, ["--version"]).stdout;
         assert!(version.starts_with(name), "{version}");
         assert!(run_ok(name, ["--help"]).stdout.contains("Usage"), "{name}");
-        assert!(run_ok(name, ["completions", "bash"]).stdout.contains(name), "{name}");
+        assert!(
+            run_ok(name, ["completions", "bash"]).stdout.contains(name),
+            "{name}"
+        );
     }
 }
 
@@ -39,8 +47,22 @@ fn a_port_in_use_is_one_line_and_69() {
     let state = scratch.path().join("state");
     for (name, args) in [
         ("swarm-tracker", vec!["run", "--http", &addr]),
-        ("webseed-bridge", vec!["run", "--root", text(&root), "--listen", &addr]),
-        ("spike-gate", vec!["run", "--origin", "http://127.0.0.1:9", "--listen", &addr, "--state", text(&state)]),
+        (
+            "webseed-bridge",
+            vec!["run", "--root", text(&root), "--listen", &addr],
+        ),
+        (
+            "spike-gate",
+            vec![
+                "run",
+                "--origin",
+                "http://127.0.0.1:9",
+                "--listen",
+                &addr,
+                "--state",
+                text(&state),
+            ],
+        ),
     ] {
         let ended = run(name, args);
         assert_eq!(ended.code, Some(69), "{name}: {}", ended.stderr);
@@ -49,9 +71,15 @@ fn a_port_in_use_is_one_line_and_69() {
 }
 
 fn one_line_about(name: &str, stderr: &str, what: &str) {
-    let lines: Vec<_> = stderr.lines().filter(|line| line.starts_with(&format!("{name}: "))).collect();
+    let lines: Vec<_> = stderr
+        .lines()
+        .filter(|line| line.starts_with(&format!("{name}: ")))
+        .collect();
     assert_eq!(lines.len(), 1, "{name}: {stderr}");
-    assert!(lines[0].contains(what), "{name} does not say {what}: {stderr}");
+    assert!(
+        lines[0].contains(what),
+        "{name} does not say {what}: {stderr}"
+    );
 }
 
 #[test]
@@ -63,7 +91,20 @@ fn a_folder_that_is_not_there_or_empty_is_named() {
     let out = scratch.path().join("out");
     let keys = scratch.path().join("keys");
     for root in [&missing, &empty] {
-        let ended = run("swarm-peer", ["publish", "--site", "http://x.test", "--root", text(root), "--out", text(&out), "--keys", text(&keys)]);
+        let ended = run(
+            "swarm-peer",
+            [
+                "publish",
+                "--site",
+                "http://x.test",
+                "--root",
+                text(root),
+                "--out",
+                text(&out),
+                "--keys",
+                text(&keys),
+            ],
+        );
         assert_eq!(ended.code, Some(1), "{}", ended.stderr);
         one_line_about("swarm-peer", &ended.stderr, text(root));
     }
@@ -74,12 +115,29 @@ fn an_expired_record_is_refused_by_that_name() {
     let scratch = tempfile::tempdir().expect("scratch");
     let root = scratch.path().join("root");
     small_site(&root);
-    let published = publish(scratch.path(), "http://old.test", &root, &["--expires-in", "1s"]);
+    let published = publish(
+        scratch.path(),
+        "http://old.test",
+        &root,
+        &["--expires-in", "1s"],
+    );
     std::thread::sleep(std::time::Duration::from_secs(2));
     let key = format!("old.test={}", published.root_key());
     let out = scratch.path().join("fetched");
     let record = published.out.join("manifest");
-    let ended = run("swarm-peer", ["fetch", text(&record), "--site-key", &key, "--out", text(&out), "--timeout", "5s"]);
+    let ended = run(
+        "swarm-peer",
+        [
+            "fetch",
+            text(&record),
+            "--site-key",
+            &key,
+            "--out",
+            text(&out),
+            "--timeout",
+            "5s",
+        ],
+    );
     assert_eq!(ended.code, Some(4), "{}", ended.stderr);
     one_line_about("swarm-peer", &ended.stderr, "expired");
 }
@@ -92,7 +150,11 @@ fn a_misspelt_key_in_a_config_file_is_refused_with_its_line() {
     for name in ALL {
         let ended = run(name, ["config", "check", text(&config)]);
         assert_eq!(ended.code, Some(78), "{name}: {}", ended.stderr);
-        assert!(ended.stderr.contains("no_such_key"), "{name}: {}", ended.stderr);
+        assert!(
+            ended.stderr.contains("no_such_key"),
+            "{name}: {}",
+            ended.stderr
+        );
         let shown = run_ok(name, ["config", "show"]).stdout;
         fs::write(&config, shown).expect("scratch");
         run_ok(name, ["config", "check", text(&config)]);
@@ -114,8 +176,22 @@ fn rubbish_as_a_torrent_is_named_rubbish() {
         vec!["fetch", "/no/such/file.torrent", "--out", text(&out)],
     ] {
         let ended = run("swarm-peer", args.clone());
-        assert!(matches!(ended.code, Some(1..=4)), "{args:?}: {:?} {}", ended.code, ended.stderr);
-        assert_eq!(ended.stderr.lines().filter(|line| line.starts_with("swarm-peer: ")).count(), 1, "{args:?}: {}", ended.stderr);
+        assert!(
+            matches!(ended.code, Some(1..=4)),
+            "{args:?}: {:?} {}",
+            ended.code,
+            ended.stderr
+        );
+        assert_eq!(
+            ended
+                .stderr
+                .lines()
+                .filter(|line| line.starts_with("swarm-peer: "))
+                .count(),
+            1,
+            "{args:?}: {}",
+            ended.stderr
+        );
         assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
     }
 }

@@ -20,10 +20,22 @@ fn a_torrent_by_mktorrent_seeded_by_libtorrent_comes_whole() {
     let (_tracker, announce) = tracker(&["--open"]);
     let torrent = scratch.path().join("site.torrent");
     let output = Command::new(tool("mktorrent", "mktorrent"))
-        .args(["-a", &announce, "-l", "15", "-o", text(&torrent), text(&data.join("site"))])
+        .args([
+            "-a",
+            &announce,
+            "-l",
+            "15",
+            "-o",
+            text(&torrent),
+            text(&data.join("site")),
+        ])
         .output()
         .expect("mktorrent starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let script = beside("interop/lt.py");
     let args = [text(&script), "seed", text(&torrent), "--data", text(&data)];
     let mut seed = Proc::start_program("libtorrent", Path::new("/usr/bin/python3"), args);
@@ -33,7 +45,10 @@ fn a_torrent_by_mktorrent_seeded_by_libtorrent_comes_whole() {
     truth.assert_within(&Tree::of(&out.join("site")));
     let told = run_ok("swarm-peer", ["inspect", "--json", text(&torrent)]).stdout;
     let told: serde_json::Value = serde_json::from_str(&told).expect("inspect prints JSON");
-    let magnet = format!("magnet:?xt=urn:btih:{}&tr={announce}", told["info_hash_v1"].as_str().expect("v1"));
+    let magnet = format!(
+        "magnet:?xt=urn:btih:{}&tr={announce}",
+        told["info_hash_v1"].as_str().expect("v1")
+    );
     let out = scratch.path().join("by-magnet");
     run_ok("swarm-peer", ["fetch", &magnet, "--out", text(&out)]);
     truth.assert_within(&Tree::of(&out.join("site")));

@@ -29,7 +29,9 @@ pub(crate) struct Published {
 impl Published {
     /// The site's root key, for `--site-key HOST=KEY`.
     pub(crate) fn root_key(&self) -> &str {
-        self.told["root_key"].as_str().expect("publish prints the root key")
+        self.told["root_key"]
+            .as_str()
+            .expect("publish prints the root key")
     }
 
     /// The paths of all bundles' `.torrent` files.

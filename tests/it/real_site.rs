@@ -27,32 +27,59 @@ fn assert_site(truth: &Tree, got: &Tree) {
         })
         .map(|(path, _)| path)
         .collect();
-    assert!(missing.is_empty(), "{} of {} wrong: {missing:?}", missing.len(), truth.0.len());
+    assert!(
+        missing.is_empty(),
+        "{} of {} wrong: {missing:?}",
+        missing.len(),
+        truth.0.len()
+    );
 }
 
 fn inspect(torrent: &Path) -> Value {
-    serde_json::from_str(&run_ok("swarm-peer", ["inspect", "--json", text(torrent)]).stdout).expect("inspect prints JSON")
+    serde_json::from_str(&run_ok("swarm-peer", ["inspect", "--json", text(torrent)]).stdout)
+        .expect("inspect prints JSON")
 }
 
 #[test]
 fn python_docs_reach_every_client_whole() {
     let scratch = tempfile::tempdir().expect("scratch");
-    let root = site::python_docs();
+    let root = scratch.path().join("root");
+    site::python_docs(&root);
     let truth = Tree::of(&root);
-    let pages = truth.0.keys().filter(|path| path.ends_with(".html")).count();
+    let pages = truth
+        .0
+        .keys()
+        .filter(|path| path.ends_with(".html"))
+        .count();
     assert!(pages >= 450, "only {pages} pages in {}", root.display());
     let (_tracker, announce) = tracker(&["--open"]);
-    let published = publish(scratch.path(), "http://docs.test", &root, &["--tracker", &announce, "--bundle-target", "16MiB"]);
+    let published = publish(
+        scratch.path(),
+        "http://docs.test",
+        &root,
+        &["--tracker", &announce, "--bundle-target", "16MiB"],
+    );
     let (_seed, peer) = seed(&[text(&published.out)], &[]);
     let torrents = published.torrents();
-    println!("{pages} pages, {} files, {} bundles", truth.0.len(), torrents.len());
+    println!(
+        "{pages} pages, {} files, {} bundles",
+        truth.0.len(),
+        torrents.len()
+    );
 
     ours(&scratch.path().join("ours"), &published, &peer, &truth);
     aria2(&scratch.path().join("aria2"), &published, &truth);
     let hashes: Vec<_> = torrents.iter().map(|path| inspect(path)).collect();
-    let v1 = hashes.iter().map(|told| format!("urn:btih:{}", told["info_hash_v1"].as_str().expect("v1")));
+    let v1 = hashes
+        .iter()
+        .map(|told| format!("urn:btih:{}", told["info_hash_v1"].as_str().expect("v1")));
     libtorrent(&scratch.path().join("lt1"), v1, &announce, &peer, &truth);
-    let v2 = hashes.iter().map(|told| format!("urn:btmh:1220{}", told["info_hash_v2"].as_str().expect("v2")));
+    let v2 = hashes.iter().map(|told| {
+        format!(
+            "urn:btmh:1220{}",
+            told["info_hash_v2"].as_str().expect("v2")
+        )
+    });
     libtorrent(&scratch.path().join("lt2"), v2, &announce, &peer, &truth);
     libtorrent_files(&scratch.path().join("lt-files"), &torrents, &truth);
     one_change_moves_one_bundle(scratch.path(), &root, &announce);
@@ -61,7 +88,19 @@ fn python_docs_reach_every_client_whole() {
 fn ours(out: &Path, published: &Published, peer: &str, truth: &Tree) {
     let key = format!("docs.test={}", published.root_key());
     let record = published.out.join("manifest");
-    run_ok("swarm-peer", ["fetch", text(&record), "--site-key", &key, "--out", text(out), "--peer", peer]);
+    run_ok(
+        "swarm-peer",
+        [
+            "fetch",
+            text(&record),
+            "--site-key",
+            &key,
+            "--out",
+            text(out),
+            "--peer",
+            peer,
+        ],
+    );
     truth.assert_within(&Tree::of(&out.join("docs.test")));
 }
 
@@ -70,13 +109,29 @@ fn aria2(out: &Path, published: &Published, truth: &Tree) {
     let torrents = published.torrents();
     for torrent in &torrents {
         let output = Command::new(&aria2c)
-            .args(["--seed-time=0", "--enable-dht=false", "--enable-dht6=false", "--bt-enable-lpd=false", "--enable-peer-exchange=false"])
-            .args(["--listen-port=16881-16999", "--summary-interval=0", "--console-log-level=warn", "--file-allocation=none", "--allow-overwrite=true"])
+            .args([
+                "--seed-time=0",
+                "--enable-dht=false",
+                "--enable-dht6=false",
+                "--bt-enable-lpd=false",
+                "--enable-peer-exchange=false",
+            ])
+            .args([
+                "--listen-port=16881-16999",
+                "--summary-interval=0",
+                "--console-log-level=warn",
+                "--file-allocation=none",
+                "--allow-overwrite=true",
+            ])
             .arg(format!("--dir={}", out.display()))
             .arg(torrent)
             .output()
             .expect("aria2c starts");
-        assert!(output.status.success(), "aria2: {}", String::from_utf8_lossy(&output.stdout));
+        assert!(
+            output.status.success(),
+            "aria2: {}",
+            String::from_utf8_lossy(&output.stdout)
+        );
     }
     assert_site(truth, &Tree::of(&out.join("docs.test")));
 }
@@ -92,10 +147,23 @@ fn lt(args: &[String]) {
     assert!(status.success(), "libtorrent: {}", client.said());
 }
 
-fn libtorrent(out: &Path, urns: impl Iterator<Item = String>, announce: &str, peer: &str, truth: &Tree) {
+fn libtorrent(
+    out: &Path,
+    urns: impl Iterator<Item = String>,
+    announce: &str,
+    peer: &str,
+    truth: &Tree,
+) {
     let mut args = vec!["fetch".to_owned()];
     args.extend(urns.map(|urn| format!("magnet:?xt={urn}&tr={announce}&x.pe={peer}")));
-    args.extend(["--out".into(), text(out).into(), "--peer".into(), peer.into(), "--seconds".into(), "240".into()]);
+    args.extend([
+        "--out".into(),
+        text(out).into(),
+        "--peer".into(),
+        peer.into(),
+        "--seconds".into(),
+        "240".into(),
+    ]);
     lt(&args);
     assert_site(truth, &Tree::of(&out.join("docs.test")));
 }
@@ -103,32 +171,51 @@ fn libtorrent(out: &Path, urns: impl Iterator<Item = String>, announce: &str, pe
 fn libtorrent_files(out: &Path, torrents: &[std::path::PathBuf], truth: &Tree) {
     let mut args = vec!["fetch".to_owned()];
     args.extend(torrents.iter().map(|path| text(path).to_owned()));
-    args.extend(["--out".into(), text(out).into(), "--seconds".into(), "240".into()]);
+    args.extend([
+        "--out".into(),
+        text(out).into(),
+        "--seconds".into(),
+        "240".into(),
+    ]);
     lt(&args);
     assert_site(truth, &Tree::of(&out.join("docs.test")));
 }
 
 /// Publishes the same site again with one file changed, then added, then removed.
 fn one_change_moves_one_bundle(scratch: &Path, root: &Path, announce: &str) {
-    let copy = scratch.join("copy");
-    let status = Command::new("cp").args(["-r", text(root), text(&copy)]).status().expect("cp is part of every Debian");
-    assert!(status.success());
     let again = || {
-        let published = publish(scratch, "http://docs.test", &copy, &["--tracker", announce, "--bundle-target", "16MiB"]);
-        published.torrents().into_iter().map(|path| path.file_name().expect("a file").to_owned()).collect::<BTreeSet<_>>()
+        let published = publish(
+            scratch,
+            "http://docs.test",
+            root,
+            &["--tracker", announce, "--bundle-target", "16MiB"],
+        );
+        published
+            .torrents()
+            .into_iter()
+            .map(|path| path.file_name().expect("a file").to_owned())
+            .collect::<BTreeSet<_>>()
     };
     let before = again();
     assert!(before.len() >= 5, "{} bundles", before.len());
-    let page = copy.join("library/asyncio.html");
+    let page = root.join("library/asyncio.html");
     let mut html = fs::read(&page).expect("a page of the site");
     html.extend_from_slice(b"<!-- changed -->\n");
     fs::write(&page, html).expect("scratch");
     let changed = again();
-    fs::write(copy.join("library/brand-new.html"), "<!doctype html><title>new</title>").expect("scratch");
+    fs::write(
+        root.join("library/brand-new.html"),
+        "<!doctype html><title>new</title>",
+    )
+    .expect("scratch");
     let added = again();
-    fs::remove_file(copy.join("library/zipapp.html")).expect("a page of the site");
+    fs::remove_file(root.join("library/zipapp.html")).expect("a page of the site");
     let removed = again();
-    for (what, from, to) in [("changed", &before, &changed), ("added", &changed, &added), ("removed", &added, &removed)] {
+    for (what, from, to) in [
+        ("changed", &before, &changed),
+        ("added", &changed, &added),
+        ("removed", &added, &removed),
+    ] {
         let new = to.difference(from).count();
         println!("one file {what}: {new} of {} bundles new", to.len());
         assert!((1..=2).contains(&new), "one file {what}: {new} bundles new");

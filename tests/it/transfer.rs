@@ -26,7 +26,12 @@ fn seeded(host: &str, more: &[&str]) -> Seeded {
     small_site(&root);
     let (tracker, announce) = tracker(&["--open"]);
     let site = format!("http://{host}");
-    let published = publish(scratch.path(), &site, &root, &["--tracker", &announce, "--bundle-target", "2MiB"]);
+    let published = publish(
+        scratch.path(),
+        &site,
+        &root,
+        &["--tracker", &announce, "--bundle-target", "2MiB"],
+    );
     let (seed, peer) = seed(&[text(&published.out)], more);
     Seeded {
         truth: Tree::of(&root),
@@ -48,18 +53,40 @@ fn every_bundle_comes_by_its_torrent_over_the_tracker() {
     }
     // Equal content is stored once in a bundle: foreign clients see one name, the site record both.
     let got = Tree::of(&out.join("torrent.test"));
-    let missing: Vec<_> = seeded.truth.0.iter().filter(|(path, digest)| got.0.get(*path) != Some(*digest)).collect();
-    assert!(missing.iter().all(|(path, _)| path.starts_with("copies/")) && missing.len() < 2, "{missing:?}");
+    let missing: Vec<_> = seeded
+        .truth
+        .0
+        .iter()
+        .filter(|(path, digest)| got.0.get(*path) != Some(*digest))
+        .collect();
+    assert!(
+        missing.iter().all(|(path, _)| path.starts_with("copies/")) && missing.len() < 2,
+        "{missing:?}"
+    );
 }
 
 #[test]
 fn a_magnet_needs_nothing_but_the_tracker() {
     let seeded = seeded("magnet.test", &[]);
     let torrent = &seeded.published.torrents()[0];
-    let told: Value = serde_json::from_str(&run_ok("swarm-peer", ["inspect", "--json", text(torrent)]).stdout).expect("inspect prints JSON");
+    let told: Value =
+        serde_json::from_str(&run_ok("swarm-peer", ["inspect", "--json", text(torrent)]).stdout)
+            .expect("inspect prints JSON");
     for (name, urn) in [
-        ("v1", format!("urn:btih:{}", told["info_hash_v1"].as_str().expect("a hybrid has v1"))),
-        ("v2", format!("urn:btmh:1220{}", told["info_hash_v2"].as_str().expect("a hybrid has v2"))),
+        (
+            "v1",
+            format!(
+                "urn:btih:{}",
+                told["info_hash_v1"].as_str().expect("a hybrid has v1")
+            ),
+        ),
+        (
+            "v2",
+            format!(
+                "urn:btmh:1220{}",
+                told["info_hash_v2"].as_str().expect("a hybrid has v2")
+            ),
+        ),
     ] {
         let magnet = format!("magnet:?xt={urn}&tr={}", seeded.announce);
         let out = seeded.scratch.path().join(name);
@@ -76,8 +103,22 @@ fn the_site_record_brings_the_whole_site() {
     let out = seeded.scratch.path().join("fetched");
     let key = format!("record.test={}", seeded.published.root_key());
     let record = seeded.published.out.join("manifest");
-    run_ok("swarm-peer", ["fetch", text(&record), "--site-key", &key, "--out", text(&out), "--peer", &seeded.peer]);
-    seeded.truth.assert_within(&Tree::of(&out.join("record.test")));
+    run_ok(
+        "swarm-peer",
+        [
+            "fetch",
+            text(&record),
+            "--site-key",
+            &key,
+            "--out",
+            text(&out),
+            "--peer",
+            &seeded.peer,
+        ],
+    );
+    seeded
+        .truth
+        .assert_within(&Tree::of(&out.join("record.test")));
 }
 
 #[test]
@@ -93,7 +134,10 @@ fn a_fetch_that_was_killed_goes_on_where_it_was() {
     fetch.kill();
     let mut again = Proc::start("swarm-peer", args);
     let resumed = again.event("resumed", SOON);
-    assert!(resumed["have"].as_u64() > Some(0), "nothing was kept: {resumed}");
+    assert!(
+        resumed["have"].as_u64() > Some(0),
+        "nothing was kept: {resumed}"
+    );
     again.event("complete", SOON);
     assert!(again.end(SOON).success());
     let got = Tree::of(&out.join("killed.test"));
@@ -103,10 +147,16 @@ fn a_fetch_that_was_killed_goes_on_where_it_was() {
 
 fn largest(torrents: &[std::path::PathBuf]) -> std::path::PathBuf {
     let size = |path: &std::path::PathBuf| {
-        let told: Value = serde_json::from_str(&run_ok("swarm-peer", ["inspect", "--json", text(path)]).stdout).expect("inspect prints JSON");
+        let told: Value =
+            serde_json::from_str(&run_ok("swarm-peer", ["inspect", "--json", text(path)]).stdout)
+                .expect("inspect prints JSON");
         told["length"].as_u64().expect("a torrent has a length")
     };
-    torrents.iter().max_by_key(|path| size(path)).expect("some bundle").clone()
+    torrents
+        .iter()
+        .max_by_key(|path| size(path))
+        .expect("some bundle")
+        .clone()
 }
 
 #[test]

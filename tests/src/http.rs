@@ -51,7 +51,8 @@ pub fn try_send(
     target: &str,
     fields: &[(&str, &str)],
 ) -> std::io::Result<Reply> {
-    let mut request = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
+    let mut request =
+        format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
     for (name, value) in fields {
         request.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -91,18 +92,26 @@ fn parse(bytes: &[u8], head_only: bool) -> std::io::Result<Reply> {
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
     let rest = &bytes[end + 4..];
-    let chunked = headers.get("transfer-encoding").is_some_and(|coding| coding == "chunked");
+    let chunked = headers
+        .get("transfer-encoding")
+        .is_some_and(|coding| coding == "chunked");
     let body = if head_only {
         Vec::new()
     } else if chunked {
         unchunk(rest).ok_or_else(|| bad("chunked body breaks off"))?
     } else if let Some(length) = headers.get("content-length") {
         let length: usize = length.parse().map_err(|_| bad("bad Content-Length"))?;
-        rest.get(..length).ok_or_else(|| bad("body breaks off"))?.to_vec()
+        rest.get(..length)
+            .ok_or_else(|| bad("body breaks off"))?
+            .to_vec()
     } else {
         rest.to_vec()
     };
-    Ok(Reply { status, headers, body })
+    Ok(Reply {
+        status,
+        headers,
+        body,
+    })
 }
 
 fn unchunk(mut rest: &[u8]) -> Option<Vec<u8>> {

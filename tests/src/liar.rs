@@ -19,9 +19,17 @@ impl LyingSeed {
     /// `piece_length` under `info_hash`; requests that cover `lie_at` get a wrong bit there.
     pub fn start(info_hash: [u8; 20], piece_length: u32, space: Vec<u8>, lie_at: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-        let addr = listener.local_addr().expect("a bound socket has an address");
+        let addr = listener
+            .local_addr()
+            .expect("a bound socket has an address");
         let lies = Arc::new(AtomicUsize::new(0));
-        let seed = Seed { info_hash, piece_length, space, lie_at, lies: Arc::clone(&lies) };
+        let seed = Seed {
+            info_hash,
+            piece_length,
+            space,
+            lie_at,
+            lies: Arc::clone(&lies),
+        };
         let seed = Arc::new(seed);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -76,10 +84,16 @@ impl Seed {
     }
 
     fn answer(&self, stream: &mut TcpStream, request: &[u8]) -> std::io::Result<()> {
-        let word = |at: usize| u32::from_be_bytes(request[at..at + 4].try_into().expect("four bytes")) as usize;
+        let word = |at: usize| {
+            u32::from_be_bytes(request[at..at + 4].try_into().expect("four bytes")) as usize
+        };
         let start = word(0) * self.piece_length as usize + word(4);
         let mut block = self.space[start..start + word(8)].to_vec();
-        if let Some(at) = self.lie_at.checked_sub(start).filter(|at| *at < block.len()) {
+        if let Some(at) = self
+            .lie_at
+            .checked_sub(start)
+            .filter(|at| *at < block.len())
+        {
             block[at] ^= 1;
             self.lies.fetch_add(1, Ordering::SeqCst);
         }
@@ -98,7 +112,9 @@ fn message(stream: &mut TcpStream, id: u8, body: &[u8]) -> std::io::Result<()> {
 pub fn parrot(answer: impl Into<Vec<u8>>) -> SocketAddr {
     let answer = answer.into();
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    let addr = listener.local_addr().expect("a bound socket has an address");
+    let addr = listener
+        .local_addr()
+        .expect("a bound socket has an address");
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             let mut request = [0; 4096];

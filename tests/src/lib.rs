@@ -6,6 +6,7 @@
 
 pub mod http;
 pub mod liar;
+pub mod origin;
 pub mod process;
 pub mod site;
 

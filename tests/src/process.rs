@@ -73,15 +73,30 @@ impl Proc {
                 .filter_map(|line| serde_json::from_str::<Value>(line).ok())
                 .find(|value| value["event"] == event && wanted(value))
         });
-        found.unwrap_or_else(|| panic!("{}: no event {event:?} in {patience:?}\n{}", self.name, self.said()))
+        found.unwrap_or_else(|| {
+            panic!(
+                "{}: no event {event:?} in {patience:?}\n{}",
+                self.name,
+                self.said()
+            )
+        })
     }
 
     /// Waits until a line of standard error or output contains `text`.
     pub fn says(&mut self, text: &str, patience: Duration) -> String {
         let found = self.wait(patience, |out, err| {
-            err.iter().chain(out).find(|line| line.contains(text)).cloned()
+            err.iter()
+                .chain(out)
+                .find(|line| line.contains(text))
+                .cloned()
         });
-        found.unwrap_or_else(|| panic!("{}: never said {text:?} in {patience:?}\n{}", self.name, self.said()))
+        found.unwrap_or_else(|| {
+            panic!(
+                "{}: never said {text:?} in {patience:?}\n{}",
+                self.name,
+                self.said()
+            )
+        })
     }
 
     fn wait<T>(
@@ -97,7 +112,12 @@ impl Proc {
             }
             let left = end.checked_duration_since(Instant::now())?;
             let step = left.min(Duration::from_millis(200));
-            state = self.printed.more.wait_timeout(state, step).expect("no reader panics").0;
+            state = self
+                .printed
+                .more
+                .wait_timeout(state, step)
+                .expect("no reader panics")
+                .0;
             if self.child.try_wait().ok().flatten().is_some() {
                 // The readers may still hold its last lines.
                 drop(state);
@@ -112,12 +132,22 @@ impl Proc {
     pub fn said(&self) -> String {
         let state = self.printed.state.lock().expect("no reader panics");
         let tail = |lines: &[String]| lines[lines.len().saturating_sub(60)..].join("\n");
-        format!("--- {} stdout\n{}\n--- stderr\n{}", self.name, tail(&state.0), tail(&state.1))
+        format!(
+            "--- {} stdout\n{}\n--- stderr\n{}",
+            self.name,
+            tail(&state.0),
+            tail(&state.1)
+        )
     }
 
     /// All of standard error so far.
     pub fn log(&self) -> String {
-        self.printed.state.lock().expect("no reader panics").1.join("\n")
+        self.printed
+            .state
+            .lock()
+            .expect("no reader panics")
+            .1
+            .join("\n")
     }
 
     /// Waits for the end and returns its status.
@@ -127,7 +157,12 @@ impl Proc {
             if let Some(status) = self.child.try_wait().expect("our own child") {
                 return status;
             }
-            assert!(Instant::now() < end, "{} runs on after {patience:?}\n{}", self.name, self.said());
+            assert!(
+                Instant::now() < end,
+                "{} runs on after {patience:?}\n{}",
+                self.name,
+                self.said()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -201,6 +236,12 @@ pub fn run<S: AsRef<OsStr>>(name: &str, args: impl IntoIterator<Item = S>) -> En
 /// As [`run`], and the program must succeed.
 pub fn run_ok<S: AsRef<OsStr>>(name: &str, args: impl IntoIterator<Item = S>) -> Ended {
     let ended = run(name, args);
-    assert_eq!(ended.code, Some(0), "{name}: {}\n{}", ended.stdout, ended.stderr);
+    assert_eq!(
+        ended.code,
+        Some(0),
+        "{name}: {}\n{}",
+        ended.stdout,
+        ended.stderr
+    );
     ended
 }

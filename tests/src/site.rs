@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::process::Command;
 
 use sha2::{Digest, Sha256};
 
@@ -21,15 +22,24 @@ impl Tree {
             for entry in entries {
                 let path = entry.expect("readable entry").path();
                 let meta = fs::symlink_metadata(&path).expect("it was just listed");
-                let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+                let hidden = path
+                    .file_name()
+                    .is_some_and(|name| name.to_string_lossy().starts_with('.'));
                 if hidden || meta.is_symlink() {
                     continue;
                 }
                 if meta.is_dir() {
                     folders.push(path);
                 } else {
-                    let name = path.strip_prefix(root).expect("below root").to_string_lossy().into_owned();
-                    files.insert(name, Sha256::digest(fs::read(&path).expect("readable file")).into());
+                    let name = path
+                        .strip_prefix(root)
+                        .expect("below root")
+                        .to_string_lossy()
+                        .into_owned();
+                    files.insert(
+                        name,
+                        Sha256::digest(fs::read(&path).expect("readable file")).into(),
+                    );
                 }
             }
         }
@@ -45,7 +55,11 @@ impl Tree {
             .map(|(path, _)| (path, other.0.contains_key(path)))
             .take(10)
             .collect();
-        assert!(wrong.is_empty(), "missing (false) or different (true), of {}: {wrong:?}", self.0.len());
+        assert!(
+            wrong.is_empty(),
+            "missing (false) or different (true), of {}: {wrong:?}",
+            self.0.len()
+        );
     }
 }
 
@@ -64,12 +78,25 @@ pub fn small_site(root: &Path) {
              <link rel=stylesheet href=/css/site.css><script src=/js/site.js defer></script></head>\
              <body><h1>Page {number}</h1><img src=/img/{number}.bin alt=''><p>{words}</p></body></html>"
         );
-        let name = if number == 0 { "index.html".to_owned() } else { format!("pages/p{number}/index.html") };
+        let name = if number == 0 {
+            "index.html".to_owned()
+        } else {
+            format!("pages/p{number}/index.html")
+        };
         put(&name, page.as_bytes());
-        put(&format!("img/{number}.bin"), &noise(number, 40_000 + 3_000 * number as usize));
+        put(
+            &format!("img/{number}.bin"),
+            &noise(number, 40_000 + 3_000 * number as usize),
+        );
     }
-    put("css/site.css", format!("body{{margin:2em}}/*{words}*/").as_bytes());
-    put("js/site.js", format!("document.title += '!';/*{words}*/").as_bytes());
+    put(
+        "css/site.css",
+        format!("body{{margin:2em}}/*{words}*/").as_bytes(),
+    );
+    put(
+        "js/site.js",
+        format!("document.title += '!';/*{words}*/").as_bytes(),
+    );
     put("empty.txt", b"");
     put("copies/a.bin", &noise(99, 30_000));
     put("copies/b.bin", &noise(99, 30_000));
@@ -93,18 +120,31 @@ pub fn noise(seed: u64, len: usize) -> Vec<u8> {
         .collect()
 }
 
-/// The HTML tree of Debian's python3-doc: some 500 pages of a real site.
+/// Copies the HTML tree of Debian's python3-doc, some 500 pages of a real site, to `to`.
+///
+/// Debian shares scripts between packages by symlinks, which publishing rightly leaves out when
+/// they leave the root; the copy holds what they point to, as the site's own server would serve it.
 ///
 /// # Panics
 /// When it is not installed.
-pub fn python_docs() -> PathBuf {
-    fs::read_dir("/usr/share/doc")
+pub fn python_docs(to: &Path) {
+    let html = fs::read_dir("/usr/share/doc")
         .into_iter()
         .flatten()
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("python3.")))
+        .filter(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("python3."))
+        })
         .map(|path| path.join("html"))
         .find(|path| path.join("index.html").is_file())
-        .expect("the Python documentation is missing: apt-get install python3-doc")
+        .expect("the Python documentation is missing: apt-get install python3-doc");
+    let status = Command::new("cp")
+        .arg("-rL")
+        .arg(&html)
+        .arg(to)
+        .status()
+        .expect("cp is part of every Debian");
+    assert!(status.success(), "cp -rL {}: {status}", html.display());
 }

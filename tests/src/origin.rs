@@ -1,0 +1,92 @@
+//! An origin that knows nothing of us: files of a folder, forms that count how often they came.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A running origin; it ends with the test's process.
+pub struct Origin {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    posts: Arc<AtomicUsize>,
+}
+
+impl Origin {
+    /// Serves the files below `root`; any POST is counted and answered with 200.
+    pub fn start(root: &Path) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+        let addr = listener
+            .local_addr()
+            .expect("a bound socket has an address");
+        let posts = Arc::new(AtomicUsize::new(0));
+        let (root, counter) = (Arc::new(root.to_owned()), Arc::clone(&posts));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (root, counter) = (Arc::clone(&root), Arc::clone(&counter));
+                // A client that hangs up ends its thread; that is no failure of the test.
+                std::thread::spawn(move || drop(serve(stream, &root, &counter)));
+            }
+        });
+        Self { addr, posts }
+    }
+
+    /// How many POSTs have arrived.
+    pub fn posts(&self) -> usize {
+        self.posts.load(Ordering::SeqCst)
+    }
+}
+
+fn serve(stream: TcpStream, root: &PathBuf, posts: &AtomicUsize) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut writer = stream;
+    loop {
+        let mut request = String::new();
+        if reader.read_line(&mut request)? == 0 {
+            return Ok(());
+        }
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line)?;
+            if line.trim_end().is_empty() {
+                break;
+            }
+        }
+        let mut words = request.split(' ');
+        let (method, target) = (words.next().unwrap_or(""), words.next().unwrap_or("/"));
+        let (status, kind, body) = if method == "POST" {
+            posts.fetch_add(1, Ordering::SeqCst);
+            ("200 OK", "text/plain", b"thanks".to_vec())
+        } else {
+            file(root, target)
+        };
+        write!(
+            writer,
+            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        )?;
+        if method != "HEAD" {
+            writer.write_all(&body)?;
+        }
+    }
+}
+
+fn file(root: &Path, target: &str) -> (&'static str, &'static str, Vec<u8>) {
+    let path = target.split('?').next().unwrap_or("/");
+    let mut file = root.join(path.trim_start_matches('/'));
+    if file.is_dir() {
+        file = file.join("index.html");
+    }
+    let kind = match file.extension().and_then(|extension| extension.to_str()) {
+        Some("html") => "text/html; charset=utf-8",
+        Some("css") => "text/css",
+        Some("js") => "text/javascript",
+        Some("txt") => "text/plain",
+        _ => "application/octet-stream",
+    };
+    match std::fs::read(&file) {
+        Ok(body) => ("200 OK", kind, body),
+        Err(_) => ("404 Not Found", "text/plain", b"not here".to_vec()),
+    }
+}
