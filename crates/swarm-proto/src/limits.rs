@@ -117,3 +117,72 @@ pub const SITES_PER_REPLY_MAX: usize = 1024;
 
 /// Bridges taken of one reply of the register, and given at most.
 pub const BRIDGES_PER_REPLY_MAX: usize = 512;
+// ---- site manifest, keys, stamps, alarms (spec 0002) ----
+
+/// Bytes of a site name: a DNS name of 253, a colon and a port.
+pub const SITE_NAME_LEN_MAX: usize = 253 + 1 + 5;
+
+/// Bytes of a decoded site path.
+pub const SITE_PATH_LEN_MAX: usize = 1024;
+
+/// Bytes of one component of a site path: what a metainfo's path takes unchanged.
+pub const SITE_PATH_COMPONENT_LEN_MAX: usize = PATH_COMPONENT_LEN_MAX;
+
+/// Components of a site path; with those around it, it stays below [`DIRECTORY_DEPTH_MAX`].
+pub const SITE_PATH_DEPTH_MAX: usize = 64;
+
+/// Signatures on one envelope: the old and the new roots of a key roll. Each costs a verification.
+pub const SIGNATURES_MAX: usize = 2 * ROLE_KEYS_MAX;
+
+/// Keys of one role of one site.
+pub const ROLE_KEYS_MAX: usize = 16;
+
+/// Key sets in one chain: a roll each month for five years. Each costs up to
+/// [`SIGNATURES_MAX`] verifications, 60 microseconds each.
+pub const KEY_CHAIN_MAX: usize = 64;
+
+/// Bytes of one envelope, payload and signatures. A key set with all keys is below 3 KiB, a
+/// manifest's head below 1 KiB.
+pub const ENVELOPE_LEN_MAX: usize = 16 * 1024;
+
+/// Bytes of a chain of keys.
+pub const KEY_CHAIN_LEN_MAX: usize = KEY_CHAIN_MAX * ENVELOPE_LEN_MAX;
+
+/// Bytes of a manifest's body. 200 to 400 bytes describe a file and its variants.
+pub const MANIFEST_BODY_LEN_MAX: usize = 32 * 1024 * 1024;
+
+/// Bytes of a signed manifest: head and body.
+pub const MANIFEST_LEN_MAX: usize = MANIFEST_BODY_LEN_MAX + ENVELOPE_LEN_MAX + 64;
+
+/// Bytes of a site record: keys, manifest and stamp.
+pub const SITE_RECORD_LEN_MAX: usize = MANIFEST_LEN_MAX + KEY_CHAIN_LEN_MAX + ENVELOPE_LEN_MAX;
+
+/// Values and keys in a manifest's body, which is decoded only after its signature held.
+pub const MANIFEST_TOKENS_MAX: usize = 3_000_000;
+
+/// Files of one manifest. A file with two variants is 30 tokens, so this many fit.
+pub const MANIFEST_FILES_MAX: usize = 100_000;
+
+/// Bundles of one manifest: 300 GiB at the usual size of a bundle.
+pub const MANIFEST_BUNDLES_MAX: usize = 10_000;
+
+/// Trackers named for one bundle of a manifest.
+pub const BUNDLE_TRACKERS_MAX: usize = 16;
+
+/// Bytes of a media type with its parameters; it goes into a header.
+pub const MEDIA_TYPE_LEN_MAX: usize = 127;
+
+/// Seconds that clocks may differ before something signed counts as made in the future.
+pub const CLOCK_SKEW_SECS_MAX: u64 = 600;
+
+/// Seconds a manifest may live: 30 days without a gate, and some slack for rounding.
+pub const MANIFEST_LIFETIME_SECS_MAX: u64 = 31 * 86_400;
+
+/// Seconds a freshness stamp may live: how long a mirror can freeze a stamped site.
+pub const STAMP_LIFETIME_SECS_MAX: u64 = 86_400;
+
+/// Seconds an alarm may live: how long volunteers stay when a gate vanishes.
+pub const ALARM_LIFETIME_SECS_MAX: u64 = 3_600;
+
+/// Bytes of a site's trust state on disk: one key set, some numbers.
+pub const TRUST_STATE_LEN_MAX: usize = 64 * 1024;
