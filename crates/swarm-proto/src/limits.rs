@@ -186,3 +186,38 @@ pub const ALARM_LIFETIME_SECS_MAX: u64 = 3_600;
 
 /// Bytes of a site's trust state on disk: one key set, some numbers.
 pub const TRUST_STATE_LEN_MAX: usize = 64 * 1024;
+/// Blocks asked of one peer at a time: 4 MiB under way, a gigabit at 30 ms.
+pub const REQUESTS_OUT_MAX: usize = 256;
+
+/// Requests to one peer that are no more counted on, but whose blocks are still taken.
+pub const STRAY_REQUESTS_MAX: usize = 512;
+
+/// Blocks that a peer may send unasked before it is taken for a flood. More than none, since a
+/// block may cross the memory of a very old request.
+pub const UNREQUESTED_BLOCKS_MAX: u32 = 64;
+
+/// Requests of one peer that are queued, 12 bytes each; announced as `reqq`
+/// (libtorrent's `max_allowed_in_request_queue`).
+pub const REQUESTS_IN_MAX: usize = 2000;
+
+/// Requests of one peer that are passed on before their blocks are on the way: 256 KiB of blocks
+/// in memory per peer.
+pub const REQUESTS_PASSED_MAX: usize = 16;
+
+/// Requests refused to one peer (choked, or past the queue) before it is taken for a flood. A peer
+/// without the fast extension may have a whole queue on its way when it is choked.
+pub const REQUESTS_REFUSED_MAX: u32 = 4000;
+
+/// Messages of one peer within a minute that change nothing: keep-alives, pieces said twice,
+/// unknown messages. An honest peer sends a few.
+pub const USELESS_MESSAGES_MAX: u32 = 5000;
+
+/// Bytes of messages other than blocks that wait for one peer to read: a bitfield of
+/// [`PIECES_MAX`] pieces and some answers.
+pub const CONTROL_LEN_MAX: usize = 512 * 1024;
+
+/// Pieces of metadata asked of one peer at a time.
+pub const METADATA_REQUESTS_MAX: usize = 16;
+
+/// Hash requests open at one peer at a time.
+pub const HASH_REQUESTS_MAX: usize = 16;

@@ -7,282 +7,351 @@
 //! The session knows the protocol and the size of the torrent. It doesn't know what others have,
 //! what should be asked for, or whether bytes are true: see [`download`](crate::download).
 
+mod api;
+mod commands;
 mod error;
-
+mod incoming;
 mod ledger;
+mod outgoing;
+mod state;
+mod uploads;
 
-use std::net::IpAddr;
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
+pub use api::{Command, ConnectionId, PieceSet, SessionConfig, SessionEvent, Timeouts};
 pub use error::{CloseReason, Misbehaviour};
 pub use ledger::Block;
 
 use crate::bitfield::Bitfield;
-use crate::geometry::{BlockRange, Geometry, PieceIndex};
-use crate::id::{PeerId, SwarmId};
-use crate::wire::{ExtendedHandshake, HashRequest, ReservedBits};
-
-/// Names a connection within one process. Chosen by the driver, never used twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnectionId(pub u64);
-
-/// How long a session waits, each from the last sign of life of that kind.
-#[derive(Debug, Clone)]
-pub struct Timeouts {
-    /// For the whole handshake. Default 10 s.
-    pub handshake: Duration,
-    /// For any byte at all. Default 120 s, as BEP 3's practice is a keep-alive every two minutes
-    /// at most.
-    pub idle: Duration,
-    /// Of our own silence before a keep-alive is sent. Default 50 s.
-    pub keep_alive: Duration,
-    /// For the next block while some are asked for. Default 8 s; larger values leave a vanished
-    /// peer's blocks unasked for longer.
-    pub request: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            handshake: Duration::from_secs(10),
-            idle: Duration::from_secs(120),
-            keep_alive: Duration::from_secs(50),
-            request: Duration::from_secs(8),
-        }
-    }
-}
-
-/// What a session must know from the start.
-#[derive(Debug, Clone)]
-pub struct SessionConfig {
-    /// What we call ourselves.
-    pub peer_id: PeerId,
-    /// The ids of this torrent's swarms, v1 first: one, or both of a hybrid. A handshake may come
-    /// with either.
-    pub swarm_ids: Vec<SwarmId>,
-    /// Whether the torrent has a v2 half (BEP 52).
-    pub v2: bool,
-    /// Some: we called, and send our handshake first, with this id. None: the peer called.
-    pub dialled: Option<SwarmId>,
-    /// TCP port at which we listen, told to the peer; 0 says nothing.
-    pub listen_port: u16,
-    /// Name and version of our client, told to the peer.
-    pub client: String,
-    /// Bytes of the raw info dictionary, if we have it.
-    pub metadata_size: Option<u32>,
-    /// We have everything and will ask for nothing (BEP 21).
-    pub upload_only: bool,
-    /// The peer's address, told to it as `yourip`.
-    pub peer_ip: Option<IpAddr>,
-    /// How long to wait for what.
-    pub timeouts: Timeouts,
-}
-
-impl SessionConfig {
-    /// A session of the torrent with these swarm ids (v1 first), with defaults for the rest:
-    /// the peer called, no metadata.
-    pub fn new(peer_id: PeerId, swarm_ids: Vec<SwarmId>, v2: bool) -> Self {
-        Self {
-            peer_id,
-            swarm_ids,
-            v2,
-            dialled: None,
-            listen_port: 0,
-            client: concat!("Spikeswarm ", env!("CARGO_PKG_VERSION")).into(),
-            metadata_size: None,
-            upload_only: false,
-            peer_ip: None,
-            timeouts: Timeouts::default(),
-        }
-    }
-}
-
-/// Pieces that a peer has, as it says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PieceSet {
-    /// Every piece.
-    All,
-    /// No piece.
-    None,
-    /// These, and no others.
-    Bits(Bitfield),
-    /// One more.
-    One(PieceIndex),
-}
-
-/// What the driver or the [`Download`](crate::download::Download) wants done.
-///
-/// A command that makes no sense (any more) is ignored: whoever gives it may lag behind the peer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Command {
-    /// The torrent's size is known. What the peer said of its pieces before comes as
-    /// [`SessionEvent::PeerHas`] now. Only the first counts.
-    SetGeometry(Geometry),
-    /// We can serve the info dictionary, which has that many bytes: tells the peer so.
-    SetMetadataSize(u32),
-    /// The pieces we have. The first is sent as one message, later ones as the pieces gained.
-    Bitfield(Bitfield),
-    /// We have one more piece.
-    Have(PieceIndex),
-    /// Whether we want pieces of the peer.
-    Interested(bool),
-    /// Whether the peer's requests are refused.
-    Choke(bool),
-    /// Ask for a block. What is not agreed to (choked, too many) comes back as
-    /// [`SessionEvent::Rejected`].
-    Request(BlockRange),
-    /// Take a request back. A block that was under way comes all the same.
-    Cancel(BlockRange),
-    /// Answer to [`SessionEvent::Requested`].
-    SendBlock(BlockRange, Bytes),
-    /// Answer to [`SessionEvent::Requested`]: we can't.
-    RejectRequest(BlockRange),
-    /// Ask for a piece of the info dictionary.
-    RequestMetadata(u32),
-    /// Answer to [`SessionEvent::MetadataRequested`].
-    SendMetadata {
-        /// Number of the piece.
-        piece: u32,
-        /// The piece.
-        bytes: Bytes,
-        /// Bytes of the whole info dictionary.
-        total: u32,
-    },
-    /// Answer to [`SessionEvent::MetadataRequested`]: we can't.
-    RejectMetadata(u32),
-    /// Ask for hashes of a file's tree.
-    RequestHashes(HashRequest),
-    /// Answer to [`SessionEvent::HashesRequested`].
-    SendHashes(HashRequest, Vec<[u8; 32]>),
-    /// Answer to [`SessionEvent::HashesRequested`]: we can't.
-    RejectHashes(HashRequest),
-    /// End the connection.
-    Close(CloseReason),
-}
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SessionEvent {
-    /// Both handshakes are through.
-    Established {
-        /// What the peer calls itself.
-        peer_id: PeerId,
-        /// The swarm that both sides agreed upon.
-        swarm_id: SwarmId,
-        /// What the peer can do.
-        reserved: ReservedBits,
-    },
-    /// The peer said more of itself (BEP 10); may come again.
-    ExtendedHandshake(ExtendedHandshake),
-    /// Pieces the peer has.
-    PeerHas(PieceSet),
-    /// Whether the peer refuses our requests. On `true` every request it doesn't reject itself
-    /// follows as [`Rejected`](Self::Rejected).
-    Choked(bool),
-    /// Whether the peer wants pieces of us.
-    PeerInterested(bool),
-    /// The peer asks for a block that exists, and is not choked.
-    Requested(BlockRange),
-    /// The peer took a request back that was passed on and is not yet answered; an answer that
-    /// still comes is dropped.
-    Cancelled(BlockRange),
-    /// A block that was asked for.
-    Block(Block),
-    /// A request will not be answered.
-    Rejected(BlockRange),
-    /// A request was not answered in time. If the block still comes it is passed on.
-    TimedOut(BlockRange),
-    /// The peer asks for a piece of the info dictionary.
-    MetadataRequested(u32),
-    /// A piece of the info dictionary that was asked for.
-    MetadataPiece {
-        /// Number of the piece.
-        piece: u32,
-        /// Bytes of the whole info dictionary.
-        total: u32,
-        /// The piece.
-        bytes: Bytes,
-    },
-    /// The peer won't send that piece of the info dictionary.
-    MetadataRejected(u32),
-    /// The peer asks for hashes.
-    HashesRequested(HashRequest),
-    /// Hashes that were asked for, as many as were asked for, not yet checked.
-    Hashes {
-        /// What was asked for.
-        request: HashRequest,
-        /// The layer's hashes, then the uncles.
-        hashes: Vec<[u8; 32]>,
-    },
-    /// The peer won't send those hashes.
-    HashesRejected(HashRequest),
-    /// The connection ended; nothing follows.
-    Closed(CloseReason),
-}
+use crate::geometry::Geometry;
+use crate::limits;
+use crate::wire::handshake::HANDSHAKE_LEN;
+use crate::wire::{
+    ExtendedHandshake, FrameDecoder, Handshake, HashRequest, Message, ReservedBits, extended,
+};
+use incoming::PeerPieces;
+use ledger::RequestLedger;
+use outgoing::Outgoing;
+use state::{Flow, Phase};
+use uploads::Uploads;
 
 /// One connection to one peer.
 #[derive(Debug)]
 pub struct PeerSession {
-    input: BytesMut,
+    config: SessionConfig,
+    phase: Phase,
+    flow: Flow,
     closed: Option<CloseReason>,
+    input: FrameDecoder,
+    out: Outgoing,
+    events: VecDeque<SessionEvent>,
+    geometry: Option<Geometry>,
+    ledger: RequestLedger,
+    uploads: Uploads,
+    peer_pieces: PeerPieces,
+    /// What we have, until the peer is told: a bitfield can only be the first message.
+    unsaid_pieces: Option<Bitfield>,
+    said_pieces: bool,
+    /// The peer's number for ut_metadata.
+    ut_metadata: Option<u8>,
+    metadata_asked: Vec<u32>,
+    hashes_asked: Vec<HashRequest>,
+    useless: u32,
+    useless_since: Instant,
+    received_at: Instant,
+    sent_at: Instant,
+    /// Bytes were handed out since the last time the clock was seen.
+    sent: bool,
 }
+
+/// The window over which useless messages are counted.
+const USELESS_WINDOW: Duration = Duration::from_secs(60);
 
 impl PeerSession {
     /// Opens the session; if [`SessionConfig::dialled`] is set, our handshake is ready to be sent.
     pub fn new(config: SessionConfig, now: Instant) -> Self {
-        let _ = (config, now);
-        Self {
-            input: BytesMut::new(),
+        let mut session = Self {
+            phase: Phase::Greeting {
+                until: now + config.timeouts.handshake,
+            },
+            flow: Flow::default(),
             closed: None,
+            input: FrameDecoder::new(),
+            out: Outgoing::default(),
+            events: VecDeque::new(),
+            geometry: None,
+            ledger: RequestLedger::new(config.timeouts.request),
+            uploads: Uploads::default(),
+            peer_pieces: PeerPieces::default(),
+            unsaid_pieces: None,
+            said_pieces: false,
+            ut_metadata: None,
+            metadata_asked: Vec::new(),
+            hashes_asked: Vec::new(),
+            useless: 0,
+            useless_since: now,
+            received_at: now,
+            sent_at: now,
+            sent: false,
+            config,
+        };
+        if let Some(swarm_id) = session.config.dialled {
+            session.send_handshake(swarm_id);
         }
+        session
     }
+
     /// Takes bytes that came from the peer. Copies them once; [`input`](Self::input) does not.
     pub fn handle_bytes(&mut self, now: Instant, bytes: &[u8]) {
-        self.input.extend_from_slice(bytes);
-        self.handle_input(now)
+        self.input.buffer().extend_from_slice(bytes);
+        self.handle_input(now);
     }
-    /// Where the driver may append what it reads, to call [`handle_input`](Self::handle_input) after.
+
+    /// Where the driver may append what it reads, to call [`handle_input`](Self::handle_input)
+    /// afterwards. Blocks are handed on as slices of this buffer.
     pub fn input(&mut self) -> &mut BytesMut {
-        &mut self.input
+        self.input.buffer()
     }
+
     /// Takes what was appended to [`input`](Self::input).
     pub fn handle_input(&mut self, now: Instant) {
-        let _ = now;
+        self.see_clock(now);
+        self.received_at = now;
+        if self.closed.is_none() && !self.phase.is_open() {
+            self.greet();
+        }
+        while self.closed.is_none() && self.phase.is_open() {
+            match self.input.next_message() {
+                Ok(Some(message)) => {
+                    if let Err(misbehaviour) = self.handle_message(now, message) {
+                        self.close(CloseReason::Misbehaved(misbehaviour));
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => self.close(CloseReason::Malformed(error)),
+            }
+        }
+        if self.closed.is_none() && self.out.is_over_limit() {
+            self.close(CloseReason::Misbehaved(Misbehaviour::NotReading));
+        }
     }
+
     /// The peer closed its side.
     pub fn handle_eof(&mut self, now: Instant) {
-        let _ = now;
+        self.see_clock(now);
+        self.close(CloseReason::Eof);
     }
+
     /// Time went by.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let _ = now;
+        self.see_clock(now);
+        if self.closed.is_some() {
+            return;
+        }
+        match self.phase {
+            Phase::Greeting { until } if until <= now => self.close(CloseReason::HandshakeTimeout),
+            Phase::Greeting { .. } => {}
+            Phase::Open { .. } => {
+                if self.received_at + self.config.timeouts.idle <= now {
+                    return self.close(CloseReason::Idle);
+                }
+                if self.sent_at + self.config.timeouts.keep_alive <= now {
+                    if self.out.is_empty() {
+                        self.out.push(&Message::KeepAlive);
+                    }
+                    self.sent_at = now;
+                }
+                for range in self.ledger.time_out(now) {
+                    self.events.push_back(SessionEvent::TimedOut(range));
+                }
+            }
+        }
     }
-    /// Does what is wanted.
-    pub fn handle_command(&mut self, now: Instant, command: Command) {
-        let _ = (now, command);
-    }
-    /// Appends bytes for the peer to `out`, until that holds [`limits::OUTPUT_LEN_MAX`](crate::limits::OUTPUT_LEN_MAX).
-    pub fn poll_transmit(&mut self, out: &mut BytesMut) {
-        let _ = out;
-    }
-    /// The next bytes for the peer, without copying blocks: for vectored writes.
-    pub fn poll_transmit_bytes(&mut self) -> Option<Bytes> {
-        None
-    }
-    /// What happened next.
-    pub fn poll_event(&mut self) -> Option<SessionEvent> {
-        None
-    }
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called.
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called, at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        if self.closed.is_some() {
+            return None;
+        }
+        match self.phase {
+            Phase::Greeting { until } => Some(until),
+            Phase::Open { .. } => {
+                let idle = self.received_at + self.config.timeouts.idle;
+                let keep_alive = self.sent_at + self.config.timeouts.keep_alive;
+                let next = idle.min(keep_alive);
+                Some(
+                    self.ledger
+                        .deadline()
+                        .map_or(next, |deadline| deadline.min(next)),
+                )
+            }
+        }
     }
-    /// Why the connection ended, if it did.
+
+    /// Appends bytes for the peer to `out`, as long as that holds less than
+    /// [`limits::OUTPUT_LEN_MAX`].
+    pub fn poll_transmit(&mut self, out: &mut BytesMut) {
+        while out.len() < limits::OUTPUT_LEN_MAX
+            && let Some(bytes) = self.poll_transmit_bytes()
+        {
+            out.extend_from_slice(&bytes);
+        }
+    }
+
+    /// The next bytes for the peer, without copying blocks: for drivers that write many slices at
+    /// once. They must be sent in order, and none left out.
+    pub fn poll_transmit_bytes(&mut self) -> Option<Bytes> {
+        if self.closed.is_some() {
+            return None;
+        }
+        let bytes = self.out.next()?;
+        self.sent = true;
+        for range in self.out.departed() {
+            self.uploads.departed(range);
+        }
+        Some(bytes)
+    }
+
+    /// What happened next.
+    ///
+    /// Sending makes room for more requests of the peer: call this after
+    /// [`poll_transmit`](Self::poll_transmit).
+    pub fn poll_event(&mut self) -> Option<SessionEvent> {
+        if self.events.is_empty() && self.closed.is_none() {
+            while let Some(range) = self.uploads.pass_on() {
+                self.events.push_back(SessionEvent::Requested(range));
+            }
+        }
+        self.events.pop_front()
+    }
+
+    /// Why the connection ended, if it did. Events may still wait.
     pub fn is_closed(&self) -> Option<&CloseReason> {
         self.closed.as_ref()
     }
+
+    /// Ends the connection: nothing is sent or read any more.
+    fn close(&mut self, reason: CloseReason) {
+        if self.closed.is_some() {
+            return;
+        }
+        self.out.clear();
+        self.uploads = Uploads::default();
+        self.events.push_back(SessionEvent::Closed(reason.clone()));
+        self.closed = Some(reason);
+    }
+
+    fn see_clock(&mut self, now: Instant) {
+        if std::mem::take(&mut self.sent) {
+            self.sent_at = now;
+        }
+        if self.useless_since + USELESS_WINDOW <= now {
+            self.useless = 0;
+            self.useless_since = now;
+        }
+    }
+
+    fn our_bits(&self) -> ReservedBits {
+        match self.config.v2 {
+            true => ReservedBits::OURS.with_v2(),
+            false => ReservedBits::OURS,
+        }
+    }
+
+    fn send_handshake(&mut self, swarm_id: crate::id::SwarmId) {
+        let handshake = Handshake {
+            reserved: self.our_bits(),
+            swarm_id,
+            peer_id: self.config.peer_id,
+        };
+        self.out.push_bytes(&handshake.encode());
+    }
+
+    /// Waits for the peer's handshake and answers it.
+    fn greet(&mut self) {
+        let peer = match Handshake::decode(self.input.buffer()) {
+            Ok(Some(peer)) => peer,
+            Ok(None) => return,
+            Err(error) => return self.close(CloseReason::Handshake(error)),
+        };
+        let _ = self.input.buffer().split_to(HANDSHAKE_LEN);
+        if !self.config.swarm_ids.contains(&peer.swarm_id) {
+            return self.close(CloseReason::UnknownSwarm);
+        }
+        if peer.peer_id == self.config.peer_id {
+            return self.close(CloseReason::Ourselves);
+        }
+        let mut swarm_id = peer.swarm_id;
+        if self.config.dialled.is_none() {
+            // BEP 52: who calls with the v1 hash of a hybrid and sets the bit is answered with
+            // the v2 hash, and both speak v2 from then on.
+            if let [_, v2] = self.config.swarm_ids[..]
+                && peer.reserved.v2()
+            {
+                swarm_id = v2;
+            }
+            self.send_handshake(swarm_id);
+        }
+        let agreed = self.our_bits().and(&peer.reserved);
+        self.phase = Phase::Open { agreed };
+        self.events.push_back(SessionEvent::Established {
+            peer_id: peer.peer_id,
+            swarm_id,
+            reserved: peer.reserved,
+        });
+        self.send_extended_handshake();
+        self.say_pieces();
+        if self.flow.we_want {
+            self.out.push(&Message::Interested);
+        }
+        if !self.flow.we_choke {
+            self.out.push(&Message::Unchoke);
+        }
+    }
+
+    fn send_extended_handshake(&mut self) {
+        if !self.phase.agreed().extended() {
+            return;
+        }
+        let ours = ExtendedHandshake {
+            ut_metadata: Some(extended::UT_METADATA_ID),
+            metadata_size: self.config.metadata_size,
+            listen_port: Some(self.config.listen_port).filter(|port| *port != 0),
+            client: Some(self.config.client.clone()),
+            request_queue: u32::try_from(limits::REQUESTS_IN_MAX).ok(),
+            your_ip: self.config.peer_ip,
+            upload_only: self.config.upload_only,
+        };
+        self.out.push(&Message::Extended {
+            id: 0,
+            payload: ours.encode().into(),
+        });
+    }
+
+    /// Tells the peer what we have, if that is known and it is connected.
+    fn say_pieces(&mut self) {
+        if !self.phase.is_open() {
+            return;
+        }
+        let Some(pieces) = self.unsaid_pieces.take() else {
+            return;
+        };
+        self.said_pieces = true;
+        match self.phase.agreed().fast() {
+            // Without the fast extension silence says that we have nothing.
+            false if pieces.is_none() => {}
+            true if pieces.is_none() => self.out.push(&Message::HaveNone),
+            true if pieces.is_all() => self.out.push(&Message::HaveAll),
+            _ => {
+                let bits = Bytes::copy_from_slice(pieces.as_bytes());
+                self.out.push(&Message::Bitfield(bits));
+            }
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,213 @@
+//! What a session takes and gives: its configuration, commands and events.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::error::CloseReason;
+use super::ledger::Block;
+use crate::bitfield::Bitfield;
+use crate::geometry::{BlockRange, Geometry, PieceIndex};
+use crate::id::{PeerId, SwarmId};
+use crate::wire::{ExtendedHandshake, HashRequest, ReservedBits};
+
+/// Names a connection within one process. Chosen by the driver, never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// How long a session waits, each from the last sign of life of that kind.
+#[derive(Debug, Clone)]
+pub struct Timeouts {
+    /// For the whole handshake. Default 10 s.
+    pub handshake: Duration,
+    /// For any byte at all. Default 120 s, as BEP 3's practice is a keep-alive every two minutes
+    /// at most.
+    pub idle: Duration,
+    /// Of our own silence before a keep-alive is sent. Default 50 s.
+    pub keep_alive: Duration,
+    /// For the next block while some are asked for. Default 8 s; larger values leave a vanished
+    /// peer's blocks unasked for longer.
+    pub request: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            idle: Duration::from_secs(120),
+            keep_alive: Duration::from_secs(50),
+            request: Duration::from_secs(8),
+        }
+    }
+}
+
+/// What a session must know from the start.
+#[derive(Debug, Clone)]
+pub struct SessionConfig {
+    /// What we call ourselves.
+    pub peer_id: PeerId,
+    /// The ids of this torrent's swarms, v1 first: one, or both of a hybrid. A handshake may come
+    /// with either.
+    pub swarm_ids: Vec<SwarmId>,
+    /// Whether the torrent has a v2 half (BEP 52).
+    pub v2: bool,
+    /// Some: we called, and send our handshake first, with this id. None: the peer called.
+    pub dialled: Option<SwarmId>,
+    /// TCP port at which we listen, told to the peer; 0 says nothing.
+    pub listen_port: u16,
+    /// Name and version of our client, told to the peer.
+    pub client: String,
+    /// Bytes of the raw info dictionary, if we have it.
+    pub metadata_size: Option<u32>,
+    /// We have everything and will ask for nothing (BEP 21).
+    pub upload_only: bool,
+    /// The peer's address, told to it as `yourip`.
+    pub peer_ip: Option<IpAddr>,
+    /// How long to wait for what.
+    pub timeouts: Timeouts,
+}
+
+impl SessionConfig {
+    /// A session of the torrent with these swarm ids (v1 first), with defaults for the rest:
+    /// the peer called, no metadata.
+    pub fn new(peer_id: PeerId, swarm_ids: Vec<SwarmId>, v2: bool) -> Self {
+        Self {
+            peer_id,
+            swarm_ids,
+            v2,
+            dialled: None,
+            listen_port: 0,
+            client: concat!("Spikeswarm ", env!("CARGO_PKG_VERSION")).into(),
+            metadata_size: None,
+            upload_only: false,
+            peer_ip: None,
+            timeouts: Timeouts::default(),
+        }
+    }
+}
+
+/// Pieces that a peer has, as it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PieceSet {
+    /// Every piece.
+    All,
+    /// No piece.
+    None,
+    /// These, and no others.
+    Bits(Bitfield),
+    /// One more.
+    One(PieceIndex),
+}
+
+/// What the driver or the [`Download`](crate::download::Download) wants done.
+///
+/// A command that makes no sense (any more) is ignored: whoever gives it may lag behind the peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Command {
+    /// The torrent's size is known. What the peer said of its pieces before comes as
+    /// [`SessionEvent::PeerHas`] now. Only the first counts.
+    SetGeometry(Geometry),
+    /// We can serve the info dictionary, which has that many bytes: tells the peer so.
+    SetMetadataSize(u32),
+    /// The pieces we have. The first is sent as one message, later ones as the pieces gained.
+    Bitfield(Bitfield),
+    /// We have one more piece.
+    Have(PieceIndex),
+    /// Whether we want pieces of the peer.
+    Interested(bool),
+    /// Whether the peer's requests are refused.
+    Choke(bool),
+    /// Ask for a block. What is not agreed to (choked, too many) comes back as
+    /// [`SessionEvent::Rejected`].
+    Request(BlockRange),
+    /// Take a request back. A block that was under way comes all the same.
+    Cancel(BlockRange),
+    /// Answer to [`SessionEvent::Requested`].
+    SendBlock(BlockRange, Bytes),
+    /// Answer to [`SessionEvent::Requested`]: we can't.
+    RejectRequest(BlockRange),
+    /// Ask for a piece of the info dictionary.
+    RequestMetadata(u32),
+    /// Answer to [`SessionEvent::MetadataRequested`].
+    SendMetadata {
+        /// Number of the piece.
+        piece: u32,
+        /// The piece.
+        bytes: Bytes,
+        /// Bytes of the whole info dictionary.
+        total: u32,
+    },
+    /// Answer to [`SessionEvent::MetadataRequested`]: we can't.
+    RejectMetadata(u32),
+    /// Ask for hashes of a file's tree.
+    RequestHashes(HashRequest),
+    /// Answer to [`SessionEvent::HashesRequested`].
+    SendHashes(HashRequest, Vec<[u8; 32]>),
+    /// Answer to [`SessionEvent::HashesRequested`]: we can't.
+    RejectHashes(HashRequest),
+    /// End the connection.
+    Close(CloseReason),
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SessionEvent {
+    /// Both handshakes are through.
+    Established {
+        /// What the peer calls itself.
+        peer_id: PeerId,
+        /// The swarm that both sides agreed upon.
+        swarm_id: SwarmId,
+        /// What the peer can do.
+        reserved: ReservedBits,
+    },
+    /// The peer said more of itself (BEP 10); may come again.
+    ExtendedHandshake(ExtendedHandshake),
+    /// Pieces the peer has.
+    PeerHas(PieceSet),
+    /// Whether the peer refuses our requests. On `true` every request it doesn't reject itself
+    /// follows as [`Rejected`](Self::Rejected).
+    Choked(bool),
+    /// Whether the peer wants pieces of us.
+    PeerInterested(bool),
+    /// The peer asks for a block that exists, and is not choked.
+    Requested(BlockRange),
+    /// The peer took a request back that was passed on and is not yet answered; an answer that
+    /// still comes is dropped.
+    Cancelled(BlockRange),
+    /// A block that was asked for.
+    Block(Block),
+    /// A request will not be answered.
+    Rejected(BlockRange),
+    /// A request was not answered in time. If the block still comes it is passed on.
+    TimedOut(BlockRange),
+    /// The peer asks for a piece of the info dictionary.
+    MetadataRequested(u32),
+    /// A piece of the info dictionary that was asked for.
+    MetadataPiece {
+        /// Number of the piece.
+        piece: u32,
+        /// Bytes of the whole info dictionary.
+        total: u32,
+        /// The piece.
+        bytes: Bytes,
+    },
+    /// The peer won't send that piece of the info dictionary.
+    MetadataRejected(u32),
+    /// The peer asks for hashes.
+    HashesRequested(HashRequest),
+    /// Hashes that were asked for, as many as were asked for, not yet checked.
+    Hashes {
+        /// What was asked for.
+        request: HashRequest,
+        /// The layer's hashes, then the uncles.
+        hashes: Vec<[u8; 32]>,
+    },
+    /// The peer won't send those hashes.
+    HashesRejected(HashRequest),
+    /// The connection ended; nothing follows.
+    Closed(CloseReason),
+}

@@ -1,0 +1,355 @@
+//! Messages: what the peer says, held against the protocol.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::error::Misbehaviour;
+use super::uploads::Removed;
+use super::{PeerSession, PieceSet, SessionEvent};
+use crate::bitfield::Bitfield;
+use crate::geometry::{BlockRange, Geometry};
+use crate::limits;
+use crate::wire::extended::UT_METADATA_ID;
+use crate::wire::{
+    ExtendedHandshake, HashRequest, Message, MetadataMessage, RawHashes, RawRequest,
+};
+
+impl PeerSession {
+    pub(super) fn handle_message(
+        &mut self,
+        now: Instant,
+        message: Message,
+    ) -> Result<(), Misbehaviour> {
+        match message {
+            Message::KeepAlive | Message::Unknown(_) | Message::Port(_) => self.useless(),
+            Message::Choke => self.peer_chokes(true),
+            Message::Unchoke => self.peer_chokes(false),
+            Message::Interested => self.peer_wants(true),
+            Message::NotInterested => self.peer_wants(false),
+            Message::Have(index) => self.peer_has_one(index),
+            Message::Bitfield(bits) => self.peer_has(Claim::Bits(bits)),
+            Message::HaveAll => self.fast()?.peer_has(Claim::All),
+            Message::HaveNone => self.fast()?.peer_has(Claim::None),
+            // Hints that we don't follow: the picker knows better what is rare.
+            Message::Suggest(_) | Message::AllowedFast(_) => self.fast()?.useless(),
+            Message::Request(raw) => self.peer_requests(raw),
+            Message::Cancel(raw) => self.peer_cancels(raw),
+            Message::Reject(raw) => self.fast()?.peer_rejects(raw),
+            Message::Piece(raw) => {
+                let Some(geometry) = &self.geometry else {
+                    return Err(Misbehaviour::UnrequestedBlocks);
+                };
+                match self.ledger.block(now, geometry, raw)? {
+                    Some(block) => self.events.push_back(SessionEvent::Block(block)),
+                    None => tracing::trace!("block that is not wanted any more"),
+                }
+                Ok(())
+            }
+            Message::Extended { id, payload } => self.peer_extends(id, &payload),
+            Message::HashRequest(request) => self.peer_requests_hashes(request),
+            Message::Hashes(answer) => self.peer_sends_hashes(answer),
+            Message::HashReject(request) => match self.take_hash_request(&request) {
+                true => {
+                    self.events.push_back(SessionEvent::HashesRejected(request));
+                    Ok(())
+                }
+                false => self.useless(),
+            },
+        }
+    }
+
+    /// Counts a message that changes nothing.
+    fn useless(&mut self) -> Result<(), Misbehaviour> {
+        self.useless += 1;
+        match self.useless > limits::USELESS_MESSAGES_MAX {
+            true => Err(Misbehaviour::Flood),
+            false => Ok(()),
+        }
+    }
+
+    fn fast(&mut self) -> Result<&mut Self, Misbehaviour> {
+        match self.phase.agreed().fast() {
+            true => Ok(self),
+            false => Err(Misbehaviour::FastNotAgreed),
+        }
+    }
+
+    fn peer_chokes(&mut self, choke: bool) -> Result<(), Misbehaviour> {
+        if self.flow.peer_chokes == choke {
+            return self.useless();
+        }
+        self.flow.peer_chokes = choke;
+        self.events.push_back(SessionEvent::Choked(choke));
+        // BEP 6: "Choke no longer implicitly rejects all pending requests"; without it, it does.
+        if choke && !self.phase.agreed().fast() {
+            for range in self.ledger.drop_all() {
+                self.events.push_back(SessionEvent::Rejected(range));
+            }
+        }
+        // Choking by turns costs as much as any flood.
+        self.useless()
+    }
+
+    fn peer_wants(&mut self, want: bool) -> Result<(), Misbehaviour> {
+        if self.flow.peer_wants != want {
+            self.flow.peer_wants = want;
+            self.events.push_back(SessionEvent::PeerInterested(want));
+        }
+        self.useless()
+    }
+
+    fn peer_has_one(&mut self, index: u32) -> Result<(), Misbehaviour> {
+        let Some(geometry) = &self.geometry else {
+            return self.peer_pieces.note_early(index);
+        };
+        let piece = geometry
+            .piece(index)
+            .ok_or(Misbehaviour::NoSuchPiece(index))?;
+        match self.peer_pieces.known(geometry).insert(piece) {
+            true => {
+                self.events
+                    .push_back(SessionEvent::PeerHas(PieceSet::One(piece)));
+                Ok(())
+            }
+            false => self.useless(),
+        }
+    }
+
+    fn peer_has(&mut self, claim: Claim) -> Result<(), Misbehaviour> {
+        self.peer_pieces.claim(claim)?;
+        if let Some(geometry) = &self.geometry
+            && let Some(pieces) = self.peer_pieces.settle(geometry)?
+        {
+            self.events.push_back(SessionEvent::PeerHas(pieces));
+        }
+        Ok(())
+    }
+
+    /// The range that a request, cancel or reject names.
+    fn range(&self, raw: RawRequest) -> Result<Option<BlockRange>, Misbehaviour> {
+        match &self.geometry {
+            Some(geometry) => geometry
+                .block(raw.index, raw.begin, raw.len)
+                .map(Some)
+                .map_err(Misbehaviour::OutOfRange),
+            None => Ok(None),
+        }
+    }
+
+    fn peer_requests(&mut self, raw: RawRequest) -> Result<(), Misbehaviour> {
+        let range = self.range(raw)?;
+        match range {
+            Some(range) if !self.flow.we_choke && self.uploads.push(range) => return Ok(()),
+            Some(range) => self.send_reject(range),
+            // We have nothing yet: only a peer that saw no bitfield would ask.
+            None if self.phase.agreed().fast() => self.out.push(&Message::Reject(raw)),
+            None => {}
+        }
+        self.uploads.refused += 1;
+        match self.uploads.refused > limits::REQUESTS_REFUSED_MAX {
+            true if self.flow.we_choke => Err(Misbehaviour::RequestsWhileChoked),
+            true => Err(Misbehaviour::TooManyRequests),
+            false => Ok(()),
+        }
+    }
+
+    fn peer_cancels(&mut self, raw: RawRequest) -> Result<(), Misbehaviour> {
+        let Some(range) = self.range(raw)? else {
+            return self.useless();
+        };
+        match self.uploads.remove(range) {
+            Some(Removed::Queued) => {}
+            Some(Removed::Passed) => self.events.push_back(SessionEvent::Cancelled(range)),
+            Some(Removed::Answered) => {
+                self.out.remove_block(range);
+            }
+            // It crossed the block on its way.
+            None => return self.useless(),
+        }
+        // BEP 6: every request is answered, one that was cancelled by the block or a reject.
+        self.send_reject(range);
+        self.useless()
+    }
+
+    fn peer_rejects(&mut self, raw: RawRequest) -> Result<(), Misbehaviour> {
+        let Some(range) = self.range(raw)? else {
+            return self.useless();
+        };
+        match self.ledger.reject(range) {
+            true => {
+                self.events.push_back(SessionEvent::Rejected(range));
+                Ok(())
+            }
+            false => self.useless(),
+        }
+    }
+
+    fn peer_extends(&mut self, id: u8, payload: &Bytes) -> Result<(), Misbehaviour> {
+        if !self.phase.agreed().extended() {
+            return Err(Misbehaviour::ExtendedNotAgreed);
+        }
+        match id {
+            0 => {
+                let peer = ExtendedHandshake::decode(payload).map_err(Misbehaviour::Extended)?;
+                self.ut_metadata = peer.ut_metadata;
+                self.events.push_back(SessionEvent::ExtendedHandshake(peer));
+                self.useless()
+            }
+            UT_METADATA_ID => {
+                let message = MetadataMessage::decode(payload).map_err(Misbehaviour::Extended)?;
+                self.peer_speaks_metadata(message)
+            }
+            unknown => Err(Misbehaviour::UnknownExtension(unknown)),
+        }
+    }
+
+    fn peer_speaks_metadata(&mut self, message: MetadataMessage) -> Result<(), Misbehaviour> {
+        match message {
+            MetadataMessage::Request { piece } => {
+                self.events
+                    .push_back(SessionEvent::MetadataRequested(piece));
+            }
+            MetadataMessage::Data {
+                piece,
+                total,
+                bytes,
+            } => {
+                if !self.take_metadata_request(piece) {
+                    return Err(Misbehaviour::UnrequestedMetadata);
+                }
+                self.events.push_back(SessionEvent::MetadataPiece {
+                    piece,
+                    total,
+                    bytes,
+                });
+            }
+            MetadataMessage::Reject { piece } if self.take_metadata_request(piece) => {
+                self.events.push_back(SessionEvent::MetadataRejected(piece));
+            }
+            MetadataMessage::Reject { .. } | MetadataMessage::Unknown => {}
+        }
+        self.useless()
+    }
+
+    fn take_metadata_request(&mut self, piece: u32) -> bool {
+        let at = self.metadata_asked.iter().position(|asked| *asked == piece);
+        at.map(|at| self.metadata_asked.swap_remove(at)).is_some()
+    }
+
+    fn peer_requests_hashes(&mut self, request: HashRequest) -> Result<(), Misbehaviour> {
+        if !self.config.v2 {
+            return Err(Misbehaviour::HashRequest);
+        }
+        match request.is_well_formed() {
+            true => self
+                .events
+                .push_back(SessionEvent::HashesRequested(request)),
+            false => self.out.push(&Message::HashReject(request)),
+        }
+        self.useless()
+    }
+
+    fn peer_sends_hashes(&mut self, answer: RawHashes) -> Result<(), Misbehaviour> {
+        let RawHashes { request, hashes } = answer;
+        let right_count = hashes.len() == request.answer_len() as usize;
+        if !self.take_hash_request(&request) || !right_count {
+            return Err(Misbehaviour::UnrequestedHashes);
+        }
+        self.events
+            .push_back(SessionEvent::Hashes { request, hashes });
+        Ok(())
+    }
+
+    fn take_hash_request(&mut self, request: &HashRequest) -> bool {
+        let at = self.hashes_asked.iter().position(|asked| asked == request);
+        at.map(|at| self.hashes_asked.swap_remove(at)).is_some()
+    }
+}
+
+/// What a peer says of all its pieces at once.
+#[derive(Debug)]
+pub(super) enum Claim {
+    All,
+    None,
+    Bits(Bytes),
+}
+
+/// The pieces a peer has, also while nobody knows how many there are.
+#[derive(Debug, Default)]
+pub(super) struct PeerPieces {
+    /// Said, and not yet held against the torrent's size.
+    claim: Option<Claim>,
+    claimed: bool,
+    /// Pieces named one by one while the size is unknown: a bit each.
+    early: Vec<u8>,
+    known: Option<Bitfield>,
+}
+
+impl PeerPieces {
+    fn claim(&mut self, claim: Claim) -> Result<(), Misbehaviour> {
+        if std::mem::replace(&mut self.claimed, true) {
+            return Err(Misbehaviour::SecondBitfield);
+        }
+        self.claim = Some(claim);
+        Ok(())
+    }
+
+    fn note_early(&mut self, index: u32) -> Result<(), Misbehaviour> {
+        if index >= limits::PIECES_MAX {
+            return Err(Misbehaviour::TooManyPieces);
+        }
+        let at = index as usize / 8;
+        if self.early.len() <= at {
+            self.early.resize(at + 1, 0);
+        }
+        if let Some(byte) = self.early.get_mut(at) {
+            *byte |= 0x80 >> (index % 8);
+        }
+        Ok(())
+    }
+
+    fn known(&mut self, geometry: &Geometry) -> &mut Bitfield {
+        self.known
+            .get_or_insert_with(|| Bitfield::none_of(geometry))
+    }
+
+    /// Holds what was said against the torrent's size; `None` if nothing was said.
+    pub(super) fn settle(&mut self, geometry: &Geometry) -> Result<Option<PieceSet>, Misbehaviour> {
+        let claim = self.claim.take();
+        if claim.is_none() && self.early.is_empty() {
+            return Ok(None);
+        }
+        let count = geometry.piece_count();
+        let mut pieces = match claim {
+            Some(Claim::All) => Bitfield::all(count),
+            Some(Claim::Bits(bits)) => {
+                Bitfield::from_bytes(&bits, count).map_err(Misbehaviour::Bitfield)?
+            }
+            Some(Claim::None) | None => Bitfield::none(count),
+        };
+        let said = [self.known.take().map(|known| known.as_bytes().to_vec()), {
+            Some(std::mem::take(&mut self.early))
+        }];
+        for bytes in said.into_iter().flatten() {
+            for (byte, at) in bytes.iter().zip(0_u32..) {
+                for index in (0..8)
+                    .filter(|bit| byte & (0x80 >> bit) != 0)
+                    .map(|bit| at * 8 + bit)
+                {
+                    let piece = geometry
+                        .piece(index)
+                        .ok_or(Misbehaviour::NoSuchPiece(index))?;
+                    pieces.insert(piece);
+                }
+            }
+        }
+        let set = match () {
+            () if pieces.is_none() => PieceSet::None,
+            () if pieces.is_all() => PieceSet::All,
+            () => PieceSet::Bits(pieces.clone()),
+        };
+        self.known = Some(pieces);
+        Ok(Some(set))
+    }
+}
