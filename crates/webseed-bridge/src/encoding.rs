@@ -4,6 +4,7 @@
 
 use http::HeaderMap;
 use http::header::ACCEPT_ENCODING;
+use swarm_proto::manifest::Encoding;
 
 /// Longest part of `Accept-Encoding` looked at, over all its lines.
 const FIELD_LEN_MAX: usize = 1024;
@@ -29,7 +30,15 @@ impl Coding {
         }
     }
 
-    /// The coding of that name, as manifests and requests spell it; case does not matter.
+    /// The coding of a variant.
+    pub const fn of(encoding: Encoding) -> Self {
+        match encoding {
+            Encoding::Brotli => Coding::Br,
+            Encoding::Zstd => Coding::Zstd,
+        }
+    }
+
+    /// The coding of that name, as requests spell it; case does not matter.
     pub fn from_name(name: &str) -> Option<Self> {
         [Coding::Identity, Coding::Br, Coding::Zstd]
             .into_iter()

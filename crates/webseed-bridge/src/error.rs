@@ -27,6 +27,15 @@ pub enum BridgeError {
     /// A precondition of the request does not hold (RFC 9110, 13).
     #[error("precondition failed")]
     Precondition,
+    /// No asked range lies within the file (RFC 9110, 15.5.17).
+    #[error("the file has no such range")]
+    Range,
+    /// The manifest has expired and no newer one came: it may say what the site no longer does.
+    #[error("the copy is too old to be shown")]
+    Stale,
+    /// Manifest and bundle contradict each other. The publisher's fault.
+    #[error("the site's manifest contradicts its bundle")]
+    Inconsistent,
     /// The swarm delivered nothing in time. Nobody's fault here; another try may work.
     #[error("the swarm did not deliver the file in time")]
     Unobtainable,
@@ -48,6 +57,9 @@ impl BridgeError {
             Self::UnknownSite | Self::NotFound => StatusCode::NOT_FOUND,
             Self::SharedOrigin => StatusCode::FORBIDDEN,
             Self::Precondition => StatusCode::PRECONDITION_FAILED,
+            Self::Range => StatusCode::RANGE_NOT_SATISFIABLE,
+            Self::Stale => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Inconsistent => StatusCode::BAD_GATEWAY,
             Self::Unobtainable => StatusCode::GATEWAY_TIMEOUT,
             Self::Full => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -59,6 +71,7 @@ impl BridgeError {
         match self {
             Self::Unobtainable => Some(5),
             Self::Full => Some(2),
+            Self::Stale => Some(60),
             _ => None,
         }
     }

@@ -5,9 +5,17 @@
 //! of a site that asked for help is not served, and no request of a visitor causes one elsewhere.
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
+pub mod body;
 pub mod conditional;
 pub mod encoding;
 pub mod error;
+pub mod join;
 pub mod limits;
+mod page;
 pub mod range;
 pub mod request;
+pub mod respond;
+pub mod serve;
+pub mod site;
+pub mod sites;
+pub mod stats;

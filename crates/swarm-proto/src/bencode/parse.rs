@@ -280,11 +280,7 @@ impl<'a> Reader<'a> {
                     }
                 }
                 let raw = self.bytes.get(start..self.at).unwrap_or_default();
-                Ok(Value::Dict(Dict {
-                    raw,
-                    entries,
-                    sorted,
-                }))
+                Ok(Value::Dict(Dict { raw, entries }))
             }
         }
     }
