@@ -78,6 +78,8 @@ pub struct Dict<'a> {
     raw: &'a [u8],
     /// Sorted by key, whatever the order in `raw`.
     entries: Vec<(&'a [u8], Value<'a>)>,
+    /// Whether `raw` has them in this order too.
+    sorted: bool,
 }
 
 impl<'a> Dict<'a> {
@@ -95,6 +97,16 @@ impl<'a> Dict<'a> {
     /// Keys and values, sorted by key.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&'a [u8], &Value<'a>)> {
         self.entries.iter().map(|(key, value)| (*key, value))
+    }
+
+    /// The `n`th key and its value in the order of keys.
+    pub fn nth(&self, n: usize) -> Option<(&'a [u8], &Value<'a>)> {
+        self.entries.get(n).map(|(key, value)| (*key, value))
+    }
+
+    /// Whether the keys were sorted as found, as BEP 3 asks for.
+    pub fn is_sorted(&self) -> bool {
+        self.sorted
     }
 
     /// Number of keys.

@@ -52,7 +52,7 @@ pub const FILES_MAX: usize = 400_000;
 pub const DIRECTORY_DEPTH_MAX: usize = 100;
 
 /// Bytes of one path component. 255 is what Linux, macOS and Windows file systems take.
-pub const PATH_COMPONENT_LEN_MAX: usize = 240;
+pub const PATH_COMPONENT_LEN_MAX: usize = 255;
 
 /// Bytes of one path, separators included, below the torrent's name.
 pub const PATH_LEN_MAX: usize = 4096;

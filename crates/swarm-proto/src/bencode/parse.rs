@@ -280,7 +280,11 @@ impl<'a> Reader<'a> {
                     }
                 }
                 let raw = self.bytes.get(start..self.at).unwrap_or_default();
-                Ok(Value::Dict(Dict { raw, entries }))
+                Ok(Value::Dict(Dict {
+                    raw,
+                    entries,
+                    sorted,
+                }))
             }
         }
     }

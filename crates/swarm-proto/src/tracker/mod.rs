@@ -1,15 +1,18 @@
 //! What peers, volunteers, gates and trackers tell each other over HTTP.
 //!
 //! [`AnnounceRequest`] and its reply follow BEP 3, 7 and 23, scrape follows BEP 48; their bytes
-//! are in [`http`].
+//! are in [`http`]. The replies of the register of sites in need (spec 0006) are in [`register`].
 //! No transport here: a driver fetches the URL or listens on the socket. UDP (BEP 15) and
 //! WebTorrent's signalling are deliberately absent.
 
 pub mod http;
+pub mod register;
 
 use std::net::SocketAddr;
 
 use crate::id::{PeerId, SwarmId};
+
+pub use register::{BridgeView, BridgesReply, SiteInNeed, SitesReply};
 
 /// Why a peer announces (BEP 3, `event`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -1,0 +1,69 @@
+//! A hybrid describes its files twice. Both must say the same, or one swarm would spread two
+//! contents under one name.
+
+use super::HybridMismatch;
+use super::list::FileList;
+use crate::merkle::Hash;
+
+/// Compares the v1 list with the files of the v2 tree, and gives each v1 entry its root.
+///
+/// Files must be the same in order, path and length. Every file with content must begin on the
+/// piece boundary that the v2 layout gives it; pad files may stand before or after empty files, as
+/// libtorrent accepts too. The end may be padded to a whole piece or not at all.
+pub(super) fn join<'a>(
+    mut v1: FileList<'a>,
+    v2: &FileList<'a>,
+    piece_length: u32,
+) -> Result<FileList<'a>, HybridMismatch> {
+    let piece_length = u64::from(piece_length.max(1));
+    let count = |list: &FileList<'_>| list.files.iter().filter(|file| !file.pad).count();
+    let counts = HybridMismatch::FileCount {
+        v1: count(&v1),
+        v2: count(v2),
+    };
+    let mut described = v2.files.iter().filter(|file| !file.pad);
+
+    let mut roots: Vec<Option<Hash>> = Vec::with_capacity(v1.files.len());
+    let mut offset = 0_u64;
+    let mut content_end = 0_u64;
+    let mut number = 0;
+    for file in &v1.files {
+        if file.pad {
+            roots.push(None);
+        } else {
+            let Some(twin) = described.next() else {
+                return Err(counts);
+            };
+            if file.path != twin.path {
+                return Err(HybridMismatch::Path(number));
+            }
+            if file.length != twin.length {
+                return Err(HybridMismatch::Length(number));
+            }
+            if file.symlink != twin.symlink {
+                return Err(HybridMismatch::Symlink(number));
+            }
+            if file.length > 0 {
+                if offset != content_end.next_multiple_of(piece_length) {
+                    return Err(HybridMismatch::Alignment(number));
+                }
+                content_end = offset.saturating_add(file.length);
+            }
+            roots.push(twin.root);
+            number += 1;
+        }
+        offset = offset.saturating_add(file.length);
+    }
+    if described.next().is_some() {
+        return Err(counts);
+    }
+    if offset != content_end && offset != content_end.next_multiple_of(piece_length) {
+        return Err(HybridMismatch::TailPadding);
+    }
+    // The tree of a directory that holds one file looks like that of a single file; the v1 list tells
+    // them apart, so its word counts.
+    for (file, root) in v1.files.iter_mut().zip(roots) {
+        file.root = root;
+    }
+    Ok(v1)
+}

@@ -1,0 +1,121 @@
+//! What stands around the info dictionary of a .torrent file: trackers, web seeds, piece layers.
+//!
+//! None of it is covered by an info hash, so whoever passes the file on can change it. URLs that we
+//! could not use are left out rather than refused.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::Metainfo;
+use crate::bencode::{Dict, Item, Value};
+use crate::limits;
+
+/// Whether a URL can be a tracker's: `http`, `https`, `udp`, `ws` or `wss`, printable, bounded.
+pub fn is_tracker_url(url: &str) -> bool {
+    is_plain(url) && has_scheme(url, &["http://", "https://", "udp://", "ws://", "wss://"])
+}
+
+/// Whether a URL can be a web seed's: `http` or `https`, printable, bounded.
+pub fn is_web_seed_url(url: &str) -> bool {
+    is_plain(url) && has_scheme(url, &["http://", "https://"])
+}
+
+fn is_plain(url: &str) -> bool {
+    url.len() <= limits::URL_LEN_MAX && !url.chars().any(|c| c.is_control() || c.is_whitespace())
+}
+
+/// A scheme of the list, any case, with something behind it.
+fn has_scheme(url: &str, schemes: &[&str]) -> bool {
+    schemes.iter().any(|scheme| {
+        url.get(..scheme.len())
+            .is_some_and(|front| front.eq_ignore_ascii_case(scheme))
+            && url.len() > scheme.len()
+    })
+}
+
+/// The first `max` different strings.
+pub(super) fn bounded(urls: impl IntoIterator<Item = String>, max: usize) -> Vec<String> {
+    let mut seen = HashSet::new();
+    urls.into_iter()
+        .filter(|url| seen.insert(url.clone()))
+        .take(max)
+        .collect()
+}
+
+/// `announce-list` (BEP 12), else `announce`, as BEP 12 has it.
+pub(super) fn trackers(torrent: &Dict<'_>) -> Vec<String> {
+    let tiers = torrent
+        .get(b"announce-list")
+        .and_then(Value::as_list)
+        .unwrap_or_default();
+    let listed = tiers
+        .iter()
+        .flat_map(|tier| tier.as_list().unwrap_or_default())
+        .filter_map(Value::as_str)
+        .map(str::trim)
+        .filter(|url| is_tracker_url(url));
+    let listed = bounded(listed.map(str::to_owned), limits::TRACKERS_MAX);
+    if !listed.is_empty() {
+        return listed;
+    }
+    let announce = torrent
+        .get(b"announce")
+        .and_then(Value::as_str)
+        .map(str::trim);
+    announce
+        .filter(|url| is_tracker_url(url))
+        .map(str::to_owned)
+        .into_iter()
+        .collect()
+}
+
+/// `url-list` (BEP 19): one string or a list of them.
+pub(super) fn web_seeds(torrent: &Dict<'_>) -> Vec<String> {
+    let urls = match torrent.get(b"url-list") {
+        Some(Value::List(urls)) => urls.as_slice(),
+        Some(one @ Value::Bytes(_)) => std::slice::from_ref(one),
+        _ => &[],
+    };
+    let urls = urls
+        .iter()
+        .filter_map(Value::as_str)
+        .map(str::trim)
+        .filter(|url| is_web_seed_url(url));
+    bounded(urls.map(str::to_owned), limits::WEB_SEEDS_MAX)
+}
+
+pub(super) fn write(meta: &Metainfo) -> Vec<u8> {
+    // Not one `Item`: the info dictionary goes in as it is, whatever its form.
+    let mut entries: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
+    entries.insert("info", meta.raw_info.to_vec());
+    let urls = |urls: &[String]| Item::list(urls.iter().map(Item::bytes));
+    if let Some(first) = meta.trackers.first() {
+        entries.insert("announce", Item::bytes(first).to_bytes());
+        if meta.trackers.len() > 1 {
+            let tiers = meta
+                .trackers
+                .iter()
+                .map(|url| Item::list([Item::bytes(url)]));
+            entries.insert("announce-list", Item::list(tiers).to_bytes());
+        }
+    }
+    if !meta.web_seeds.is_empty() {
+        entries.insert("url-list", urls(&meta.web_seeds).to_bytes());
+    }
+    if meta.info_hash_v2.is_some() {
+        let known = meta.layers.iter().filter_map(|(root, layer)| {
+            layer
+                .hashes
+                .as_ref()
+                .map(|hashes| (root, Item::bytes(hashes)))
+        });
+        entries.insert("piece layers", Item::dict(known).to_bytes());
+    }
+
+    let mut out = vec![b'd'];
+    for (key, value) in entries {
+        out.extend_from_slice(&Item::bytes(key).to_bytes());
+        out.extend_from_slice(&value);
+    }
+    out.push(b'e');
+    out
+}
