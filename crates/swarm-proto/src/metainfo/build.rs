@@ -1,7 +1,8 @@
 //! Files in, hybrid .torrent out.
 //!
-//! The result is what libtorrent makes of the same files: v2 tree order, every file on a piece
-//! boundary with a pad file before it where needed (BEP 47), no padding at the end.
+//! The result is byte for byte what libtorrent makes of the same files with
+//! `canonical_files_no_tail_padding`: v2 tree order, every file with content on a piece boundary, a
+//! pad file before it where needed (BEP 47), no padding at the end.
 
 use std::collections::BTreeMap;
 
@@ -128,7 +129,8 @@ impl MetainfoBuilder {
         let mut total = 0_u64;
         for (path, hashes) in files {
             let padding = total.next_multiple_of(piece_length) - total;
-            if padding > 0 {
+            // An empty file needs no boundary.
+            if padding > 0 && hashes.length > 0 {
                 list.push(Item::dict([
                     ("attr", Item::bytes("p")),
                     ("length", length_item(padding)),

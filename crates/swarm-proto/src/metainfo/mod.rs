@@ -190,6 +190,12 @@ impl Metainfo {
         if !list.files.iter().any(|file| file.length > 0) {
             return Err(MetainfoError::Empty);
         }
+        // BEP 52 calls `name` advisory; libtorrent lets a lone file at the root of the tree be named by
+        // the tree.
+        let name = match list.files.first() {
+            Some(file) if list.single => file.path.first().copied().unwrap_or(name),
+            _ => name,
+        };
         let geometry = Geometry::new(piece_length, list.total)?;
         let layers = wanted_layers(&list, piece_length)?;
 
@@ -296,8 +302,8 @@ impl Metainfo {
         &self.name
     }
 
-    /// Whether it is one file and no directory; then [`FileEntry::path`] stands alone, not below
-    /// [`name`](Self::name).
+    /// Whether it is one file and no directory; then [`FileEntry::path`] is the
+    /// [`name`](Self::name) itself, not below it.
     pub fn is_single_file(&self) -> bool {
         self.single
     }
