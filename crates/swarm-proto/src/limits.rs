@@ -221,3 +221,22 @@ pub const METADATA_REQUESTS_MAX: usize = 16;
 
 /// Hash requests open at one peer at a time.
 pub const HASH_REQUESTS_MAX: usize = 16;
+
+// ---- download ----
+
+/// Peers that lied and are kept out, the latest of them.
+pub const BANS_MAX: usize = 4096;
+
+/// Connections that are gone and whose blocks may still turn out to be false.
+pub const DEPARTED_PEERS_MAX: usize = 1024;
+
+/// Pieces of which an earlier try was false and whose senders are remembered by block hash:
+/// 32 bytes for each block of each try.
+pub const SUSPECT_PIECES_MAX: usize = 64;
+
+/// Tries remembered of one false piece. The first has many senders, each further one a single
+/// sender that is then banned.
+pub const SUSPECT_TRIES_MAX: usize = 8;
+
+/// Pieces with a deadline.
+pub const DEADLINES_MAX: usize = 1024;

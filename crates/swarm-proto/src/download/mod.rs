@@ -1,1 +1,344 @@
-//! (to come)
+//! One torrent and the sessions of its peers: what to ask of whom, whom to serve, whom to believe.
+//!
+//! Pure: events and time go in, [`Action`]s come out. The driver owns the sessions, the store and
+//! the hashing; it hands each session's events to [`Download::handle_event`] and, after every call,
+//! drains [`Download::poll_action`].
+//!
+//! ```text
+//! peer_joined ─▶ handle_event (any number) ─▶ peer_left
+//!                      │
+//!   Block ─▶ BlockAssembler ─▶ Action::Verify ─▶ piece_verified ─▶ Have to all
+//!                                           └──▶ piece_failed ──▶ Ban, or fetch it from one peer
+//! ```
+
+mod api;
+mod assemble;
+mod choke;
+mod events;
+mod hashes;
+mod metadata;
+mod outcome;
+mod peers;
+mod picker;
+mod requests;
+mod suspects;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+pub use api::{Action, DownloadConfig, DownloadStats, PeerInfo, Want};
+
+use crate::bitfield::Bitfield;
+use crate::geometry::{Geometry, PieceIndex};
+use crate::id::{InfoHashV1, InfoHashV2, PeerId};
+use crate::limits;
+use crate::metainfo::Metainfo;
+use crate::session::{CloseReason, Command, ConnectionId};
+use assemble::{BlockAssembler, Senders};
+use hashes::{HashServer, LayerFetch};
+use metadata::MetadataFetch;
+use peers::{BanList, Departed, Identity, Peer, Rate};
+use picker::PiecePicker;
+use suspects::Suspects;
+
+/// How often rates, interest and stalled requests are looked at.
+const TICK: Duration = Duration::from_millis(500);
+
+/// What a download begins with.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// The metainfo.
+    Metainfo(Arc<Metainfo>),
+    /// Info hashes of a magnet link, one at least: the metainfo is fetched from peers.
+    Magnet {
+        /// SHA-1 of the info dictionary.
+        v1: Option<InfoHashV1>,
+        /// SHA-256 of the info dictionary.
+        v2: Option<InfoHashV2>,
+    },
+}
+
+/// One torrent, many sessions.
+#[derive(Debug)]
+pub struct Download {
+    config: DownloadConfig,
+    rng: SmallRng,
+    actions: VecDeque<Action>,
+    torrent: Option<Torrent>,
+    fetch: Option<Fetch>,
+    /// Connections, in an order that is the same in each run with the same seed.
+    peers: BTreeMap<ConnectionId, Peer>,
+    departed: Departed,
+    bans: BanList,
+    have: Bitfield,
+    /// What is to be fetched, had or not.
+    wanted: Bitfield,
+    /// Wanted or awaited by a reader, and not had.
+    missing: Bitfield,
+    want: Want,
+    deadlines: BTreeMap<PieceIndex, Instant>,
+    picker: PiecePicker,
+    assembler: BlockAssembler,
+    /// Whole pieces that wait to be verified.
+    verifying: HashMap<PieceIndex, (Bytes, Senders)>,
+    verifying_bytes: u64,
+    suspects: Suspects,
+    /// Counts what may give an idle peer something to do.
+    changes: u64,
+    ticked_at: Option<Instant>,
+    rechoke_at: Option<Instant>,
+    completed: bool,
+    totals: Totals,
+}
+
+/// The torrent, once it is known.
+#[derive(Debug)]
+struct Torrent {
+    meta: Arc<Metainfo>,
+    hashes: HashServer,
+}
+
+/// The way there from a magnet link.
+#[derive(Debug)]
+enum Fetch {
+    Metadata(MetadataFetch),
+    Layers(LayerFetch),
+    /// Handed to the driver, which will call [`Download::metadata`].
+    HandedOver,
+}
+
+#[derive(Debug, Default)]
+struct Totals {
+    downloaded: u64,
+    uploaded: u64,
+    wasted: u64,
+    banned: usize,
+    down: Rate,
+    up: Rate,
+}
+
+impl Download {
+    /// A download that has `have` already; for a magnet link that is given later, with
+    /// [`metadata`](Self::metadata). `seed` makes its choices repeatable.
+    pub fn new(source: Source, have: Bitfield, config: DownloadConfig, seed: u64) -> Self {
+        let want = match config.seed_only {
+            true => Want::None,
+            false => Want::All,
+        };
+        let mut download = Self {
+            config,
+            rng: SmallRng::seed_from_u64(seed),
+            actions: VecDeque::new(),
+            torrent: None,
+            fetch: None,
+            peers: BTreeMap::new(),
+            departed: Departed::default(),
+            bans: BanList::default(),
+            have: Bitfield::none(0),
+            wanted: Bitfield::none(0),
+            missing: Bitfield::none(0),
+            want,
+            deadlines: BTreeMap::new(),
+            picker: PiecePicker::new(0),
+            assembler: BlockAssembler::default(),
+            verifying: HashMap::new(),
+            verifying_bytes: 0,
+            suspects: Suspects::default(),
+            changes: 0,
+            ticked_at: None,
+            rechoke_at: None,
+            completed: false,
+            totals: Totals::default(),
+        };
+        match source {
+            Source::Metainfo(meta) => download.set_torrent(meta, have),
+            Source::Magnet { v1, v2 } => {
+                download.fetch = Some(Fetch::Metadata(MetadataFetch::new(v1, v2)));
+            }
+        }
+        download
+    }
+
+    /// The metainfo that [`Action::Metadata`] gave is ready to be used, and `have` of it is there
+    /// already.
+    pub fn metadata(&mut self, now: Instant, meta: Arc<Metainfo>, have: Bitfield) {
+        if self.torrent.is_some() {
+            return;
+        }
+        self.set_torrent(meta, have);
+        let conns: Vec<_> = self.peers.keys().copied().collect();
+        for conn in conns {
+            self.introduce(conn);
+        }
+        self.fill_all(now);
+    }
+
+    fn set_torrent(&mut self, meta: Arc<Metainfo>, have: Bitfield) {
+        let count = meta.geometry().piece_count();
+        // A bitfield of another torrent is a mistake of the driver; to have nothing is safe.
+        self.have = if have.len() == count {
+            have
+        } else {
+            Bitfield::none(count)
+        };
+        self.wanted = Bitfield::none(count);
+        self.missing = Bitfield::none(count);
+        self.picker = PiecePicker::new(count);
+        self.completed = self.have.is_all();
+        self.torrent = Some(Torrent {
+            hashes: HashServer::new(&meta),
+            meta,
+        });
+        self.fetch = None;
+        self.apply_want();
+    }
+
+    fn geometry(&self) -> Option<&Geometry> {
+        self.torrent.as_ref().map(|torrent| torrent.meta.geometry())
+    }
+
+    /// What the torrent is, once that is known.
+    pub fn meta(&self) -> Option<&Arc<Metainfo>> {
+        self.torrent.as_ref().map(|torrent| &torrent.meta)
+    }
+
+    /// Pieces had.
+    pub fn have(&self) -> &Bitfield {
+        &self.have
+    }
+
+    /// Whether every piece is had.
+    pub fn is_complete(&self) -> bool {
+        self.torrent.is_some() && self.have.is_all()
+    }
+
+    /// Whether all that is wanted is had.
+    pub fn is_satisfied(&self) -> bool {
+        self.torrent.is_some() && self.missing.is_none()
+    }
+
+    /// Whether such a peer was found to lie: don't call it, and close its connection.
+    pub fn is_banned(&self, addr: SocketAddr, peer_id: Option<PeerId>) -> bool {
+        self.bans.contains(addr, peer_id)
+    }
+
+    /// Figures to look at.
+    pub fn stats(&self) -> DownloadStats {
+        let peers = || self.peers.values().filter(|peer| peer.established);
+        DownloadStats {
+            peers: peers().count(),
+            seeds: peers().filter(|peer| peer.is_seed()).count(),
+            unchoked: peers().filter(|peer| !peer.we_choke).count(),
+            have: self.have.count(),
+            pieces: self.have.len(),
+            downloaded: self.totals.downloaded,
+            uploaded: self.totals.uploaded,
+            wasted: self.totals.wasted,
+            down_rate: self.totals.down.per_sec(),
+            up_rate: self.totals.up.per_sec(),
+            banned: self.totals.banned,
+        }
+    }
+
+    /// What the driver is to do next.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called, at the latest.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match self.peers.is_empty() {
+            true => None,
+            false => self.ticked_at.map(|at| at + TICK),
+        }
+    }
+
+    /// Changes what is to be fetched.
+    pub fn set_want(&mut self, now: Instant, want: Want) {
+        self.want = want;
+        if self.torrent.is_some() {
+            self.apply_want();
+            self.update_interest();
+            self.fill_all(now);
+        }
+    }
+
+    fn apply_want(&mut self) {
+        let Some(torrent) = &self.torrent else {
+            return;
+        };
+        let geometry = torrent.meta.geometry().clone();
+        let mut wanted = Bitfield::none_of(&geometry);
+        match &self.want {
+            Want::All => wanted = Bitfield::all(geometry.piece_count()),
+            Want::Ranges(ranges) => {
+                let pieces = ranges.iter().flat_map(|range| geometry.pieces_of(range));
+                pieces.for_each(|piece| {
+                    wanted.insert(piece);
+                });
+            }
+            Want::None => {}
+        }
+        self.wanted = wanted;
+        geometry.pieces().for_each(|piece| self.refresh(piece));
+    }
+
+    /// A reader waits for the piece: it is fetched before all others with a later deadline or
+    /// none, wanted or not.
+    pub fn set_deadline(&mut self, now: Instant, piece: PieceIndex, at: Instant) {
+        let room = self.deadlines.len() < limits::DEADLINES_MAX;
+        if self.have.contains(piece) || !(room || self.deadlines.contains_key(&piece)) {
+            return;
+        }
+        if self.deadlines.insert(piece, at) == Some(at) {
+            return;
+        }
+        self.refresh(piece);
+        self.update_interest();
+        self.make_room_for(piece);
+        self.fill_all(now);
+    }
+
+    /// Nobody waits for the piece any more.
+    pub fn clear_deadline(&mut self, piece: PieceIndex) {
+        if self.deadlines.remove(&piece).is_some() {
+            self.refresh(piece);
+        }
+    }
+
+    /// Brings `missing` and the picker in line with what is wanted of the piece.
+    fn refresh(&mut self, piece: PieceIndex) {
+        let wanted = self.wanted.contains(piece) || self.deadlines.contains_key(&piece);
+        let missing = wanted && !self.have.contains(piece);
+        match missing {
+            true => self.missing.insert(piece),
+            false => self.missing.remove(piece),
+        };
+        let under_way = self.assembler.contains(piece) || self.verifying.contains_key(&piece);
+        self.picker.set_startable(piece, missing && !under_way);
+    }
+
+    fn command(&mut self, conn: ConnectionId, command: Command) {
+        self.actions.push_back(Action::Command(conn, command));
+    }
+
+    fn close(&mut self, conn: ConnectionId, reason: CloseReason) {
+        self.actions.push_back(Action::Close(conn, reason));
+    }
+
+    fn identity(&self, conn: ConnectionId) -> Option<Identity> {
+        match self.peers.get(&conn) {
+            Some(peer) => Some(Identity {
+                addr: peer.info.addr,
+                peer_id: peer.peer_id,
+            }),
+            None => self.departed.get(conn),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! What a download takes and gives: its configuration, what is wanted, and actions.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::geometry::{BlockRange, ByteRange};
+use crate::id::PeerId;
+use crate::metainfo::{Metainfo, MetainfoError};
+use crate::session::{CloseReason, Command, ConnectionId};
+use crate::verify::AssembledPiece;
+
+/// How a download behaves.
+#[derive(Debug, Clone)]
+pub struct DownloadConfig {
+    /// Peers that are served at a time. Default 8; more divide the uplink into thinner streams.
+    pub upload_slots: usize,
+    /// How often the slots are given anew. Default 10 s.
+    pub rechoke: Duration,
+    /// Blocks asked of a peer whose rate is not known. Default 4.
+    pub depth_min: usize,
+    /// Blocks asked of any peer at most. Default 128; more make the tail and a seek slower.
+    pub depth_max: usize,
+    /// Seconds of a peer's measured rate that are asked for ahead. Default 1.
+    pub depth_secs: f64,
+    /// Bytes of pieces under way or waiting to be verified. Default 64 MiB, or eight pieces if
+    /// that is more.
+    pub pending_bytes_max: u64,
+    /// What we call ourselves; decides which connection to keep when two call each other.
+    /// Default: unknown, the older one is kept.
+    pub peer_id: Option<PeerId>,
+    /// Serve only: nothing is ever asked for. Default false.
+    pub seed_only: bool,
+}
+
+impl Default for DownloadConfig {
+    fn default() -> Self {
+        Self {
+            upload_slots: 8,
+            rechoke: Duration::from_secs(10),
+            depth_min: 4,
+            depth_max: 128,
+            depth_secs: 1.0,
+            pending_bytes_max: 64 * 1024 * 1024,
+            peer_id: None,
+            seed_only: false,
+        }
+    }
+}
+
+/// Where a connection leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerInfo {
+    /// The other end.
+    pub addr: SocketAddr,
+    /// Whether we called.
+    pub outgoing: bool,
+}
+
+/// What is to be fetched.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Want {
+    /// Everything.
+    #[default]
+    All,
+    /// The pieces that hold these bytes of the content.
+    Ranges(Vec<ByteRange>),
+    /// Nothing; deadlines are still served.
+    None,
+}
+
+/// What the driver is to do.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Action {
+    /// Hand a command to a session.
+    Command(ConnectionId, Command),
+    /// Verify a piece; then store it and call
+    /// [`piece_verified`](super::Download::piece_verified), or call
+    /// [`piece_failed`](super::Download::piece_failed).
+    Verify(AssembledPiece),
+    /// Read the block from the store and answer the session with
+    /// [`Command::SendBlock`], or [`Command::RejectRequest`] if it can't be read. Bytes of pad
+    /// files are zeros.
+    ReadBlock {
+        /// Whose session asks.
+        conn: ConnectionId,
+        /// What it asks for.
+        range: BlockRange,
+    },
+    /// The metadata that a magnet link named is here. Make the store and call
+    /// [`metadata`](super::Download::metadata).
+    Metadata(Box<Metainfo>),
+    /// The metadata is here and right, but describes no torrent that we take. Nothing more will
+    /// come of this download.
+    UnusableMetadata(MetainfoError),
+    /// End the connection: close its session, then call
+    /// [`peer_left`](super::Download::peer_left).
+    Close(ConnectionId, CloseReason),
+    /// The peer lied. Don't call it or accept it again; see
+    /// [`is_banned`](super::Download::is_banned).
+    Ban {
+        /// Where it was.
+        addr: SocketAddr,
+        /// What it called itself.
+        peer_id: Option<PeerId>,
+        /// What it did.
+        reason: String,
+    },
+    /// Every piece is had.
+    Completed,
+}
+
+/// Figures of a download, for people and machines to look at.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
+pub struct DownloadStats {
+    /// Peers whose handshake is through.
+    pub peers: usize,
+    /// Those that have every piece.
+    pub seeds: usize,
+    /// Peers that may ask us.
+    pub unchoked: usize,
+    /// Pieces had.
+    pub have: u32,
+    /// Pieces of the torrent; zero while the metadata is not known.
+    pub pieces: u32,
+    /// Bytes of blocks that came, wasted ones included.
+    pub downloaded: u64,
+    /// Bytes of blocks that were handed out to be sent.
+    pub uploaded: u64,
+    /// Bytes of blocks that came for nothing: false, or twice.
+    pub wasted: u64,
+    /// Bytes a second that come, over the last seconds.
+    pub down_rate: f64,
+    /// Bytes a second that go, over the last seconds.
+    pub up_rate: f64,
+    /// Peers banned.
+    pub banned: usize,
+}

@@ -1,0 +1,322 @@
+//! Pieces under way: blocks come from many peers and make one piece.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::geometry::{BLOCK_LEN, BlockRange, Geometry, PieceIndex};
+use crate::session::{Block, ConnectionId};
+
+/// Peers that one block is asked of at a time.
+const ASKERS_MAX: usize = 2;
+
+/// Where a block stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum BlockState {
+    Unasked,
+    Asked {
+        of: [Option<ConnectionId>; ASKERS_MAX],
+        since: Instant,
+    },
+    /// Came from that peer; from nobody if it is padding.
+    Here(Option<ConnectionId>),
+}
+
+/// One piece under way.
+#[derive(Debug)]
+struct Partial {
+    /// The piece's bytes, made when the first block comes.
+    buffer: BytesMut,
+    blocks: Vec<BlockState>,
+    unasked: usize,
+    missing: usize,
+    /// Only this peer is asked: one of the senders of an earlier try lied, and a piece from a
+    /// single peer tells who.
+    owner: Option<ConnectionId>,
+}
+
+/// Who sent each block of a piece; nobody for padding.
+pub(super) type Senders = Vec<Option<ConnectionId>>;
+
+/// What a block completes.
+#[derive(Debug)]
+pub(super) enum Placed {
+    /// The piece lacks more.
+    Kept,
+    /// The block was there already, or the piece is not under way.
+    Useless,
+    /// The whole piece.
+    Piece(Bytes, Senders),
+}
+
+/// Puts blocks together.
+#[derive(Debug, Default)]
+pub(super) struct BlockAssembler {
+    partials: BTreeMap<PieceIndex, Partial>,
+    /// Pieces with blocks that nobody was asked for.
+    open: BTreeSet<PieceIndex>,
+    bytes: u64,
+}
+
+impl BlockAssembler {
+    /// Bytes of the pieces under way.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) fn contains(&self, piece: PieceIndex) -> bool {
+        self.partials.contains_key(&piece)
+    }
+
+    /// Whether some block of some piece was asked of nobody.
+    pub(super) fn has_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
+    /// Pieces with blocks that nobody was asked for.
+    pub(super) fn open(&self) -> impl Iterator<Item = PieceIndex> + '_ {
+        self.open.iter().copied()
+    }
+
+    /// Pieces under way.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = PieceIndex> + '_ {
+        self.partials.keys().copied()
+    }
+
+    /// Begins a piece. Blocks for which `is_pad` holds are zeros and never asked for. Gives the
+    /// piece back at once if it is padding altogether.
+    pub(super) fn start(
+        &mut self,
+        geometry: &Geometry,
+        piece: PieceIndex,
+        owner: Option<ConnectionId>,
+        is_pad: impl Fn(&BlockRange) -> bool,
+    ) -> Option<(Bytes, Senders)> {
+        let blocks: Vec<_> = geometry
+            .blocks(piece)
+            .map(|range| match is_pad(&range) {
+                true => BlockState::Here(None),
+                false => BlockState::Unasked,
+            })
+            .collect();
+        let unasked = blocks
+            .iter()
+            .filter(|state| **state == BlockState::Unasked)
+            .count();
+        let len = geometry.piece_len(piece);
+        if unasked == 0 {
+            return Some((
+                BytesMut::zeroed(len as usize).freeze(),
+                vec![None; blocks.len()],
+            ));
+        }
+        let partial = Partial {
+            buffer: BytesMut::new(),
+            blocks,
+            unasked,
+            missing: unasked,
+            owner,
+        };
+        if self.partials.insert(piece, partial).is_none() {
+            self.bytes += u64::from(len);
+        }
+        self.open.insert(piece);
+        None
+    }
+
+    /// Gives a piece up; its blocks are forgotten.
+    pub(super) fn abandon(&mut self, geometry: &Geometry, piece: PieceIndex) {
+        if self.partials.remove(&piece).is_some() {
+            self.bytes -= u64::from(geometry.piece_len(piece));
+            self.open.remove(&piece);
+        }
+    }
+
+    /// The only peer that is to be asked for the piece, if there is one.
+    pub(super) fn owner(&self, piece: PieceIndex) -> Option<ConnectionId> {
+        self.partials.get(&piece)?.owner
+    }
+
+    /// The pieces that only this peer is to be asked for.
+    pub(super) fn owned_by(&self, conn: ConnectionId) -> Vec<PieceIndex> {
+        let owned = |entry: &(&PieceIndex, &Partial)| entry.1.owner == Some(conn);
+        self.partials
+            .iter()
+            .filter(owned)
+            .map(|(piece, _)| *piece)
+            .collect()
+    }
+
+    /// Throws away what this peer sent; the blocks are to be asked for again.
+    pub(super) fn forget(&mut self, conn: ConnectionId) {
+        for (piece, partial) in &mut self.partials {
+            for state in &mut partial.blocks {
+                if *state == BlockState::Here(Some(conn)) {
+                    *state = BlockState::Unasked;
+                    partial.unasked += 1;
+                    partial.missing += 1;
+                    self.open.insert(*piece);
+                }
+            }
+        }
+    }
+
+    /// A block of the piece that nobody was asked for.
+    pub(super) fn unasked(&self, geometry: &Geometry, piece: PieceIndex) -> Option<BlockRange> {
+        let partial = self.partials.get(&piece)?;
+        let at = partial
+            .blocks
+            .iter()
+            .position(|state| *state == BlockState::Unasked)?;
+        geometry.nth_block(piece, u32::try_from(at).ok()?)
+    }
+
+    /// A block of the piece that one other peer was asked for, and for which `slow` holds, given
+    /// that peer and the time since when.
+    pub(super) fn asked_once(
+        &self,
+        geometry: &Geometry,
+        piece: PieceIndex,
+        conn: ConnectionId,
+        slow: impl Fn(ConnectionId, Instant) -> bool,
+    ) -> Option<BlockRange> {
+        let partial = self
+            .partials
+            .get(&piece)
+            .filter(|partial| partial.owner.is_none())?;
+        let at = partial.blocks.iter().position(|state| match state {
+            BlockState::Asked {
+                of: [Some(other), None],
+                since,
+            } => *other != conn && slow(*other, *since),
+            _ => false,
+        })?;
+        geometry.nth_block(piece, u32::try_from(at).ok()?)
+    }
+
+    /// The peer is asked for the block.
+    pub(super) fn asked(&mut self, range: BlockRange, conn: ConnectionId, now: Instant) {
+        let Some(partial) = self.partials.get_mut(&range.piece()) else {
+            return;
+        };
+        let Some(state) = partial.blocks.get_mut((range.begin() / BLOCK_LEN) as usize) else {
+            return;
+        };
+        match state {
+            BlockState::Unasked => {
+                let mut of = [None; ASKERS_MAX];
+                of[0] = Some(conn);
+                *state = BlockState::Asked { of, since: now };
+                partial.unasked -= 1;
+                if partial.unasked == 0 {
+                    self.open.remove(&range.piece());
+                }
+            }
+            BlockState::Asked { of, .. } => {
+                if let Some(free) = of.iter_mut().find(|slot| slot.is_none()) {
+                    *free = Some(conn);
+                }
+            }
+            BlockState::Here(_) => {}
+        }
+    }
+
+    /// The peer will not send the block; whether nobody else is asked for it.
+    pub(super) fn released(&mut self, range: BlockRange, conn: ConnectionId) -> bool {
+        let Some(partial) = self.partials.get_mut(&range.piece()) else {
+            return false;
+        };
+        let Some(state) = partial.blocks.get_mut((range.begin() / BLOCK_LEN) as usize) else {
+            return false;
+        };
+        let BlockState::Asked { of, .. } = state else {
+            return false;
+        };
+        of.iter_mut()
+            .filter(|slot| **slot == Some(conn))
+            .for_each(|slot| *slot = None);
+        if of[0].is_none() {
+            of.swap(0, 1);
+        }
+        if of[0].is_some() {
+            return false;
+        }
+        *state = BlockState::Unasked;
+        partial.unasked += 1;
+        self.open.insert(range.piece());
+        true
+    }
+
+    /// A block came. Also gives the other peers that were asked for it.
+    pub(super) fn place(
+        &mut self,
+        geometry: &Geometry,
+        block: Block,
+        conn: ConnectionId,
+    ) -> (Placed, Vec<ConnectionId>) {
+        let range = block.range();
+        let piece = range.piece();
+        let Some(partial) = self.partials.get_mut(&piece) else {
+            return (Placed::Useless, Vec::new());
+        };
+        if partial.owner.is_some_and(|owner| owner != conn) {
+            return (Placed::Useless, Vec::new());
+        }
+        let aligned = range.begin().is_multiple_of(BLOCK_LEN)
+            && geometry.nth_block(piece, range.begin() / BLOCK_LEN) == Some(range);
+        let state = partial.blocks.get_mut((range.begin() / BLOCK_LEN) as usize);
+        let (true, Some(state)) = (aligned, state) else {
+            return (Placed::Useless, Vec::new());
+        };
+        let others = match *state {
+            BlockState::Here(_) => return (Placed::Useless, Vec::new()),
+            BlockState::Asked { of, .. } => of
+                .into_iter()
+                .flatten()
+                .filter(|other| *other != conn)
+                .collect(),
+            // It had timed out, and came all the same.
+            BlockState::Unasked => {
+                partial.unasked -= 1;
+                if partial.unasked == 0 {
+                    self.open.remove(&piece);
+                }
+                Vec::new()
+            }
+        };
+        *state = BlockState::Here(Some(conn));
+        partial.missing -= 1;
+        let piece_len = geometry.piece_len(piece);
+        let whole = range.len() == piece_len;
+        let bytes = block.into_bytes();
+        if !whole {
+            if partial.buffer.is_empty() {
+                partial.buffer = BytesMut::zeroed(piece_len as usize);
+            }
+            let place = range.begin() as usize..range.end() as usize;
+            if let Some(place) = partial.buffer.get_mut(place) {
+                place.copy_from_slice(&bytes);
+            }
+        }
+        if partial.missing > 0 {
+            return (Placed::Kept, others);
+        }
+        let Some(partial) = self.partials.remove(&piece) else {
+            return (Placed::Useless, others);
+        };
+        self.open.remove(&piece);
+        self.bytes -= u64::from(piece_len);
+        let senders = partial.blocks.iter().map(|state| match state {
+            BlockState::Here(sender) => *sender,
+            _ => None,
+        });
+        // A piece of one block is passed on as it came.
+        let whole_bytes = if whole {
+            bytes
+        } else {
+            partial.buffer.freeze()
+        };
+        (Placed::Piece(whole_bytes, senders.collect()), others)
+    }
+}

@@ -1,0 +1,555 @@
+//! What peers do.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::assemble::Placed;
+use super::metadata::Fetched;
+use super::peers::{Identity, Peer};
+use super::{Action, Download, Fetch, LayerFetch, PeerInfo, TICK};
+use crate::bitfield::Bitfield;
+use crate::geometry::{BlockRange, PieceIndex};
+use crate::metainfo::{Kind, Metainfo};
+use crate::session::{
+    Block, CloseReason, Command, ConnectionId, Misbehaviour, PieceSet, SessionEvent,
+};
+use crate::wire::extended::METADATA_PIECE_LEN;
+use crate::wire::{HashRequest, ReservedBits};
+
+/// Two sides that both have everything stay connected for so long, in case one is to learn better.
+const USELESS_AFTER: Duration = Duration::from_secs(10);
+/// A hybrid whose layers nobody serves is fetched by its v1 hashes after so long.
+const LAYERS_PATIENCE: Duration = Duration::from_secs(6);
+
+impl Download {
+    /// A connection came about; its events may follow. Call it before any of them.
+    pub fn peer_joined(&mut self, now: Instant, conn: ConnectionId, info: PeerInfo) {
+        self.ticked_at.get_or_insert(now);
+        self.rechoke_at.get_or_insert(now + self.config.rechoke);
+        if self.bans.contains(info.addr, None) {
+            return self.close(conn, CloseReason::Banned);
+        }
+        self.peers.insert(conn, Peer::new(info, now, &self.config));
+        self.introduce(conn);
+    }
+
+    /// Tells a session what we have.
+    pub(super) fn introduce(&mut self, conn: ConnectionId) {
+        match &self.torrent {
+            Some(torrent) => {
+                let geometry = torrent.meta.geometry().clone();
+                let len = torrent.meta.raw_info().len();
+                self.command(conn, Command::SetGeometry(geometry));
+                if let Ok(len) = u32::try_from(len) {
+                    self.command(conn, Command::SetMetadataSize(len));
+                }
+                self.command(conn, Command::Bitfield(self.have.clone()));
+            }
+            None => self.command(conn, Command::Bitfield(Bitfield::none(0))),
+        }
+    }
+
+    /// The connection is gone. May be called more than once.
+    pub fn peer_left(&mut self, now: Instant, conn: ConnectionId) {
+        let Some(peer) = self.peers.remove(&conn) else {
+            return;
+        };
+        let identity = Identity {
+            addr: peer.info.addr,
+            peer_id: peer.peer_id,
+        };
+        self.departed.insert(conn, identity);
+        if let Some(pieces) = &peer.pieces {
+            self.picker.lost_all(pieces);
+        }
+        for range in peer.asked {
+            self.assembler.released(range, conn);
+        }
+        self.disown(conn);
+        match &mut self.fetch {
+            Some(Fetch::Metadata(fetch)) => fetch.left(conn),
+            Some(Fetch::Layers(fetch)) => fetch.left(conn),
+            _ => {}
+        }
+        self.fill_slots(now);
+        self.advance_fetch(now);
+        self.fill_all(now);
+    }
+
+    /// Pieces that only this peer was to send are begun anew by another.
+    fn disown(&mut self, conn: ConnectionId) {
+        for piece in self.assembler.owned_by(conn) {
+            self.abandon(piece);
+            self.refresh(piece);
+        }
+    }
+
+    /// A session tells something.
+    pub fn handle_event(&mut self, now: Instant, conn: ConnectionId, event: SessionEvent) {
+        if !self.peers.contains_key(&conn) {
+            return;
+        }
+        match event {
+            SessionEvent::Established {
+                peer_id,
+                swarm_id,
+                reserved,
+            } => {
+                let by_v2 = self.v2_swarm_id().is_some_and(|v2| v2 == swarm_id);
+                self.established(now, conn, peer_id, reserved, by_v2);
+            }
+            SessionEvent::ExtendedHandshake(said) => {
+                if let Some(peer) = self.peers.get_mut(&conn) {
+                    peer.metadata_size = said.ut_metadata.and(said.metadata_size);
+                }
+                self.advance_fetch(now);
+            }
+            SessionEvent::PeerHas(set) => self.peer_has(now, conn, set),
+            SessionEvent::Choked(choked) => {
+                if let Some(peer) = self.peers.get_mut(&conn) {
+                    peer.chokes_us = choked;
+                    peer.idle_at = None;
+                }
+                match choked {
+                    true => {
+                        self.disown(conn);
+                        self.fill_all(now);
+                    }
+                    false => self.fill(now, conn),
+                }
+            }
+            SessionEvent::PeerInterested(wants) => {
+                if let Some(peer) = self.peers.get_mut(&conn) {
+                    peer.wants = wants;
+                }
+                if !wants {
+                    self.set_choke(now, conn, true);
+                }
+                self.fill_slots(now);
+            }
+            SessionEvent::Requested(range) => self.requested(conn, range),
+            SessionEvent::Cancelled(_) => {}
+            SessionEvent::Block(block) => self.block(now, conn, block),
+            SessionEvent::Rejected(range) => self.released(now, conn, range),
+            SessionEvent::TimedOut(range) => {
+                if let Some(peer) = self.peers.get_mut(&conn) {
+                    peer.timed_out();
+                }
+                if self.assembler.owner(range.piece()) == Some(conn) {
+                    self.disown(conn);
+                }
+                self.released(now, conn, range);
+            }
+            SessionEvent::MetadataRequested(piece) => self.metadata_requested(conn, piece),
+            SessionEvent::MetadataPiece {
+                piece,
+                total,
+                bytes,
+            } => {
+                self.metadata_piece(now, conn, (piece, total, bytes));
+            }
+            SessionEvent::MetadataRejected(_) => {
+                if let Some(Fetch::Metadata(fetch)) = &mut self.fetch {
+                    fetch.rejected(conn);
+                }
+                self.advance_fetch(now);
+            }
+            SessionEvent::HashesRequested(request) => {
+                let answer = self
+                    .torrent
+                    .as_ref()
+                    .and_then(|torrent| torrent.hashes.answer(&torrent.meta, &request));
+                self.command(
+                    conn,
+                    match answer {
+                        Some(hashes) => Command::SendHashes(request, hashes),
+                        None => Command::RejectHashes(request),
+                    },
+                );
+            }
+            SessionEvent::Hashes { request, hashes } => {
+                self.hashes(now, conn, &request, &hashes);
+            }
+            SessionEvent::HashesRejected(request) => {
+                if let Some(Fetch::Layers(fetch)) = &mut self.fetch {
+                    fetch.rejected(conn, &request);
+                }
+                self.advance_fetch(now);
+            }
+            SessionEvent::Closed(_) => self.peer_left(now, conn),
+        }
+    }
+
+    fn v2_swarm_id(&self) -> Option<crate::id::SwarmId> {
+        match (&self.torrent, &self.fetch) {
+            (Some(torrent), _) => Some(torrent.meta.info_hash_v2()?.swarm_id()),
+            (None, Some(Fetch::Layers(fetch))) => Some(fetch.meta().info_hash_v2()?.swarm_id()),
+            (None, Some(Fetch::Metadata(fetch))) => Some(fetch.v2()?.swarm_id()),
+            _ => None,
+        }
+    }
+
+    fn established(
+        &mut self,
+        now: Instant,
+        conn: ConnectionId,
+        peer_id: crate::id::PeerId,
+        reserved: ReservedBits,
+        by_v2: bool,
+    ) {
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
+        peer.established = true;
+        peer.peer_id = Some(peer_id);
+        peer.v2 = reserved.v2() || by_v2;
+        let info = peer.info;
+        if self.bans.contains(info.addr, Some(peer_id)) {
+            self.close(conn, CloseReason::Banned);
+            return self.peer_left(now, conn);
+        }
+        if let Some(loser) = self.duplicate(conn, info, peer_id) {
+            self.close(loser, CloseReason::Duplicate);
+            self.peer_left(now, loser);
+        }
+    }
+
+    /// The connection to give up, if this peer is connected twice.
+    ///
+    /// Two that call each other at the same time must give up the same one: the one that the
+    /// greater peer id opened.
+    fn duplicate(
+        &self,
+        conn: ConnectionId,
+        info: PeerInfo,
+        peer_id: crate::id::PeerId,
+    ) -> Option<ConnectionId> {
+        let (other, twin) = self.peers.iter().find(|(other, twin)| {
+            **other != conn
+                && twin.established
+                && twin.peer_id == Some(peer_id)
+                && twin.info.addr.ip() == info.addr.ip()
+        })?;
+        match self.config.peer_id {
+            Some(ours) if twin.info.outgoing != info.outgoing => {
+                let keep_ours = ours < peer_id;
+                Some(if info.outgoing == keep_ours {
+                    *other
+                } else {
+                    conn
+                })
+            }
+            _ => Some(conn),
+        }
+    }
+
+    fn peer_has(&mut self, now: Instant, conn: ConnectionId, set: PieceSet) {
+        let Some(count) = self.geometry().map(|geometry| geometry.piece_count()) else {
+            return;
+        };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
+        let one = match set {
+            PieceSet::One(piece) => Some(piece),
+            PieceSet::All => {
+                replace(&mut self.picker, peer, Bitfield::all(count));
+                None
+            }
+            PieceSet::None => {
+                replace(&mut self.picker, peer, Bitfield::none(count));
+                None
+            }
+            PieceSet::Bits(bits) => {
+                replace(&mut self.picker, peer, bits);
+                None
+            }
+        };
+        if let Some(piece) = one {
+            let pieces = peer.pieces.get_or_insert_with(|| Bitfield::none(count));
+            if !pieces.insert(piece) {
+                return;
+            }
+            match pieces.is_all() {
+                // It is a seed now, and those are not counted piece by piece.
+                true => (0..count)
+                    .filter(|i| *i != piece.get())
+                    .for_each(|i| self.picker.lost(i)),
+                false => self.picker.gained(piece.get()),
+            }
+            if !self.missing.contains(piece) {
+                return;
+            }
+        }
+        peer.idle_at = None;
+        self.update_interest_of(conn);
+        self.fill(now, conn);
+    }
+
+    fn requested(&mut self, conn: ConnectionId, range: BlockRange) {
+        let Some(torrent) = &self.torrent else {
+            return self.command(conn, Command::RejectRequest(range));
+        };
+        if !self.have.contains(range.piece()) {
+            return self.command(conn, Command::RejectRequest(range));
+        }
+        let is_pad = torrent
+            .meta
+            .is_pad(&torrent.meta.geometry().block_bytes(&range));
+        self.totals.uploaded += u64::from(range.len());
+        self.totals.up.add(range.len());
+        if let Some(peer) = self.peers.get_mut(&conn) {
+            peer.up.add(range.len());
+        }
+        match is_pad {
+            // What v1 clients ask for between files: nobody needs a store to know it.
+            true => {
+                let zeros = Bytes::from(vec![0; range.len() as usize]);
+                self.command(conn, Command::SendBlock(range, zeros));
+            }
+            false => self.actions.push_back(Action::ReadBlock { conn, range }),
+        }
+    }
+
+    fn block(&mut self, now: Instant, conn: ConnectionId, block: Block) {
+        let range = block.range();
+        self.totals.downloaded += u64::from(range.len());
+        self.totals.down.add(range.len());
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
+        peer.asked.remove(&range);
+        peer.block_came(range.len(), &self.config);
+        let Some(torrent) = &self.torrent else {
+            return;
+        };
+        let (placed, others) = self.assembler.place(torrent.meta.geometry(), block, conn);
+        for other in others {
+            if let Some(peer) = self.peers.get_mut(&other) {
+                peer.asked.remove(&range);
+            }
+            self.command(other, Command::Cancel(range));
+            self.fill(now, other);
+        }
+        match placed {
+            Placed::Kept => {}
+            Placed::Useless => self.totals.wasted += u64::from(range.len()),
+            Placed::Piece(bytes, senders) => self.assembled(range.piece(), bytes, senders),
+        }
+        self.fill(now, conn);
+    }
+
+    /// The peer will not send the block, or not soon.
+    fn released(&mut self, now: Instant, conn: ConnectionId, range: BlockRange) {
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
+        if peer.asked.remove(&range) && self.assembler.released(range, conn) {
+            // Others first: this one just failed to send it.
+            peer.idle_at = Some(self.changes + 1);
+            self.fill_all(now);
+        }
+    }
+
+    fn metadata_requested(&mut self, conn: ConnectionId, piece: u32) {
+        let raw_info = match &self.torrent {
+            // BEP 27: who has the metainfo of a private torrent got it from its tracker's site.
+            Some(torrent) if !torrent.meta.is_private() => torrent.meta.raw_info().clone(),
+            _ => return self.command(conn, Command::RejectMetadata(piece)),
+        };
+        let start = piece as usize * METADATA_PIECE_LEN as usize;
+        let end = raw_info.len().min(start + METADATA_PIECE_LEN as usize);
+        self.command(
+            conn,
+            match u32::try_from(raw_info.len()) {
+                Ok(total) if start < end => Command::SendMetadata {
+                    piece,
+                    bytes: raw_info.slice(start..end),
+                    total,
+                },
+                _ => Command::RejectMetadata(piece),
+            },
+        );
+    }
+
+    fn metadata_piece(&mut self, now: Instant, conn: ConnectionId, piece: (u32, u32, Bytes)) {
+        let Some(Fetch::Metadata(fetch)) = &mut self.fetch else {
+            return;
+        };
+        let mut commands = Vec::new();
+        let fetched = fetch.piece(now, conn, piece, &mut commands);
+        for (conn, command) in commands {
+            self.command(conn, command);
+        }
+        match fetched {
+            Fetched::Pending => {}
+            Fetched::False => {
+                self.close(conn, CloseReason::Misbehaved(Misbehaviour::FalseMetadata));
+                self.peer_left(now, conn);
+            }
+            Fetched::Unusable(error) => {
+                tracing::error!(%error, "the magnet link names a torrent that can't be used");
+                self.fetch = Some(Fetch::HandedOver);
+                self.actions.push_back(Action::UnusableMetadata(error));
+            }
+            Fetched::Whole(meta) => self.have_info(now, meta),
+        }
+    }
+
+    fn have_info(&mut self, now: Instant, meta: Box<Metainfo>) {
+        if meta.missing_layers().next().is_some() {
+            self.fetch = Some(Fetch::Layers(LayerFetch::new(now, meta)));
+            return self.advance_fetch(now);
+        }
+        self.fetch = Some(Fetch::HandedOver);
+        self.actions.push_back(Action::Metadata(meta));
+    }
+
+    fn hashes(
+        &mut self,
+        now: Instant,
+        conn: ConnectionId,
+        request: &HashRequest,
+        hashes: &[[u8; 32]],
+    ) {
+        if let Some(Fetch::Layers(fetch)) = &mut self.fetch
+            && !fetch.hashes(now, conn, request, hashes)
+        {
+            self.close(conn, CloseReason::Misbehaved(Misbehaviour::FalseHashes));
+            return self.peer_left(now, conn);
+        }
+        self.advance_fetch(now);
+    }
+
+    /// Goes on with the way from the magnet link to the metainfo.
+    pub(super) fn advance_fetch(&mut self, now: Instant) {
+        let peers = self.peers.iter().filter(|(_, peer)| peer.established);
+        let commands = match &mut self.fetch {
+            Some(Fetch::Metadata(fetch)) => {
+                let sizes = peers.filter_map(|(conn, peer)| Some((*conn, peer.metadata_size?)));
+                fetch.advance(now, sizes)
+            }
+            Some(Fetch::Layers(fetch)) => {
+                let v2 = peers.filter(|(_, peer)| peer.v2).map(|(conn, _)| *conn);
+                let commands = fetch.advance(now, v2);
+                let by_v1 = fetch.meta().kind() == Kind::Hybrid
+                    && fetch.is_stuck()
+                    && fetch.since() + LAYERS_PATIENCE <= now;
+                if (fetch.is_done() || by_v1)
+                    && let Some(Fetch::Layers(fetch)) = self.fetch.replace(Fetch::HandedOver)
+                {
+                    self.actions.push_back(Action::Metadata(fetch.into_meta()));
+                }
+                commands
+            }
+            _ => return,
+        };
+        for (conn, command) in commands {
+            self.command(conn, command);
+        }
+    }
+
+    /// Time went by.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let Some(ticked_at) = self.ticked_at else {
+            return;
+        };
+        let elapsed = now.saturating_duration_since(ticked_at);
+        if elapsed < TICK {
+            return;
+        }
+        self.ticked_at = Some(now);
+        self.totals.down.tick(elapsed);
+        self.totals.up.tick(elapsed);
+        for peer in self.peers.values_mut() {
+            peer.tick(elapsed, &self.config);
+        }
+        if self.rechoke_at.is_some_and(|at| at <= now) {
+            self.rechoke_at = Some(now + self.config.rechoke);
+            self.rechoke(now);
+        }
+        self.advance_fetch(now);
+        self.update_interest();
+        self.fill_all(now);
+        self.close_useless(now);
+    }
+
+    fn close_useless(&mut self, now: Instant) {
+        if !self.is_complete() {
+            return;
+        }
+        let useless: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.is_seed() && peer.joined_at + USELESS_AFTER <= now)
+            .map(|(conn, _)| *conn)
+            .collect();
+        for conn in useless {
+            self.close(conn, CloseReason::Useless);
+            self.peer_left(now, conn);
+        }
+    }
+
+    /// Tells every peer whether we want something of it.
+    pub(super) fn update_interest(&mut self) {
+        let conns: Vec<_> = self.peers.keys().copied().collect();
+        for conn in conns {
+            self.update_interest_of(conn);
+        }
+    }
+
+    fn update_interest_of(&mut self, conn: ConnectionId) {
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
+        let want = peer
+            .pieces
+            .as_ref()
+            .is_some_and(|has| has.intersects(&self.missing));
+        if peer.we_want != want {
+            peer.we_want = want;
+            self.command(conn, Command::Interested(want));
+        }
+    }
+
+    /// Takes back requests for blocks that nobody waits for, at the end of full queues, so that
+    /// an urgent piece can be asked for now.
+    pub(super) fn make_room_for(&mut self, urgent: PieceIndex) {
+        if !self.missing.contains(urgent) || self.verifying.contains_key(&urgent) {
+            return;
+        }
+        let mut cancels = Vec::new();
+        for (conn, peer) in &mut self.peers {
+            if !peer.has(urgent.get()) || peer.chokes_us || peer.asked.len() < peer.depth {
+                continue;
+            }
+            let mut room = peer.depth / 2;
+            while room > 0
+                && let Some(last) = peer
+                    .asked
+                    .iter()
+                    .rev()
+                    .find(|range| !self.deadlines.contains_key(&range.piece()))
+                    .copied()
+            {
+                peer.asked.remove(&last);
+                cancels.push((*conn, last));
+                room -= 1;
+            }
+        }
+        for (conn, range) in cancels {
+            self.assembler.released(range, conn);
+            self.command(conn, Command::Cancel(range));
+        }
+    }
+}
+
+/// The peer has these, and no others.
+fn replace(picker: &mut super::PiecePicker, peer: &mut Peer, pieces: Bitfield) {
+    if let Some(before) = peer.pieces.take() {
+        picker.lost_all(&before);
+    }
+    picker.gained_all(&pieces);
+    peer.pieces = Some(pieces);
+}

@@ -1,0 +1,295 @@
+//! What is known of each peer, and who is banned.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use super::api::{DownloadConfig, PeerInfo};
+use crate::bitfield::Bitfield;
+use crate::geometry::{BLOCK_LEN, BlockRange};
+use crate::id::PeerId;
+use crate::limits;
+use crate::session::ConnectionId;
+
+/// Bytes a second, over the last few seconds.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Rate {
+    since_tick: u64,
+    per_sec: f64,
+}
+
+impl Rate {
+    pub(super) fn add(&mut self, bytes: u32) {
+        self.since_tick += u64::from(bytes);
+    }
+
+    pub(super) fn tick(&mut self, elapsed: Duration) {
+        let secs = elapsed.as_secs_f64();
+        if secs > 0.0 {
+            // Half of what was known is forgotten in about a second.
+            let weight = (secs / 1.5).min(1.0);
+            let now = self.since_tick as f64 / secs;
+            self.per_sec += (now - self.per_sec) * weight;
+            self.since_tick = 0;
+        }
+    }
+
+    pub(super) const fn per_sec(&self) -> f64 {
+        self.per_sec
+    }
+}
+
+/// One connected peer.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) info: PeerInfo,
+    pub(super) peer_id: Option<PeerId>,
+    pub(super) joined_at: Instant,
+    /// The handshake is through.
+    pub(super) established: bool,
+    /// Speaks v2 in this swarm.
+    pub(super) v2: bool,
+    /// Bytes of the info dictionary it serves.
+    pub(super) metadata_size: Option<u32>,
+    /// What it has; `None` while it said nothing or the torrent's size is unknown.
+    pub(super) pieces: Option<Bitfield>,
+    /// It refuses our requests.
+    pub(super) chokes_us: bool,
+    pub(super) we_want: bool,
+    pub(super) wants: bool,
+    pub(super) we_choke: bool,
+    /// Since when it has been choked, or unchoked.
+    pub(super) choke_since: Instant,
+    /// What it was asked for and owes.
+    pub(super) asked: BTreeSet<BlockRange>,
+    pub(super) depth: usize,
+    slow_start: bool,
+    rate_before: f64,
+    /// A request timed out, and nothing came since.
+    pub(super) snubs: bool,
+    pub(super) down: Rate,
+    pub(super) up: Rate,
+    /// Nothing could be asked of it, when [`Download`](super::Download)'s counter of changes
+    /// stood there.
+    pub(super) idle_at: Option<u64>,
+}
+
+impl Peer {
+    pub(super) fn new(info: PeerInfo, now: Instant, config: &DownloadConfig) -> Self {
+        Self {
+            info,
+            peer_id: None,
+            joined_at: now,
+            established: false,
+            v2: false,
+            metadata_size: None,
+            pieces: None,
+            chokes_us: true,
+            we_want: false,
+            wants: false,
+            we_choke: true,
+            choke_since: now,
+            asked: BTreeSet::new(),
+            depth: config.depth_min,
+            slow_start: true,
+            rate_before: 0.0,
+            snubs: false,
+            down: Rate::default(),
+            up: Rate::default(),
+            idle_at: None,
+        }
+    }
+
+    pub(super) fn is_seed(&self) -> bool {
+        self.pieces.as_ref().is_some_and(Bitfield::is_all)
+    }
+
+    pub(super) fn has(&self, piece: u32) -> bool {
+        self.pieces.as_ref().is_some_and(|pieces| pieces.bit(piece))
+    }
+
+    /// A block came: as long as the rate rises, more is asked ahead.
+    pub(super) fn block_came(&mut self, len: u32, config: &DownloadConfig) {
+        self.down.add(len);
+        if std::mem::take(&mut self.snubs) {
+            self.depth = config.depth_min;
+        }
+        if self.slow_start {
+            self.depth = (self.depth + 1).min(config.depth_max);
+        }
+    }
+
+    /// Requests went unanswered: from now on one at a time.
+    pub(super) fn timed_out(&mut self) {
+        self.snubs = true;
+        self.slow_start = false;
+        self.depth = 1;
+    }
+
+    pub(super) fn tick(&mut self, elapsed: Duration, config: &DownloadConfig) {
+        self.down.tick(elapsed);
+        self.up.tick(elapsed);
+        let rate = self.down.per_sec();
+        if self.slow_start && self.depth > config.depth_min && rate < self.rate_before * 1.1 {
+            self.slow_start = false;
+        }
+        self.rate_before = rate;
+        if !self.slow_start && !self.snubs {
+            let blocks = rate * config.depth_secs / f64::from(BLOCK_LEN);
+            self.depth = (blocks as usize + 2).clamp(config.depth_min, config.depth_max);
+        }
+    }
+}
+
+/// Who a connection led to; outlives the connection, since a lie may show later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) addr: SocketAddr,
+    pub(super) peer_id: Option<PeerId>,
+}
+
+/// Who connections that are gone led to, the latest of them.
+#[derive(Debug, Default)]
+pub(super) struct Departed {
+    known: HashMap<ConnectionId, Identity>,
+    order: VecDeque<ConnectionId>,
+}
+
+impl Departed {
+    pub(super) fn insert(&mut self, conn: ConnectionId, identity: Identity) {
+        if self.known.insert(conn, identity).is_none() {
+            self.order.push_back(conn);
+        }
+        while self.order.len() > limits::DEPARTED_PEERS_MAX {
+            if let Some(oldest) = self.order.pop_front() {
+                self.known.remove(&oldest);
+            }
+        }
+    }
+
+    pub(super) fn get(&self, conn: ConnectionId) -> Option<Identity> {
+        self.known.get(&conn).copied()
+    }
+}
+
+/// Peers that lied.
+///
+/// A public address is banned whole. On loopback and private networks many peers share one address
+/// (tests, a household behind one router, a proxy), so there the port and the peer id are banned.
+#[derive(Debug, Default)]
+pub(super) struct BanList {
+    entries: VecDeque<Identity>,
+}
+
+impl BanList {
+    pub(super) fn insert(&mut self, identity: Identity) {
+        self.entries.push_back(identity);
+        while self.entries.len() > limits::BANS_MAX {
+            self.entries.pop_front();
+        }
+    }
+
+    /// Whether this very peer is on the list.
+    pub(super) fn contains_exactly(&self, identity: &Identity) -> bool {
+        self.entries.contains(identity)
+    }
+
+    pub(super) fn contains(&self, addr: SocketAddr, peer_id: Option<PeerId>) -> bool {
+        self.entries
+            .iter()
+            .any(|banned| match is_shared(banned.addr.ip()) {
+                false => banned.addr.ip() == addr.ip(),
+                true => {
+                    banned.addr == addr
+                        || (banned.addr.ip() == addr.ip()
+                            && peer_id.is_some()
+                            && banned.peer_id == peer_id)
+                }
+            })
+    }
+}
+
+/// Whether many peers may well share the address.
+fn is_shared(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn bans_cover_public_addresses_and_single_peers_of_shared_ones() {
+        let liar = PeerId::new([1; 20]);
+        let mut bans = BanList::default();
+        bans.insert(Identity {
+            addr: addr("192.0.2.1:1000"),
+            peer_id: Some(liar),
+        });
+        bans.insert(Identity {
+            addr: addr("127.0.0.1:1000"),
+            peer_id: Some(liar),
+        });
+        let other = Some(PeerId::new([2; 20]));
+        assert!(bans.contains(addr("192.0.2.1:2000"), other));
+        assert!(!bans.contains(addr("192.0.2.2:1000"), Some(liar)));
+        assert!(bans.contains(addr("127.0.0.1:1000"), None));
+        assert!(bans.contains(addr("127.0.0.1:2000"), Some(liar)));
+        assert!(!bans.contains(addr("127.0.0.1:2000"), other));
+        assert!(!bans.contains(addr("127.0.0.1:2000"), None));
+    }
+
+    #[test]
+    fn bans_and_departed_peers_are_bounded() {
+        let (mut bans, mut departed) = (BanList::default(), Departed::default());
+        for n in 0..20_000_u32 {
+            let identity = Identity {
+                addr: (n.to_be_bytes(), 1).into(),
+                peer_id: None,
+            };
+            bans.insert(identity);
+            departed.insert(ConnectionId(n.into()), identity);
+        }
+        assert_eq!(bans.entries.len(), limits::BANS_MAX);
+        assert_eq!(departed.known.len(), limits::DEPARTED_PEERS_MAX);
+        assert!(departed.get(ConnectionId(19_999)).is_some());
+    }
+
+    #[test]
+    fn depth_follows_the_rate() {
+        let config = DownloadConfig::default();
+        let now = Instant::now();
+        let info = PeerInfo {
+            addr: addr("192.0.2.1:1"),
+            outgoing: true,
+        };
+        let mut peer = Peer::new(info, now, &config);
+        for _ in 0..100 {
+            peer.block_came(BLOCK_LEN, &config);
+        }
+        assert!(peer.depth > 100, "slow start doubles with each round trip");
+        for _ in 0..20 {
+            for _ in 0..10 {
+                peer.block_came(BLOCK_LEN, &config);
+            }
+            peer.tick(Duration::from_millis(500), &config);
+        }
+        assert!(
+            (18..=24).contains(&peer.depth),
+            "20 blocks a second, got {}",
+            peer.depth
+        );
+        peer.timed_out();
+        peer.tick(Duration::from_millis(500), &config);
+        assert_eq!(peer.depth, 1);
+        peer.block_came(BLOCK_LEN, &config);
+        assert_eq!(peer.depth, config.depth_min);
+    }
+}

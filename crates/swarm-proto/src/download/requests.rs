@@ -1,0 +1,217 @@
+//! What to ask of whom.
+
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+use super::Download;
+use super::peers::Peer;
+use crate::geometry::{BlockRange, PieceIndex};
+use crate::session::{Command, ConnectionId};
+
+/// In the endgame, a block is asked of a second peer once the first owes it for so long, or is
+/// much slower.
+const ENDGAME_PATIENCE: Duration = Duration::from_secs(1);
+/// For a block that a reader waits for.
+const DEADLINE_PATIENCE: Duration = Duration::from_millis(500);
+
+impl Download {
+    /// Asks the peer for as much as its depth allows.
+    pub(super) fn fill(&mut self, now: Instant, conn: ConnectionId) {
+        loop {
+            let Some(peer) = self.peers.get(&conn) else {
+                return;
+            };
+            let is_useful = peer.established && !peer.chokes_us && peer.we_want;
+            if !is_useful
+                || peer.asked.len() >= peer.depth
+                || peer.idle_at == Some(self.changes)
+                || self.verifying_bytes >= self.pending_max()
+            {
+                return;
+            }
+            match self.pick(now, conn) {
+                Some(range) => {
+                    self.assembler.asked(range, conn, now);
+                    if let Some(peer) = self.peers.get_mut(&conn) {
+                        peer.asked.insert(range);
+                    }
+                    self.command(conn, Command::Request(range));
+                }
+                None => {
+                    let changes = self.changes;
+                    if let Some(peer) = self.peers.get_mut(&conn) {
+                        peer.idle_at = Some(changes);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Something may be asked for that could not before.
+    pub(super) fn fill_all(&mut self, now: Instant) {
+        self.changes += 1;
+        let conns: Vec<_> = self.peers.keys().copied().collect();
+        for conn in conns {
+            self.fill(now, conn);
+        }
+    }
+
+    /// Bytes of pieces that may be under way or waiting for verification.
+    fn pending_max(&self) -> u64 {
+        let piece = self
+            .torrent
+            .as_ref()
+            .map_or(0, |t| t.meta.geometry().piece_length());
+        self.config.pending_bytes_max.max(8 * u64::from(piece))
+    }
+
+    fn pick(&mut self, now: Instant, conn: ConnectionId) -> Option<BlockRange> {
+        self.pick_deadline(now, conn)
+            .or_else(|| self.pick_suspect(conn))
+            .or_else(|| self.pick_open(conn))
+            .or_else(|| self.pick_new(conn))
+            .or_else(|| self.pick_endgame(now, conn))
+    }
+
+    /// A block that a reader waits for, the most urgent first.
+    fn pick_deadline(&mut self, now: Instant, conn: ConnectionId) -> Option<BlockRange> {
+        if self.deadlines.is_empty() {
+            return None;
+        }
+        let mut urgent: Vec<_> = self
+            .deadlines
+            .iter()
+            .map(|(piece, at)| (*at, *piece))
+            .collect();
+        urgent.sort_unstable();
+        for (_, piece) in urgent {
+            let peer = self.peers.get(&conn)?;
+            if !peer.has(piece.get()) {
+                continue;
+            }
+            if self.picker.is_startable(piece) && self.may_start(piece, conn) {
+                self.start(piece, conn);
+            }
+            if let Some(range) = self.unasked(piece, conn) {
+                return Some(range);
+            }
+            let range = self.asked_once(now, piece, conn, DEADLINE_PATIENCE);
+            if range.is_some() {
+                return range;
+            }
+        }
+        None
+    }
+
+    /// A piece of which an earlier try was false: from this peer alone.
+    fn pick_suspect(&mut self, conn: ConnectionId) -> Option<BlockRange> {
+        let peer = self.peers.get(&conn)?;
+        let piece = self.suspects.pieces().find(|piece| {
+            self.picker.is_startable(*piece)
+                && peer.has(piece.get())
+                && self.may_start(*piece, conn)
+        })?;
+        self.start(piece, conn);
+        self.unasked(piece, conn)
+    }
+
+    /// A block of a piece that is under way.
+    fn pick_open(&self, conn: ConnectionId) -> Option<BlockRange> {
+        let peer = self.peers.get(&conn)?;
+        self.assembler
+            .open()
+            .filter(|piece| peer.has(piece.get()))
+            .find_map(|piece| self.unasked(piece, conn))
+    }
+
+    /// The first block of a new piece, the rarest.
+    fn pick_new(&mut self, conn: ConnectionId) -> Option<BlockRange> {
+        let pending = self.assembler.bytes() + self.verifying_bytes;
+        if pending >= self.pending_max() {
+            return None;
+        }
+        // A piece that is all padding is done as soon as it is started; take the next then.
+        while self.picker.startable() > 0 {
+            let mut rng = SmallRng::from_rng(&mut self.rng);
+            let has = self.peers.get(&conn)?.pieces.as_ref()?;
+            let allowed = |index: u32| {
+                let piece = self.geometry().and_then(|geometry| geometry.piece(index));
+                piece.is_some_and(|piece| self.may_start(piece, conn))
+            };
+            let index = self.picker.pick(has, allowed, self.have.count(), &mut rng);
+            let piece = self.geometry()?.piece(index?)?;
+            self.start(piece, conn);
+            if let Some(range) = self.unasked(piece, conn) {
+                return Some(range);
+            }
+        }
+        None
+    }
+
+    /// A block that another peer owes for long, when there is nothing else left.
+    fn pick_endgame(&self, now: Instant, conn: ConnectionId) -> Option<BlockRange> {
+        if self.picker.startable() > 0 || self.assembler.has_open() {
+            return None;
+        }
+        let peer = self.peers.get(&conn)?;
+        self.assembler
+            .pieces()
+            .filter(|piece| peer.has(piece.get()))
+            .find_map(|piece| self.asked_once(now, piece, conn, ENDGAME_PATIENCE))
+    }
+
+    fn unasked(&self, piece: PieceIndex, conn: ConnectionId) -> Option<BlockRange> {
+        match self.assembler.owner(piece) {
+            Some(owner) if owner != conn => None,
+            _ => self.assembler.unasked(self.geometry()?, piece),
+        }
+    }
+
+    fn asked_once(
+        &self,
+        now: Instant,
+        piece: PieceIndex,
+        conn: ConnectionId,
+        patience: Duration,
+    ) -> Option<BlockRange> {
+        let rate = self.peers.get(&conn)?.down.per_sec();
+        let is_slow = |other: ConnectionId, since: Instant| {
+            let theirs = self
+                .peers
+                .get(&other)
+                .map_or(0.0, |peer| peer.down.per_sec());
+            since + patience <= now || theirs * 4.0 < rate
+        };
+        self.assembler
+            .asked_once(self.geometry()?, piece, conn, is_slow)
+    }
+
+    /// Whether the peer may begin the piece: one that is under suspicion there only if nobody
+    /// else could.
+    fn may_start(&self, piece: PieceIndex, conn: ConnectionId) -> bool {
+        let could = |peer: &Peer| {
+            peer.established && !peer.chokes_us && !peer.snubs && peer.has(piece.get())
+        };
+        !self.suspects.is_sender(piece, conn)
+            || !self
+                .peers
+                .iter()
+                .any(|(other, peer)| could(peer) && !self.suspects.is_sender(piece, *other))
+    }
+
+    fn start(&mut self, piece: PieceIndex, conn: ConnectionId) {
+        let Some(torrent) = &self.torrent else {
+            return;
+        };
+        let geometry = torrent.meta.geometry();
+        let owner = self.suspects.contains(piece).then_some(conn);
+        self.picker.set_startable(piece, false);
+        let is_pad = |range: &BlockRange| torrent.meta.is_pad(&geometry.block_bytes(range));
+        if let Some((bytes, senders)) = self.assembler.start(geometry, piece, owner, is_pad) {
+            self.assembled(piece, bytes, senders);
+        }
+    }
+}
