@@ -5,4 +5,5 @@
 
 pub mod connector;
 pub mod http;
+pub mod publish;
 pub mod uplink;

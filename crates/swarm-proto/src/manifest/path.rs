@@ -4,6 +4,7 @@ use std::borrow::Borrow;
 use std::fmt;
 
 use crate::limits;
+use crate::metainfo::path::is_harmful;
 
 /// The path of a page or file, decoded and checked: `/docs/a b.html`, or `/docs/` for a folder.
 ///
@@ -28,7 +29,7 @@ pub enum PathError {
     /// A component begins with a dot.
     #[error("path has a component that begins with a dot")]
     Dot,
-    /// A control character, a backslash, or an encoded slash.
+    /// A control character, one that turns or hides text, a backslash, or an encoded slash.
     #[error("path has a forbidden character")]
     Character,
     /// `?` or `#`: more than a path was given.
@@ -83,7 +84,7 @@ impl SitePath {
         if text.len() > limits::SITE_PATH_LEN_MAX {
             return Err(PathError::TooLong);
         }
-        if text.chars().any(|c| c.is_control() || c == '\\') {
+        if relative.chars().any(|c| c != '/' && is_harmful(c)) {
             return Err(PathError::Character);
         }
         let relative = relative.strip_suffix('/').unwrap_or(relative);
@@ -247,6 +248,7 @@ mod tests {
             ("/a%0d%0ab", Character),
             ("/a\x7fb", Character),
             ("/a%c2%85b", Character),
+            ("/a%e2%80%aeb", Character),
             ("/a?b", Query),
             ("/a#b", Query),
             ("/a%", Percent),

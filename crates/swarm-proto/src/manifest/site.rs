@@ -10,6 +10,7 @@ use super::path::SitePath;
 use crate::bencode::{Dict, Item, Value};
 use crate::id::{Digest, InfoHashV1, InfoHashV2};
 use crate::limits;
+use crate::metainfo::is_tracker_url;
 
 /// What a site publishes, at one sequence number.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,7 +177,7 @@ impl SiteManifest {
                 limits::BUNDLE_TRACKERS_MAX,
             )?;
             if !bundle.trackers.iter().all(|url| is_tracker_url(url)) {
-                return Err(field("trackers", "not an http, https or udp URL"));
+                return Err(field("trackers", "not a tracker's URL"));
             }
         }
         for (path, file) in &self.files {
@@ -376,11 +377,4 @@ fn is_media_type(text: &str) -> bool {
         .split_once('/')
         .is_some_and(|(kind, subtype)| token(kind) && token(subtype));
     text.len() <= limits::MEDIA_TYPE_LEN_MAX && printable && two_tokens
-}
-
-fn is_tracker_url(text: &str) -> bool {
-    text.len() <= limits::URL_LEN_MAX
-        && url::Url::parse(text).is_ok_and(|url| {
-            matches!(url.scheme(), "http" | "https" | "udp" | "ws" | "wss") && url.has_host()
-        })
 }

@@ -52,7 +52,8 @@ pub fn is_sane(component: &str) -> bool {
     sanitise(component.as_bytes()) == component
 }
 
-fn is_harmful(c: char) -> bool {
+/// Whether no name may have this character: separators, control, and what turns or hides text.
+pub(crate) fn is_harmful(c: char) -> bool {
     matches!(
         c,
         '/' | '\\'

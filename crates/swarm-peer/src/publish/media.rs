@@ -1,0 +1,135 @@
+//! Which media type a file has, and whether compressing it is worth a try.
+
+use std::path::Path;
+
+/// What `mime_guess` does not know, or takes for something a web site does not mean.
+const OVERRIDES: &[(&str, &str)] = &[
+    ("atom", "application/atom+xml"),
+    ("avif", "image/avif"),
+    ("cjs", "text/javascript"),
+    ("geojson", "application/geo+json"),
+    ("glb", "model/gltf-binary"),
+    ("gltf", "model/gltf+json"),
+    ("ico", "image/x-icon"),
+    ("inv", "application/octet-stream"),
+    ("js", "text/javascript"),
+    ("jsonld", "application/ld+json"),
+    ("jxl", "image/jxl"),
+    ("map", "application/json"),
+    ("md", "text/markdown"),
+    ("mjs", "text/javascript"),
+    ("mts", "text/javascript"),
+    ("opus", "audio/ogg"),
+    ("otf", "font/otf"),
+    ("rss", "application/rss+xml"),
+    ("ts", "text/javascript"),
+    ("ttf", "font/ttf"),
+    ("tsx", "text/javascript"),
+    ("jsx", "text/javascript"),
+    ("wasm", "application/wasm"),
+    ("webmanifest", "application/manifest+json"),
+    ("wgsl", "text/wgsl"),
+    ("woff", "font/woff"),
+    ("woff2", "font/woff2"),
+    ("xhtml", "application/xhtml+xml"),
+    ("xml", "application/xml"),
+];
+
+/// Types outside `text/` that are text all the same.
+const TEXT_SUBTYPES: &[&str] = &[
+    "application/javascript",
+    "application/json",
+    "application/x-sh",
+    "application/xml",
+    "image/svg+xml",
+];
+
+/// Types that are no text and get smaller all the same.
+const COMPRESSIBLE: &[&str] = &[
+    "application/wasm",
+    "application/vnd.ms-fontobject",
+    "font/otf",
+    "font/ttf",
+    "image/bmp",
+    "image/x-icon",
+    "model/gltf-binary",
+];
+
+/// The media type of a file by its name, with `charset=utf-8` where it is text.
+pub fn media_type(path: &Path) -> String {
+    let extension = path
+        .extension()
+        .and_then(|extension| extension.to_str())
+        .map(str::to_ascii_lowercase)
+        .unwrap_or_default();
+    let essence = match OVERRIDES.iter().find(|(name, _)| *name == extension) {
+        Some((_, essence)) => (*essence).to_owned(),
+        None => mime_guess::from_ext(&extension)
+            .first_raw()
+            .unwrap_or("application/octet-stream")
+            .to_owned(),
+    };
+    if is_text(&essence) {
+        format!("{essence};charset=utf-8")
+    } else {
+        essence
+    }
+}
+
+fn is_text(essence: &str) -> bool {
+    essence.starts_with("text/")
+        || TEXT_SUBTYPES.contains(&essence)
+        || essence.ends_with("+xml")
+        || essence.ends_with("+json")
+}
+
+/// Whether files of this type are tried with brotli and zstd.
+pub fn is_compressible(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default();
+    is_text(essence) || COMPRESSIBLE.contains(&essence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn web_files_have_the_types_that_browsers_insist_on() {
+        for (name, expected) in [
+            ("index.html", "text/html;charset=utf-8"),
+            ("a.HTM", "text/html;charset=utf-8"),
+            ("a.css", "text/css;charset=utf-8"),
+            ("a.js", "text/javascript;charset=utf-8"),
+            ("a.mjs", "text/javascript;charset=utf-8"),
+            ("a.ts", "text/javascript;charset=utf-8"),
+            ("a.js.map", "application/json;charset=utf-8"),
+            ("a.wgsl", "text/wgsl;charset=utf-8"),
+            ("a.svg", "image/svg+xml;charset=utf-8"),
+            ("a.webmanifest", "application/manifest+json;charset=utf-8"),
+            ("a.txt", "text/plain;charset=utf-8"),
+            ("feed.rss", "application/rss+xml;charset=utf-8"),
+            ("a.wasm", "application/wasm"),
+            ("a.woff2", "font/woff2"),
+            ("a.png", "image/png"),
+            ("a.jpg", "image/jpeg"),
+            ("a.webp", "image/webp"),
+            ("a.mp4", "video/mp4"),
+            ("a.pdf", "application/pdf"),
+            ("a.tar.gz", "application/gzip"),
+            ("LICENSE", "application/octet-stream"),
+            ("a.unheard-of", "application/octet-stream"),
+        ] {
+            assert_eq!(media_type(Path::new(name)), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_what_gets_smaller_is_tried() {
+        for name in ["a.html", "a.svg", "a.json", "a.wasm", "a.ttf", "a.ico"] {
+            assert!(is_compressible(&media_type(Path::new(name))), "{name}");
+        }
+        for name in ["a.png", "a.woff2", "a.mp4", "a.zip", "a.br", "LICENSE"] {
+            assert!(!is_compressible(&media_type(Path::new(name))), "{name}");
+        }
+    }
+}

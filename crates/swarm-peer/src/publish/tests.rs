@@ -1,0 +1,321 @@
+//! Publishing real folders: what comes out, what stays the same, what is refused.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
+use swarm_proto::id::{Digest, InfoHashV2};
+use swarm_proto::manifest::{Anchor, Encoding, Lookup, SitePath};
+
+use super::*;
+
+const NOW: u64 = 1_800_000_000;
+
+struct Folder {
+    temporary: tempfile::TempDir,
+    config: PublishConfig,
+}
+
+impl Folder {
+    fn new() -> Self {
+        let temporary = tempfile::tempdir().unwrap();
+        let at = |name: &str| temporary.path().join(name);
+        fs::create_dir(at("root")).unwrap();
+        let site = SiteName::parse("example.org").unwrap();
+        let mut config = PublishConfig::new(site, at("root"), at("out"), at("keys"), NOW);
+        config.split.target = 1024 * 1024;
+        Self { temporary, config }
+    }
+
+    fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+        let path = self.config.root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    fn publish(&self) -> Published {
+        publish(&self.config, &()).unwrap()
+    }
+
+    fn out(&self, name: &str) -> PathBuf {
+        self.config.out.join(name)
+    }
+}
+
+fn page(seed: u64, len: usize) -> String {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let mut text = String::new();
+    while text.len() < len {
+        text.push_str(&format!("<p>Line {:x}.\n", rng.random_range(0..5000_u32)));
+    }
+    text
+}
+
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    rand::Rng::fill_bytes(&mut SmallRng::seed_from_u64(seed), &mut bytes);
+    bytes
+}
+
+fn hashes(published: &Published) -> BTreeSet<InfoHashV2> {
+    published.manifest.bundles.iter().map(|b| b.v2).collect()
+}
+
+fn lookup<'p>(published: &'p Published, path: &str) -> &'p swarm_proto::manifest::FileEntry {
+    match published.manifest.lookup(&SitePath::parse(path).unwrap()) {
+        Lookup::File(_, file) => file,
+        other => panic!("{path}: {other:?}"),
+    }
+}
+
+/// Every byte a manifest speaks of is where it says, under the digest it says.
+fn check_against_disk(published: &Published) {
+    for (path, entry) in &published.manifest.files {
+        if entry.length == 0 {
+            continue;
+        }
+        let bundle = &published.bundles[entry.bundle as usize];
+        let forms = entry
+            .variants
+            .iter()
+            .map(|v| (v.file, v.length, v.digest))
+            .chain([(entry.file, entry.length, entry.digest)]);
+        for (file, length, digest) in forms {
+            let files = bundle.metainfo.files();
+            assert_eq!(files[file as usize].length, length, "{path}");
+            let nth = files[..file as usize].iter().filter(|f| !f.pad).count();
+            let bytes = fs::read(&bundle.files[nth]).unwrap();
+            assert_eq!(Digest::of(&bytes), digest, "{path}");
+        }
+    }
+}
+
+#[test]
+fn a_folder_becomes_bundles_and_a_manifest_that_a_stranger_believes() {
+    let folder = Folder::new();
+    folder.write("index.html", page(1, 20_000));
+    folder.write("docs/index.html", page(2, 5_000));
+    folder.write("docs/a b.html", page(2, 5_000));
+    folder.write("img/photo.jpg", noise(3, 200_000));
+    folder.write("img/big.mp4", noise(4, 900_000));
+    folder.write("empty.css", "");
+    let published = folder.publish();
+    check_against_disk(&published);
+
+    let root = published.keys.root[0];
+    let site = &folder.config.site;
+    let bytes = fs::read(folder.out("manifest")).unwrap();
+    let (keys, manifest) = SiteRecord::parse(&bytes)
+        .unwrap()
+        .open(&root, site, NOW)
+        .unwrap();
+    assert_eq!((&keys, &manifest), (&published.keys, &published.manifest));
+    assert_eq!(manifest.sequence, 1);
+    assert!(!manifest.stamped);
+
+    let home = lookup(&published, "/");
+    assert_eq!(home.media_type, "text/html;charset=utf-8");
+    let encodings: Vec<Encoding> = home.variants.iter().map(|v| v.encoding).collect();
+    assert_eq!(encodings, [Encoding::Brotli, Encoding::Zstd]);
+    assert!(lookup(&published, "/img/photo.jpg").variants.is_empty());
+    assert_eq!(lookup(&published, "/empty.css").length, 0);
+    let twin = lookup(&published, "/docs/a%20b.html");
+    assert_eq!(
+        twin,
+        &FileEntryOf(lookup(&published, "/docs/")).with_modified(twin.modified)
+    );
+    assert_eq!(
+        published
+            .manifest
+            .lookup(&SitePath::parse("/docs").unwrap()),
+        Lookup::RedirectSlash
+    );
+
+    let loaded = load(&folder.config.out).unwrap();
+    assert_eq!(loaded.manifest, published.manifest);
+    for (one, other) in loaded.bundles.iter().zip(&published.bundles) {
+        assert_eq!(one.files, other.files);
+        assert_eq!(one.metainfo.to_bytes(), other.metainfo.to_bytes());
+    }
+}
+
+/// Equal content in one bundle has one place.
+struct FileEntryOf<'e>(&'e swarm_proto::manifest::FileEntry);
+
+impl FileEntryOf<'_> {
+    fn with_modified(&self, modified: u64) -> swarm_proto::manifest::FileEntry {
+        swarm_proto::manifest::FileEntry {
+            modified,
+            ..self.0.clone()
+        }
+    }
+}
+
+#[test]
+fn the_same_folder_and_keys_give_the_same_bundles() {
+    let folder = Folder::new();
+    for n in 0..40 {
+        folder.write(&format!("d{}/{n}.html", n % 3), page(n, 3_000));
+    }
+    let first = folder.publish();
+    let again = folder.publish();
+    assert_eq!(hashes(&first), hashes(&again));
+    assert!(again.bundles.iter().all(|bundle| bundle.unchanged));
+    assert_eq!(again.manifest.sequence, 2);
+    fs::remove_dir_all(&folder.config.out).unwrap();
+    let anew = folder.publish();
+    assert_eq!(hashes(&first), hashes(&anew));
+    assert_eq!(anew.manifest.sequence, 3, "kept beside the keys");
+    fs::remove_file(folder.config.keys.join("sequence")).unwrap();
+    assert_eq!(folder.publish().manifest.sequence, 4, "kept in the output");
+}
+
+#[test]
+fn a_changed_file_changes_at_most_two_bundles_and_leaves_the_other_torrents_alone() {
+    let folder = Folder::new();
+    for n in 0..120 {
+        folder.write(&format!("d{}/{n}.bin", n % 7), noise(n, 40_000));
+    }
+    let mut before = folder.publish();
+    assert!(before.bundles.len() >= 5, "{}", before.bundles.len());
+    for edit in 0..12 {
+        let path = format!("d{}/{}.bin", edit % 7, edit * 10);
+        match edit % 3 {
+            0 => folder.write(&path, noise(1000 + edit, 50_000)),
+            1 => folder.write(&format!("new/{edit}.bin"), noise(2000 + edit, 30_000)),
+            _ => {
+                let _ = fs::remove_file(folder.config.root.join(&path));
+            }
+        }
+        let torrents = |of: &BTreeSet<InfoHashV2>| -> Vec<Vec<u8>> {
+            of.iter()
+                .filter_map(|v2| fs::read(folder.out(&format!("{v2}.torrent"))).ok())
+                .collect()
+        };
+        let old = hashes(&before);
+        let kept_before = torrents(&old);
+        let after = folder.publish();
+        check_against_disk(&after);
+        let new = hashes(&after);
+        assert!(new.difference(&old).count() <= 2, "edit {edit}");
+        let common: BTreeSet<InfoHashV2> = new.intersection(&old).copied().collect();
+        assert!(torrents(&common).iter().all(|t| kept_before.contains(t)));
+        let on_disk = fs::read_dir(&folder.config.out)
+            .unwrap()
+            .filter(|e| {
+                e.as_ref()
+                    .unwrap()
+                    .path()
+                    .extension()
+                    .is_some_and(|x| x == "torrent")
+            })
+            .count();
+        assert_eq!(on_disk, after.bundles.len(), "stale torrents are gone");
+        before = after;
+    }
+}
+
+#[test]
+fn stale_variants_go_and_damaged_ones_are_made_again() {
+    let folder = Folder::new();
+    folder.write("a.html", page(1, 10_000));
+    folder.write("b.html", page(2, 10_000));
+    let first = folder.publish();
+    let variants = folder.out("variants");
+    assert_eq!(fs::read_dir(&variants).unwrap().count(), 4);
+    for entry in fs::read_dir(&variants).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&path, bytes).unwrap();
+    }
+    let again = folder.publish();
+    assert_eq!(hashes(&first), hashes(&again));
+    check_against_disk(&again);
+    fs::remove_file(folder.config.root.join("b.html")).unwrap();
+    folder.publish();
+    assert_eq!(fs::read_dir(&variants).unwrap().count(), 2);
+}
+
+#[test]
+fn what_cannot_be_published_is_refused_by_name() {
+    let folder = Folder::new();
+    let refused = publish(&folder.config, &()).unwrap_err();
+    assert!(matches!(refused, PublishError::EmptySite(_)), "{refused}");
+    folder.write("empty.html", "");
+    let refused = publish(&folder.config, &()).unwrap_err();
+    assert!(matches!(refused, PublishError::EmptySite(_)), "{refused}");
+    folder.write("a.html", "a");
+    for (out, keys) in [("root/out", "keys"), ("out", "root/keys")] {
+        let config = PublishConfig {
+            out: folder.temporary.path().join(out),
+            keys: folder.temporary.path().join(keys),
+            ..folder.config.clone()
+        };
+        let refused = publish(&config, &()).unwrap_err();
+        assert!(matches!(refused, PublishError::Inside(_)), "{refused}");
+        assert_eq!(fs::read_dir(&folder.config.root).unwrap().count(), 2);
+    }
+    let missing = PublishConfig {
+        root: "/no/such/folder".into(),
+        ..folder.config.clone()
+    };
+    let refused = publish(&missing, &()).unwrap_err();
+    assert_eq!(refused.to_string(), "cannot read /no/such/folder");
+    assert!(matches!(
+        load(Path::new("/no/such")),
+        Err(PublishError::Read { .. })
+    ));
+}
+
+#[test]
+fn a_stamped_site_is_stale_without_its_stamp() {
+    let mut folder = Folder::new();
+    folder.config.stamped = true;
+    folder.write("a.html", "a");
+    let published = folder.publish();
+    let site = &folder.config.site;
+    let mut record = published.record.clone();
+    assert!(
+        record
+            .open_from(Anchor::Introduced, site, NOW + 3600)
+            .is_ok()
+    );
+    record.stamp = None;
+    let refused = record.open_from(Anchor::Introduced, site, NOW).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "stale: no freshness stamp for this manifest"
+    );
+}
+
+#[test]
+fn a_crash_before_the_manifest_leaves_the_old_site_whole() {
+    let folder = Folder::new();
+    folder.write("a.bin", noise(1, 300_000));
+    folder.write("b.bin", noise(2, 300_000));
+    let first = folder.publish();
+    let old_manifest = fs::read(folder.out("manifest")).unwrap();
+    let old_torrents: Vec<(PathBuf, Vec<u8>)> = hashes(&first)
+        .iter()
+        .map(|v2| folder.out(&format!("{v2}.torrent")))
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect();
+    let old_layout = layout::Layout::read(&folder.config.out).unwrap().unwrap();
+    folder.write("b.bin", noise(3, 300_000));
+    folder.publish();
+    // As it stood when both layouts were merged and the manifest was still the old one.
+    let mut merged = layout::Layout::read(&folder.config.out).unwrap().unwrap();
+    for (v2, laid) in old_layout.bundles {
+        merged.bundles.entry(v2).or_insert(laid);
+    }
+    merged.write(&folder.config.out).unwrap();
+    fs::write(folder.out("manifest"), old_manifest).unwrap();
+    for (path, bytes) in old_torrents {
+        fs::write(path, bytes).unwrap();
+    }
+    assert_eq!(load(&folder.config.out).unwrap().manifest, first.manifest);
+}
