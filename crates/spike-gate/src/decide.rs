@@ -1,0 +1,154 @@
+//! What happens to a request: a pure function of its facts, the state and what the swarm holds.
+
+use std::time::Instant;
+
+use http::Method;
+
+use crate::assets::{Asset, Assets, Kind};
+use crate::bridges::{LiveBridge, Spread};
+use crate::csp::PolicyBook;
+use crate::facts::{Dest, Facts};
+use crate::overload::State;
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// To the origin, and its answer back as it is.
+    Pass,
+    /// To the origin for an uncompressed page, and its tags point to bridges.
+    Rewrite {
+        /// Whether the invitation is added: in pages of their own, not in frames.
+        banner: bool,
+    },
+    /// `302` to a bridge.
+    Redirect {
+        /// The whole address.
+        location: String,
+        /// Bytes that need not leave here.
+        bytes: u64,
+        /// The bridge's prefix, for the count.
+        bridge: String,
+    },
+}
+
+/// What the gate knows at this moment.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// Where the gate stands.
+    pub state: State,
+    /// What is published.
+    pub assets: &'a Assets,
+    /// Who answers for it.
+    pub bridges: &'a [LiveBridge],
+    /// Whether visitors come by https: their browsers load nothing from plain http then.
+    pub secure: bool,
+    /// The site's host name without port. Cookies ignore ports, so a request that has some is
+    /// not sent to another port of the same host.
+    pub host: &'a str,
+    /// Path prefixes that stay home.
+    pub keep: &'a [String],
+}
+
+impl<'a> View<'a> {
+    /// Bridges that may get `asset` from a browser with or without cookies.
+    pub fn candidates(&self, asset: &Asset, cookie: bool) -> Vec<&'a LiveBridge> {
+        if self
+            .keep
+            .iter()
+            .any(|prefix| asset.url_path.starts_with(prefix.as_str()))
+        {
+            return Vec::new();
+        }
+        self.bridges
+            .iter()
+            .filter(|bridge| bridge.serves(asset))
+            .filter(|bridge| bridge.secure || !self.secure)
+            .filter(|bridge| !cookie || !bridge.host.eq_ignore_ascii_case(self.host))
+            .collect()
+    }
+}
+
+/// Decides. `policies` are the pages' own; what is sent away is booked on `spread`.
+pub fn decide(
+    facts: &Facts,
+    view: &View<'_>,
+    policies: &PolicyBook,
+    spread: &mut Spread,
+    now: Instant,
+) -> Decision {
+    if view.state != State::Spike || facts.upgrade || facts.authorized || facts.sent_home {
+        return Decision::Pass;
+    }
+    if view.bridges.is_empty() || !matches!(facts.method, Method::GET | Method::HEAD) {
+        return Decision::Pass;
+    }
+    if let Some(decision) = redirect(facts, view, policies, spread, now) {
+        return decision;
+    }
+    match facts.dest {
+        _ if facts.method != Method::GET || facts.range.is_some() || facts.scripted => {
+            Decision::Pass
+        }
+        Dest::Document => Decision::Rewrite { banner: true },
+        Dest::Frame => Decision::Rewrite { banner: false },
+        Dest::Absent if facts.accepts_html => Decision::Rewrite { banner: true },
+        _ => Decision::Pass,
+    }
+}
+
+fn redirect(
+    facts: &Facts,
+    view: &View<'_>,
+    policies: &PolicyBook,
+    spread: &mut Spread,
+    now: Instant,
+) -> Option<Decision> {
+    if facts.query || facts.scripted {
+        return None;
+    }
+    let asset = view.assets.get(facts.path.as_ref()?.as_str())?;
+    if !may_be_redirected(facts, asset) {
+        return None;
+    }
+    let candidates: Vec<_> = view
+        .candidates(asset, facts.cookie)
+        .into_iter()
+        .filter(|bridge| {
+            // A navigation is bound by no page's policy.
+            facts.dest == Dest::Document
+                || policies.allows(facts.referer.as_deref(), asset.kind, bridge)
+        })
+        .collect();
+    let bytes = match (&facts.method, facts.range) {
+        (&Method::HEAD, _) => 0,
+        (_, Some(Some(length))) => length.min(asset.length),
+        _ => asset.length,
+    };
+    let bridge = spread.choose(now, asset, bytes, &candidates)?;
+    Some(Decision::Redirect {
+        location: bridge.url_of(asset),
+        bytes,
+        bridge: bridge.prefix.clone(),
+    })
+}
+
+/// Scripts and styles never: a redirected script would run a stranger's code in the site's
+/// origin. What the browser wants it for must agree with what the manifest says it is.
+fn may_be_redirected(facts: &Facts, asset: &Asset) -> bool {
+    let heavy = matches!(
+        asset.kind,
+        Kind::Image | Kind::Font | Kind::Media | Kind::Download
+    );
+    heavy
+        && match facts.dest {
+            Dest::Absent => true,
+            Dest::Image => asset.kind == Kind::Image,
+            Dest::Font => asset.kind == Kind::Font,
+            Dest::Media => matches!(asset.kind, Kind::Media | Kind::Image),
+            Dest::Document => facts.navigation,
+            Dest::Frame | Dest::Other => false,
+        }
+}
+
+#[cfg(test)]
+mod tests;
