@@ -1,1 +1,194 @@
-//! placeholder
+//! A BitTorrent tracker that also knows which sites are in need, and where to send their visitors.
+//!
+//! Announce and scrape over HTTP are spec 0005; alarms, volunteer bridges and the redirector are
+//! spec 0006. [`registry`] decides, [`Tracker`] drives it with sockets, clock and disk.
+//! UDP (BEP 15), WebTorrent's signalling and state shared by several trackers are absent.
+
+mod app;
+pub mod config;
+mod listen;
+mod metrics;
+pub mod registry;
+mod state;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use swarm_proto::manifest::{PublicKey, SiteName};
+use swarm_proto::tracker::{BridgeView, SitesReply};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use app::App;
+pub use app::{AlarmRefused, RegisterRefused};
+pub use config::{ConfigError, TrackerConfig};
+pub use registry::Totals;
+pub use state::StateError;
+
+/// Why a tracker does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrackerError {
+    /// The configuration contradicts itself.
+    #[error("bad configuration: {0}")]
+    Config(#[from] ConfigError),
+    /// An address cannot be listened on: in use, not ours, not allowed.
+    #[error("cannot listen on {addr}: {source}")]
+    Bind {
+        /// The address asked for.
+        addr: SocketAddr,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// Starts trackers.
+#[derive(Debug)]
+pub struct Tracker;
+
+impl Tracker {
+    /// Opens the state, listens, and answers until `shutdown` is cancelled. Needs a Tokio
+    /// runtime.
+    ///
+    /// # Errors
+    /// [`TrackerError`]; nothing is left running then.
+    pub async fn start(
+        config: TrackerConfig,
+        shutdown: CancellationToken,
+    ) -> Result<TrackerHandle, TrackerError> {
+        config.check()?;
+        let mut listeners = Vec::with_capacity(config.http.len());
+        for addr in &config.http {
+            listeners.push(bind(*addr).await?);
+        }
+        let addrs = listeners
+            .iter()
+            .zip(&config.http)
+            .map(|(listener, addr)| listener.local_addr().unwrap_or(*addr))
+            .collect();
+        let (drain, token) = (config.drain, shutdown.clone());
+        let app = tokio::task::spawn_blocking(move || App::open(&config, token))
+            .await
+            .expect("opening the state does not panic and is not cancelled")?;
+        let app = Arc::new(app);
+        let tasks = TaskTracker::new();
+        let house = Arc::clone(&app);
+        tasks.spawn(async move { house.keep_house().await });
+        tasks.spawn(listen::serve(listeners, Arc::clone(&app), drain));
+        tasks.close();
+        Ok(TrackerHandle { app, addrs, tasks })
+    }
+}
+
+/// Listens; where this machine has no IPv6, on all IPv4 addresses in place of all addresses.
+async fn bind(addr: SocketAddr) -> Result<TcpListener, TrackerError> {
+    let source = match TcpListener::bind(addr).await {
+        Ok(listener) => return Ok(listener),
+        Err(source) => source,
+    };
+    let no_ipv6 = matches!(
+        source.kind(),
+        io::ErrorKind::Unsupported | io::ErrorKind::AddrNotAvailable
+    ) || source.raw_os_error() == Some(97);
+    if no_ipv6 && addr.is_ipv6() && addr.ip().is_unspecified() {
+        let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), addr.port());
+        if let Ok(listener) = TcpListener::bind(v4).await {
+            return Ok(listener);
+        }
+    }
+    Err(TrackerError::Bind { addr, source })
+}
+
+/// A running tracker. Clones are the same tracker.
+#[derive(Debug, Clone)]
+pub struct TrackerHandle {
+    app: Arc<App>,
+    addrs: Vec<SocketAddr>,
+    tasks: TaskTracker,
+}
+
+impl TrackerHandle {
+    /// The first address it listens on, with the port the system chose where 0 was asked for.
+    pub fn http_addr(&self) -> SocketAddr {
+        *self
+            .addrs
+            .first()
+            .expect("a configuration without address does not start")
+    }
+
+    /// All addresses it listens on.
+    pub fn http_addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+
+    /// Makes a site known by its root key, and takes up what the state directory has of it. A
+    /// key other than before ends all that rested on that one.
+    pub async fn pin_site_key(&self, site: SiteName, root: PublicKey) {
+        self.app.pin(site, root).await;
+    }
+
+    /// Registers a site record, as `PUT /swarm/site` does.
+    ///
+    /// # Errors
+    /// [`RegisterRefused`]; the record before stays in force.
+    pub async fn register_site(&self, record: impl Into<Bytes>) -> Result<(), RegisterRefused> {
+        self.app.register(record.into()).await
+    }
+
+    /// Raises, renews or lowers an alarm, as `POST /swarm/alarm` does.
+    ///
+    /// # Errors
+    /// [`AlarmRefused`]; the alarm before stays.
+    pub fn raise_alarm(&self, alarm: impl Into<Bytes>) -> Result<(), AlarmRefused> {
+        self.app.alarm(alarm.into())
+    }
+
+    /// The bridges that hold bundles of a site, those on this very host and in its networks
+    /// included.
+    pub fn bridges_for(&self, site: &SiteName) -> Vec<BridgeView> {
+        self.app.bridges(site, Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// The sites whose alarm stands.
+    pub fn sites_in_need(&self) -> SitesReply {
+        self.app.registry().sites_in_need()
+    }
+
+    /// Waits until the list of sites in need is another than `since`, for `wait` at most.
+    pub async fn wait_sites(&self, since: u64, wait: Duration) -> SitesReply {
+        self.app.sites(Some(since), wait).await
+    }
+
+    /// Figures of the whole.
+    pub fn totals(&self) -> Totals {
+        self.app.registry().totals()
+    }
+
+    /// Waits until the tracker has ended after its shutdown was asked for.
+    pub async fn join(&self) {
+        self.tasks.wait().await;
+    }
+}
+
+/// An error with all that is behind it, each level once: some enums show their source in their
+/// own line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(deeper) = source {
+        let text = deeper.to_string();
+        if !line.ends_with(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        source = deeper.source();
+    }
+    line
+}

@@ -1,0 +1,360 @@
+//! One tracker: the registry behind its lock, with clock, disk and metrics around it.
+//!
+//! What the HTTP listener does and what an embedding process does by [`crate::TrackerHandle`]
+//! meet here.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use rand::Rng as _;
+use swarm_proto::limits::{ENVELOPE_LEN_MAX, SITE_RECORD_LEN_MAX};
+use swarm_proto::manifest::{PublicKey, SignedAlarm, SiteName, SiteRecord, TrustError};
+use swarm_proto::tracker::{BridgeView, SitesReply};
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{ConnectionConfig, TrackerConfig};
+use crate::metrics::Metrics;
+use crate::registry::{
+    AlarmSuperseded, BundleTaken, CheckedRecord, Moment, Registry, RegistryConfig, check_alarm,
+    check_record,
+};
+use crate::state::{StateDir, StateError, StoredSite};
+
+/// Records that may be on their way in at a time: each takes up to its limit of memory.
+const UPLOADS_MAX: usize = 8;
+
+/// Why a site record is not registered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegisterRefused {
+    /// No root key is pinned for the site. The operator's choice.
+    #[error("site {0} is not known to this tracker")]
+    UnknownSite(SiteName),
+    /// Longer than a record may be.
+    #[error("site record is longer than {SITE_RECORD_LEN_MAX} bytes")]
+    TooLong,
+    /// Malformed, badly signed, expired, rolled back. The sender's fault.
+    #[error("site record refused: {0}")]
+    Trust(#[source] TrustError),
+    /// One of its bundles belongs to another site. One of the two sites' fault.
+    #[error("site record refused: {0}")]
+    BundleTaken(#[source] BundleTaken),
+    /// It is good but could not be stored, and so is not used. This machine's fault.
+    #[error("site record not kept: the tracker cannot store it")]
+    State(#[source] StateError),
+}
+
+/// Why an alarm is not raised.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AlarmRefused {
+    /// No root key is pinned for the site. The operator's choice.
+    #[error("site {0} is not known to this tracker")]
+    UnknownSite(SiteName),
+    /// No record of the site yet, so its alarm keys are not known.
+    #[error("site {0} has no record at this tracker yet")]
+    NoRecord(SiteName),
+    /// Longer than an alarm may be.
+    #[error("alarm is longer than {ENVELOPE_LEN_MAX} bytes")]
+    TooLong,
+    /// Malformed or badly signed. The sender's fault.
+    #[error("alarm refused: {0}")]
+    Trust(#[source] TrustError),
+    /// A newer one is known.
+    #[error("alarm refused: {0}")]
+    Superseded(#[source] AlarmSuperseded),
+}
+
+/// Everything that listeners share.
+#[derive(Debug)]
+pub(crate) struct App {
+    registry: Mutex<Registry>,
+    started: Instant,
+    /// The version of the list of sites in need, for those who wait for it.
+    changed: watch::Sender<u64>,
+    /// Held while a record is checked, stored and installed: one at a time, so that none is
+    /// stored over a newer one.
+    register: tokio::sync::Mutex<Stored>,
+    /// Records being sent to us.
+    pub(crate) uploads: Semaphore,
+    pub(crate) metrics: Metrics,
+    pub(crate) connections: ConnectionConfig,
+    pub(crate) shutdown: CancellationToken,
+}
+
+/// What is on disk, and what of it belongs to sites that nobody has pinned yet.
+#[derive(Debug, Default)]
+struct Stored {
+    dir: Option<Arc<StateDir>>,
+    waiting: HashMap<SiteName, StoredSite>,
+}
+
+impl App {
+    /// Reads the state directory and pins the configured sites. Blocks on the disk.
+    pub(crate) fn open(
+        config: &TrackerConfig,
+        shutdown: CancellationToken,
+    ) -> Result<Self, StateError> {
+        let (dir, stored) = match &config.state {
+            None => (None, Vec::new()),
+            Some(dir) => {
+                let (dir, stored) = StateDir::open(dir)?;
+                (Some(Arc::new(dir)), stored)
+            }
+        };
+        let started = Instant::now();
+        let registry = Registry::new(
+            RegistryConfig {
+                open: config.open,
+                announce: config.announce.clone(),
+                bridge_domains: config.bridge_domains.clone(),
+                seed: rand::rng().next_u64(),
+            },
+            moment(started),
+        );
+        let version = registry.version();
+        let mut waiting: HashMap<_, _> = stored
+            .into_iter()
+            .map(|stored| (stored.site.clone(), stored))
+            .collect();
+        let app = Self {
+            registry: Mutex::new(registry),
+            started,
+            changed: watch::Sender::new(version),
+            register: tokio::sync::Mutex::default(),
+            uploads: Semaphore::new(UPLOADS_MAX),
+            metrics: Metrics::default(),
+            connections: config.connections.clone(),
+            shutdown,
+        };
+        for (site, root) in &config.site_keys {
+            app.pin_now(site.clone(), *root, waiting.remove(site));
+        }
+        for site in waiting.keys() {
+            tracing::warn!(%site, "stored site has no pinned key, kept but not served");
+        }
+        Ok(Self {
+            register: tokio::sync::Mutex::new(Stored { dir, waiting }),
+            ..app
+        })
+    }
+
+    pub(crate) fn now(&self) -> Moment {
+        moment(self.started)
+    }
+
+    /// The registry. Whoever holds it neither blocks nor awaits.
+    pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
+        // A panic under the lock is a bug, but no reason to stop answering: each method leaves
+        // the registry usable at every step.
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells those who wait if the list of sites in need has changed.
+    fn publish(&self, version: u64) {
+        self.changed.send_if_modified(|known| {
+            let new = *known != version;
+            *known = version;
+            new
+        });
+    }
+
+    pub(crate) async fn pin(&self, site: SiteName, root: PublicKey) {
+        let mut stored = self.register.lock().await;
+        let found = stored.waiting.remove(&site);
+        self.pin_now(site, root, found);
+    }
+
+    /// Pins a site and puts in force what the disk has of it, if it rests on the same root.
+    fn pin_now(&self, site: SiteName, root: PublicKey, stored: Option<StoredSite>) {
+        let now = self.now();
+        let mut registry = self.registry();
+        registry.pin(site.clone(), root);
+        let Some(stored) = stored else {
+            return self.publish(registry.version());
+        };
+        if stored.root != root {
+            tracing::warn!(%site, "stored record rests on another root key, not used");
+            return;
+        }
+        let trust = stored.trust;
+        match check_record(root, &site, Some(&trust), stored.record, now.unix) {
+            Ok(checked) => {
+                if let Err(error) = registry.install(now, checked) {
+                    tracing::warn!(%site, %error, "stored record not used");
+                }
+            }
+            Err(error) => {
+                // Expired meanwhile, most likely; what it says about rollback still counts.
+                tracing::warn!(%site, %error, "stored record not used");
+                registry.remember(&site, trust);
+            }
+        }
+        self.publish(registry.version());
+    }
+
+    /// Checks a record, stores it, and only then puts it in force.
+    pub(crate) async fn register(self: &Arc<Self>, bytes: Bytes) -> Result<(), RegisterRefused> {
+        let result = self.register_uncounted(bytes).await;
+        match &result {
+            Ok(()) => self.metrics.records.add(),
+            Err(error) => {
+                self.metrics.records_refused.add();
+                tracing::info!(%error, "site record refused");
+            }
+        }
+        result
+    }
+
+    async fn register_uncounted(self: &Arc<Self>, bytes: Bytes) -> Result<(), RegisterRefused> {
+        if bytes.len() > SITE_RECORD_LEN_MAX {
+            return Err(RegisterRefused::TooLong);
+        }
+        let app = Arc::clone(self);
+        let stored = app.register.lock().await;
+        let dir = stored.dir.clone();
+        let blocking = Arc::clone(self);
+        // Parsing, signatures and the disk take their time.
+        let checked = tokio::task::spawn_blocking(move || blocking.check_and_store(bytes, dir))
+            .await
+            .expect("checking a record does not panic and is not cancelled")?;
+        let mut registry = self.registry();
+        let site = checked.manifest.site.clone();
+        let sequence = checked.manifest.sequence;
+        registry
+            .install(self.now(), checked)
+            .map_err(RegisterRefused::BundleTaken)?;
+        self.publish(registry.version());
+        tracing::info!(%site, sequence, "site record registered");
+        Ok(())
+    }
+
+    fn check_and_store(
+        &self,
+        bytes: Bytes,
+        dir: Option<Arc<StateDir>>,
+    ) -> Result<CheckedRecord, RegisterRefused> {
+        let record = SiteRecord::parse(&bytes).map_err(RegisterRefused::Trust)?;
+        let site = record.claimed_site();
+        let (root, trust) = self
+            .registry()
+            .anchor(site)
+            .ok_or_else(|| RegisterRefused::UnknownSite(site.clone()))?;
+        let checked = check_record(root, site, trust.as_ref(), bytes, self.now().unix)
+            .map_err(RegisterRefused::Trust)?;
+        if let Some(dir) = dir {
+            let stored = StoredSite {
+                site: site.clone(),
+                root,
+                trust: checked.trust.clone(),
+                record: checked.bytes.clone(),
+            };
+            dir.save(&stored).map_err(|error| {
+                tracing::error!(%site, %error, "site record cannot be stored");
+                RegisterRefused::State(error)
+            })?;
+        }
+        Ok(checked)
+    }
+
+    /// Checks an alarm and raises, renews or lowers it.
+    pub(crate) fn alarm(&self, bytes: Bytes) -> Result<(), AlarmRefused> {
+        let result = self.alarm_uncounted(bytes);
+        match &result {
+            Ok(()) => self.metrics.alarms.add(),
+            Err(error) => {
+                self.metrics.alarms_refused.add();
+                tracing::info!(%error, "alarm refused");
+            }
+        }
+        result
+    }
+
+    fn alarm_uncounted(&self, bytes: Bytes) -> Result<(), AlarmRefused> {
+        if bytes.len() > ENVELOPE_LEN_MAX {
+            return Err(AlarmRefused::TooLong);
+        }
+        let claimed = SignedAlarm::parse(&bytes).map_err(AlarmRefused::Trust)?;
+        let site = claimed.claimed().site.clone();
+        let keys = {
+            let registry = self.registry();
+            match registry.keys(&site) {
+                Some(keys) => keys,
+                None if registry.anchor(&site).is_none() => {
+                    return Err(AlarmRefused::UnknownSite(site));
+                }
+                None => return Err(AlarmRefused::NoRecord(site)),
+            }
+        };
+        let now = self.now();
+        let checked = check_alarm(bytes, &keys, now.unix).map_err(AlarmRefused::Trust)?;
+        let lowers = checked.lowers;
+        let mut registry = self.registry();
+        let changed = registry
+            .take_alarm(now, checked)
+            .map_err(AlarmRefused::Superseded)?;
+        self.publish(registry.version());
+        if changed {
+            tracing::info!(%site, lowers, "alarm taken");
+        }
+        Ok(())
+    }
+
+    /// The list of sites in need, as soon as it is another than `since`, or after `wait`.
+    pub(crate) async fn sites(&self, since: Option<u64>, wait: Duration) -> SitesReply {
+        let mut changed = self.changed.subscribe();
+        let wait = wait.min(self.connections.poll_max);
+        let ready = async {
+            if let Some(since) = since {
+                // Only fails where the sender is gone, and `self` holds it.
+                let _ = changed.wait_for(|version| *version != since).await;
+            }
+        };
+        tokio::select! {
+            () = ready => {}
+            () = tokio::time::sleep(wait) => {}
+            () = self.shutdown.cancelled() => {}
+        }
+        self.registry().sites_in_need()
+    }
+
+    pub(crate) fn bridges(&self, site: &SiteName, visitor: IpAddr) -> Vec<BridgeView> {
+        self.registry().bridges(self.now(), site, visitor)
+    }
+
+    /// Ends alarms, forgets what has aged; until the shutdown.
+    pub(crate) async fn keep_house(&self) {
+        let mut tick = tokio::time::interval(Duration::from_millis(250));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        for round in 0_u64.. {
+            tokio::select! {
+                _ = tick.tick() => {}
+                () = self.shutdown.cancelled() => return,
+            }
+            let now = self.now();
+            let mut registry = self.registry();
+            if registry.expire_alarms(now) {
+                self.publish(registry.version());
+            }
+            if round % 8 == 0 {
+                registry.sweep_bridges(now);
+            }
+            if round % 80 == 0 {
+                registry.sweep_peers(now);
+            }
+        }
+    }
+}
+
+fn moment(started: Instant) -> Moment {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH);
+    Moment {
+        elapsed: started.elapsed(),
+        // A clock before 1970 makes everything signed look as if it came from the future.
+        unix: unix.map_or(0, |since| since.as_secs()),
+    }
+}

@@ -1,0 +1,396 @@
+//! Flags, environment and file become a [`TrackerConfig`]; outcomes become exit codes.
+//!
+//! Priority: flag, then environment, then file, then default. Exit codes: 0 fine, 1 failure,
+//! 2 wrong usage, 69 address not available, 78 bad configuration.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use swarm_proto::manifest::{PublicKey, SiteName};
+use swarm_tracker::config::parse_duration;
+use swarm_tracker::{Tracker, TrackerConfig, TrackerError};
+use tokio_util::sync::CancellationToken;
+
+const EXIT_FAILURE: u8 = 1;
+const EXIT_UNAVAILABLE: u8 = 69;
+const EXIT_CONFIG: u8 = 78;
+
+/// BitTorrent tracker that also lists sites in need and sends their visitors to volunteers.
+#[derive(Debug, Parser)]
+#[command(name = "swarm-tracker", version, max_term_width = 100)]
+struct Cli {
+    /// Configuration file (TOML); unknown keys are refused.
+    #[arg(long, global = true, value_name = "FILE", env = "SWARM_TRACKER_CONFIG")]
+    config: Option<PathBuf>,
+    /// Less in the log; twice for errors only.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    quiet: u8,
+    /// More in the log; RUST_LOG, where set, decides instead.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Answer announces, alarms and visitors until a signal to stop.
+    Run(RunArgs),
+    /// Check or show the configuration.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Print completions for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Exit 0 if the file is good, 78 with the place if not.
+    Check {
+        /// The file; --config or the defaults if left out.
+        file: Option<PathBuf>,
+    },
+    /// Print what would be in force, as TOML.
+    Show(RunArgs),
+}
+
+#[derive(Debug, Args, Default)]
+struct RunArgs {
+    /// Address to listen on for HTTP; may be given more than once. Port 0: any free port.
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "SWARM_TRACKER_HTTP",
+        value_delimiter = ','
+    )]
+    http: Vec<SocketAddr>,
+    /// Take any info hash, not only bundles of registered sites.
+    #[arg(long, env = "SWARM_TRACKER_OPEN")]
+    open: bool,
+    /// A site to work for and its root key; may be given more than once.
+    #[arg(
+        long,
+        value_name = "HOST=KEY",
+        env = "SWARM_TRACKER_SITE_KEY",
+        value_delimiter = ',',
+        value_parser = site_key
+    )]
+    site_key: Vec<(SiteName, PublicKey)>,
+    /// Keep site records here, so that no older one is accepted after a restart.
+    #[arg(long, value_name = "DIR", env = "SWARM_TRACKER_STATE")]
+    state: Option<PathBuf>,
+    /// Domain under which volunteers may name their bridges; may be given more than once.
+    #[arg(
+        long,
+        value_name = "DOMAIN",
+        env = "SWARM_TRACKER_BRIDGE_DOMAIN",
+        value_delimiter = ','
+    )]
+    bridge_domain: Vec<String>,
+    /// Time between two announces of a peer.
+    #[arg(long, value_name = "TIME", env = "SWARM_TRACKER_INTERVAL", value_parser = parse_duration)]
+    interval: Option<Duration>,
+    /// Longest time to finish requests after the signal to stop.
+    #[arg(long, value_name = "TIME", env = "SWARM_TRACKER_DRAIN", value_parser = parse_duration)]
+    drain: Option<Duration>,
+    /// Print events as lines of JSON on standard output.
+    #[arg(long, env = "SWARM_TRACKER_JSON")]
+    json: bool,
+}
+
+fn site_key(text: &str) -> Result<(SiteName, PublicKey), String> {
+    let (site, key) = text.rsplit_once('=').ok_or("expected HOST=KEY")?;
+    let site = SiteName::parse(site).map_err(|error| format!("HOST: {error}"))?;
+    let key = key.parse().map_err(|error| format!("KEY: {error}"))?;
+    Ok((site, key))
+}
+
+/// Why the program ends otherwise than well.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    error: anyhow::Error,
+}
+
+impl Failure {
+    fn config(error: anyhow::Error) -> Self {
+        Self {
+            code: EXIT_CONFIG,
+            error,
+        }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self {
+            code: EXIT_FAILURE,
+            error,
+        }
+    }
+}
+
+impl From<TrackerError> for Failure {
+    fn from(error: TrackerError) -> Self {
+        let code = match &error {
+            TrackerError::Config(_) => EXIT_CONFIG,
+            TrackerError::Bind { .. } => EXIT_UNAVAILABLE,
+            _ => EXIT_FAILURE,
+        };
+        Self {
+            code,
+            error: error.into(),
+        }
+    }
+}
+
+/// Runs the program.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log(&cli);
+    match perform(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let line = one_line(&failure.error);
+            // Nothing is left to be done where even standard error is closed.
+            let _ = writeln!(io::stderr(), "swarm-tracker: {line}");
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// The chain of an error as one line. Our enums name their source themselves, so a level that
+/// the one above ends with is not repeated.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for level in error.chain() {
+        let text = level.to_string();
+        if line.ends_with(&text) {
+            continue;
+        }
+        if !line.is_empty() {
+            line.push_str(": ");
+        }
+        line.push_str(&text);
+    }
+    let words: Vec<&str> = line.split_whitespace().collect();
+    words.join(" ")
+}
+
+fn log(cli: &Cli) {
+    let level = match (cli.quiet, cli.verbose) {
+        (0, 0) => "info",
+        (0, 1) => "debug",
+        (0, _) => "trace",
+        (1, _) => "warn",
+        _ => "error",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(colour)
+        .init();
+}
+
+fn perform(cli: Cli) -> Result<(), Failure> {
+    let file = cli.config.as_deref();
+    match cli.command {
+        Command::Run(args) => {
+            let json = args.json;
+            run(configure(file, args)?, json)
+        }
+        Command::Config { command } => match command {
+            ConfigCommand::Check { file: named } => {
+                configure(named.as_deref().or(file), RunArgs::default())?;
+                Ok(())
+            }
+            ConfigCommand::Show(args) => {
+                let config = configure(file, args)?;
+                let text = toml::to_string(&config).context("configuration cannot be shown")?;
+                print(&text)
+            }
+        },
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "swarm-tracker", &mut script);
+            print(&String::from_utf8_lossy(&script))
+        }
+    }
+}
+
+/// Prints, and is content if nobody wants to read on.
+fn print(text: &str) -> Result<(), Failure> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(anyhow::Error::from(error).context("standard output").into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn configure(file: Option<&Path>, args: RunArgs) -> Result<TrackerConfig, Failure> {
+    let mut config = match file {
+        None => TrackerConfig::default(),
+        Some(path) => read_config(path).map_err(Failure::config)?,
+    };
+    if !args.http.is_empty() {
+        config.http = args.http;
+    }
+    config.open |= args.open;
+    config.site_keys.extend(args.site_key);
+    config.state = args.state.or(config.state);
+    if !args.bridge_domain.is_empty() {
+        config.bridge_domains = args.bridge_domain;
+    }
+    config.drain = args.drain.unwrap_or(config.drain);
+    if let Some(interval) = args.interval {
+        config.announce.interval = interval;
+        // A peer may miss one announce.
+        config.announce.peer_age = config.announce.peer_age.max(interval.saturating_mul(5) / 2);
+    }
+    config
+        .check()
+        .map_err(|error| Failure::config(error.into()))?;
+    Ok(config)
+}
+
+fn read_config(path: &Path) -> anyhow::Result<TrackerConfig> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path).with_context(|| format!("configuration {shown}"))?;
+    toml::from_str(&text).map_err(|error| {
+        let place = error.span().map_or(String::new(), |span| {
+            let before = text.get(..span.start).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            let column = before
+                .rsplit('\n')
+                .next()
+                .unwrap_or_default()
+                .chars()
+                .count()
+                + 1;
+            format!("line {line}, column {column}: ")
+        });
+        anyhow::anyhow!("configuration {shown}: {place}{}", error.message())
+    })
+}
+
+#[tokio::main]
+async fn run(config: TrackerConfig, json: bool) -> Result<(), Failure> {
+    let shutdown = CancellationToken::new();
+    let tracker = Tracker::start(config, shutdown.clone()).await?;
+    let mut signals = Signals::new().context("cannot wait for signals")?;
+    let addrs = tracker.http_addrs();
+    if json {
+        let all: Vec<String> = addrs.iter().map(ToString::to_string).collect();
+        let event = serde_json::json!({
+            "event": "listening",
+            "http": tracker.http_addr().to_string(),
+            "http_all": all,
+        });
+        print(&format!("{event}\n"))?;
+    }
+    for addr in addrs {
+        tracing::info!(http = %addr, "listening");
+    }
+    signals.next().await;
+    tracing::info!("stopping, a second signal stops at once");
+    shutdown.cancel();
+    tokio::select! {
+        () = tracker.join() => Ok(()),
+        () = signals.next() => Err(anyhow::anyhow!("stopped before all requests were finished").into()),
+    }
+}
+
+/// The signals that mean "stop".
+struct Signals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            #[cfg(unix)]
+            terminate: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        #[cfg(not(unix))]
+        let _ = tokio::signal::ctrl_c().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("config.toml");
+        std::fs::write(
+            &path,
+            "http = ['127.0.0.1:1']\nopen = true\nstate = '/from/file'\n",
+        )
+        .expect("written");
+        let args = RunArgs {
+            http: vec!["127.0.0.1:2".parse().expect("an address")],
+            interval: Some(Duration::from_secs(600)),
+            ..RunArgs::default()
+        };
+        let config = configure(Some(&path), args).expect("good");
+        assert_eq!(config.http, ["127.0.0.1:2".parse().expect("an address")]);
+        assert_eq!(config.state, Some("/from/file".into()));
+        assert!(config.open);
+        assert_eq!(config.announce.peer_age, Duration::from_secs(1500));
+    }
+
+    #[test]
+    fn a_bad_file_is_named_with_its_place() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, "open = true\nopne = true\n").expect("written");
+        let failure = configure(Some(&path), RunArgs::default()).expect_err("refused");
+        let line = one_line(&failure.error);
+        assert_eq!(failure.code, EXIT_CONFIG);
+        assert!(line.contains("config.toml: line 2, column 1: "), "{line}");
+        assert!(line.contains("opne"), "{line}");
+        let failure = configure(Some(&dir.path().join("none")), RunArgs::default());
+        assert_eq!(failure.expect_err("refused").code, EXIT_CONFIG);
+    }
+
+    #[test]
+    fn a_site_key_is_host_and_key() {
+        let key = swarm_proto::manifest::SecretKey::new([1; 32]).public();
+        let text = format!("Example.org:8080={key}");
+        let (site, read) = site_key(&text).expect("good");
+        assert_eq!((site.as_str(), read), ("example.org:8080", key));
+        for text in ["", "example.org", "a b=00", "example.org=00", "=x"] {
+            assert!(site_key(text).is_err(), "{text}");
+        }
+    }
+}

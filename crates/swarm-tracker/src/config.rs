@@ -1,0 +1,375 @@
+//! What an operator may set, with units and defaults. `limits.rs` of swarm-proto is not here.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use swarm_proto::manifest::{PublicKey, SiteName};
+
+/// Everything about one tracker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrackerConfig {
+    /// Addresses to listen on for HTTP. Default: port 6969 of every address, IPv6 and IPv4.
+    pub http: Vec<SocketAddr>,
+    /// Take any info hash, not only bundles of registered sites. Default: no.
+    pub open: bool,
+    /// Where what must survive a restart is kept: the newest record of each site. Default:
+    /// nowhere, so that a restarted tracker can be told an older record (T33).
+    pub state: Option<PathBuf>,
+    /// Longest time to finish requests after the signal to stop. Default: 10 s.
+    #[serde(with = "duration")]
+    pub drain: Duration,
+    /// Domains under which volunteers from elsewhere may have names for their bridges. Default:
+    /// none; from this host `localhost` is always accepted.
+    pub bridge_domains: Vec<String>,
+    /// Announces.
+    pub announce: AnnounceConfig,
+    /// Connections.
+    pub connections: ConnectionConfig,
+    /// The sites this tracker works for: root key by host. Default: none.
+    #[serde(with = "site_keys")]
+    pub site_keys: BTreeMap<SiteName, PublicKey>,
+}
+
+impl Default for TrackerConfig {
+    fn default() -> Self {
+        Self {
+            http: vec![SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 6969)],
+            open: false,
+            state: None,
+            drain: Duration::from_secs(10),
+            bridge_domains: Vec::new(),
+            announce: AnnounceConfig::default(),
+            connections: ConnectionConfig::default(),
+            site_keys: BTreeMap::new(),
+        }
+    }
+}
+
+/// How often peers announce and how long they are remembered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AnnounceConfig {
+    /// Time between two announces of a peer. Shorter: fresher peers, more requests; a crowd
+    /// turns over in minutes. Default: 2 min.
+    #[serde(with = "duration")]
+    pub interval: Duration,
+    /// Time before which an unprompted announce is unwelcome. Default: 15 s.
+    #[serde(with = "duration")]
+    pub min_interval: Duration,
+    /// Time after which a silent peer is forgotten. Must exceed the interval. Default: 5 min.
+    #[serde(with = "duration")]
+    pub peer_age: Duration,
+    /// Time between two announces of a volunteer's bridge. Default: 30 s.
+    #[serde(with = "duration")]
+    pub bridge_interval: Duration,
+    /// Time after which visitors are no longer sent to a silent bridge. Default: 75 s.
+    #[serde(with = "duration")]
+    pub bridge_age: Duration,
+    /// Peers in a reply to those who name no number. Default: 50.
+    pub peers_per_reply: usize,
+    /// Peers in a reply at most; 1000 is the limit of the protocol. Default: 200.
+    pub peers_per_reply_max: usize,
+    /// Least port a peer may announce (T14). Default: 1024.
+    pub port_min: u16,
+    /// Peers remembered in all swarms together; some 100 bytes each. Default: 2,000,000.
+    pub peers_max: usize,
+}
+
+impl Default for AnnounceConfig {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(120),
+            min_interval: Duration::from_secs(15),
+            peer_age: Duration::from_secs(300),
+            bridge_interval: Duration::from_secs(30),
+            bridge_age: Duration::from_secs(75),
+            peers_per_reply: 50,
+            peers_per_reply_max: 200,
+            port_min: 1024,
+            peers_max: 2_000_000,
+        }
+    }
+}
+
+/// How much of this machine strangers can hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConnectionConfig {
+    /// Connections at a time; more wait to be accepted. Some 20 KiB each. Default: 8192.
+    pub max: usize,
+    /// Connections at a time from one IPv4 address or IPv6 /64; more are closed at once. This
+    /// host itself is not counted. Default: 256.
+    pub per_address_max: usize,
+    /// Time for a request's head to arrive, from the end of the request before: it is the time
+    /// a connection may idle, too. Default: 10 s.
+    #[serde(with = "duration")]
+    pub head_timeout: Duration,
+    /// Time for a request's body to arrive. Default: 30 s.
+    #[serde(with = "duration")]
+    pub body_timeout: Duration,
+    /// Time in which a client must take in something of a reply. Default: 20 s.
+    #[serde(with = "duration")]
+    pub write_timeout: Duration,
+    /// Longest time the list of sites in need is held back until it changes. Default: 30 s.
+    #[serde(with = "duration")]
+    pub poll_max: Duration,
+}
+
+impl Default for ConnectionConfig {
+    fn default() -> Self {
+        Self {
+            max: 8192,
+            per_address_max: 256,
+            head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(20),
+            poll_max: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Why a configuration, though readable, cannot be used. The operator's fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// Nothing to listen on.
+    #[error("http: no address to listen on")]
+    NoAddress,
+    /// Two durations that contradict each other.
+    #[error("announce.{shorter} must be shorter than announce.{longer}")]
+    Order {
+        /// The key whose value is too long.
+        shorter: &'static str,
+        /// The key whose value is too short.
+        longer: &'static str,
+    },
+    /// A value of which at least one is needed.
+    #[error("{0} must not be 0")]
+    Zero(&'static str),
+}
+
+impl TrackerConfig {
+    /// Checks what the types do not.
+    ///
+    /// # Errors
+    /// [`ConfigError`], the first contradiction.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.http.is_empty() {
+            return Err(ConfigError::NoAddress);
+        }
+        let announce = &self.announce;
+        let order = |shorter, longer, ok| match ok {
+            true => Ok(()),
+            false => Err(ConfigError::Order { shorter, longer }),
+        };
+        order(
+            "interval",
+            "peer_age",
+            announce.interval < announce.peer_age,
+        )?;
+        order(
+            "bridge_interval",
+            "bridge_age",
+            announce.bridge_interval < announce.bridge_age,
+        )?;
+        for (key, value) in [
+            ("announce.peers_max", announce.peers_max),
+            ("connections.max", self.connections.max),
+            (
+                "connections.per_address_max",
+                self.connections.per_address_max,
+            ),
+        ] {
+            if value == 0 {
+                return Err(ConfigError::Zero(key));
+            }
+        }
+        for (key, value) in [
+            ("announce.interval", announce.interval),
+            ("announce.bridge_interval", announce.bridge_interval),
+            ("connections.head_timeout", self.connections.head_timeout),
+            ("connections.body_timeout", self.connections.body_timeout),
+            ("connections.write_timeout", self.connections.write_timeout),
+        ] {
+            if value.is_zero() {
+                return Err(ConfigError::Zero(key));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a duration as people write it: `250ms`, `30s`, `5m`, `24h`, `7d`; a bare number is
+/// seconds.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let text = text.trim();
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let number: u64 = number
+        .parse()
+        .map_err(|_| format!("{text:?} is no duration: expected a number and a unit, as 30s"))?;
+    let seconds = |factor: u64| number.checked_mul(factor).map(Duration::from_secs);
+    match unit.trim() {
+        "ms" => Some(Duration::from_millis(number)),
+        "" | "s" => seconds(1),
+        "m" | "min" => seconds(60),
+        "h" => seconds(3600),
+        "d" => seconds(86_400),
+        _ => return Err(format!("{text:?} has no unit of time (ms, s, m, h, d)")),
+    }
+    .ok_or_else(|| format!("{text:?} is too long a time"))
+}
+
+/// Writes a duration so that [`parse_duration`] reads it back.
+pub fn show_duration(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    if !millis.is_multiple_of(1000) {
+        return format!("{millis}ms");
+    }
+    match duration.as_secs() {
+        0 => "0s".to_owned(),
+        secs if secs.is_multiple_of(3600) => format!("{}h", secs / 3600),
+        secs if secs.is_multiple_of(60) => format!("{}m", secs / 60),
+        secs => format!("{secs}s"),
+    }
+}
+
+mod duration {
+    use std::time::Duration;
+
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&super::show_duration(*value))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(from)?;
+        super::parse_duration(&text).map_err(D::Error::custom)
+    }
+}
+
+mod site_keys {
+    use std::collections::BTreeMap;
+
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+    use swarm_proto::manifest::{PublicKey, SiteName};
+
+    pub(super) fn serialize<S: Serializer>(
+        keys: &BTreeMap<SiteName, PublicKey>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_map(
+            keys.iter()
+                .map(|(site, key)| (site.to_string(), key.to_string())),
+        )
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<BTreeMap<SiteName, PublicKey>, D::Error> {
+        BTreeMap::<String, String>::deserialize(from)?
+            .into_iter()
+            .map(|(site, key)| {
+                let site = SiteName::parse(&site)
+                    .map_err(|error| D::Error::custom(format!("site {site:?}: {error}")))?;
+                let key = key
+                    .parse()
+                    .map_err(|error| D::Error::custom(format!("key of {site}: {error}")))?;
+                Ok((site, key))
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use swarm_proto::manifest::SecretKey;
+
+    use super::*;
+
+    #[test]
+    fn the_default_survives_a_round_trip() {
+        let mut config = TrackerConfig::default();
+        assert_eq!(config.check(), Ok(()));
+        for _ in 0..2 {
+            let text = toml::to_string(&config).expect("writable");
+            assert_eq!(toml::from_str::<TrackerConfig>(&text).as_ref(), Ok(&config));
+            config.site_keys.insert(
+                SiteName::parse("example.org:8080").expect("a site"),
+                SecretKey::new([1; 32]).public(),
+            );
+            config.state = Some("/var/lib/swarm-tracker".into());
+            config.drain = Duration::from_millis(1500);
+        }
+    }
+
+    #[test]
+    fn misspelt_keys_and_bad_values_are_refused() {
+        for text in [
+            "htpp = []",
+            "[announce]\nintervall = '2m'",
+            "[connections]\nmax = -1",
+            "drain = 10",
+            "drain = '10 parsecs'",
+            "drain = '-1s'",
+            "drain = '99999999999999999999s'",
+            "http = ['localhost']",
+            "[site_keys]\n'a b' = '00'",
+            "[site_keys]\n'example.org' = '00'",
+        ] {
+            assert!(toml::from_str::<TrackerConfig>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn contradictions_are_named() {
+        let check = |change: fn(&mut TrackerConfig)| {
+            let mut config = TrackerConfig::default();
+            change(&mut config);
+            config.check().map_err(|error| error.to_string())
+        };
+        let refused = |text: &str| Err(text.to_owned());
+        assert_eq!(
+            check(|c| c.http.clear()),
+            refused("http: no address to listen on")
+        );
+        assert_eq!(
+            check(|c| c.announce.peer_age = Duration::from_secs(60)),
+            refused("announce.interval must be shorter than announce.peer_age")
+        );
+        assert_eq!(
+            check(|c| c.connections.max = 0),
+            refused("connections.max must not be 0")
+        );
+    }
+
+    #[test]
+    fn durations_are_read_as_written() {
+        for (text, expected) in [
+            ("250ms", Duration::from_millis(250)),
+            ("30s", Duration::from_secs(30)),
+            ("30", Duration::from_secs(30)),
+            (" 2 min ", Duration::from_secs(120)),
+            ("24h", Duration::from_secs(86_400)),
+            ("1d", Duration::from_secs(86_400)),
+        ] {
+            assert_eq!(parse_duration(text), Ok(expected));
+            assert_eq!(parse_duration(&show_duration(expected)), Ok(expected));
+        }
+        for text in ["", "s", "1.5s", "1x", "-1s", "999999999999999999h"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Which request is answered by whom; announce and scrape themselves (spec 0005).
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use swarm_proto::tracker::http as codec;
+use swarm_proto::tracker::register::{
+    ALARM_PATH, BRIDGES_PATH, REDIRECT_PATH, SITE_PATH, SITES_PATH,
+};
+
+use super::{redirect, register, status};
+use crate::app::App;
+
+/// Every answer is made in memory and bounded by what it is made of.
+pub(super) type Reply = Response<Full<Bytes>>;
+
+/// Answers one request of the client at `source`.
+pub(super) async fn answer(
+    app: Arc<App>,
+    source: IpAddr,
+    request: Request<Incoming>,
+) -> Result<Reply, Infallible> {
+    let path = request.uri().path();
+    let reply = match path {
+        "/announce" => get(&request, |query| announce(&app, source, query)),
+        "/scrape" => get(&request, |query| scrape(&app, query)),
+        "/" => get(&request, |_| status::page(&app)),
+        "/healthz" => get(&request, |_| text(StatusCode::OK, "ok\n")),
+        "/metrics" => get(&request, |_| status::metrics(&app)),
+        "/robots.txt" => get(&request, |_| {
+            text(StatusCode::OK, "User-agent: *\nDisallow: /\n")
+        }),
+        ALARM_PATH => register::alarm(&app, request).await,
+        SITE_PATH => register::put_site(&app, request).await,
+        SITES_PATH => register::sites(&app, &request).await,
+        BRIDGES_PATH => register::bridges(&app, source, &request),
+        _ => {
+            let below = |base: &str| path.strip_prefix(base)?.strip_prefix('/');
+            if let Some(site) = below(SITE_PATH) {
+                register::get_site(&app, &request, site)
+            } else if below(REDIRECT_PATH).is_some() {
+                get(&request, |_| redirect::visitor(&app, source, request.uri()))
+            } else {
+                text(StatusCode::NOT_FOUND, "no such page at this tracker\n")
+            }
+        }
+    };
+    Ok(reply)
+}
+
+/// Answers GET and HEAD (hyper leaves out the body), refuses the rest.
+fn get<B>(request: &Request<B>, answer: impl FnOnce(&str) -> Reply) -> Reply {
+    match *request.method() {
+        Method::GET | Method::HEAD => answer(request.uri().query().unwrap_or_default()),
+        _ => not_allowed("GET, HEAD"),
+    }
+}
+
+fn announce(app: &App, source: IpAddr, query: &str) -> Reply {
+    let outcome = match codec::parse_announce(query) {
+        Ok(request) => app
+            .registry()
+            .announce(app.now(), source, &request)
+            .map(|reply| codec::encode_reply(&reply, request.compact))
+            .map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    match outcome {
+        Ok(body) => {
+            app.metrics.announces.add();
+            bencoded(body)
+        }
+        Err(reason) => {
+            app.metrics.announces_refused.add();
+            bencoded(codec::encode_failure(&reason))
+        }
+    }
+}
+
+fn scrape(app: &App, query: &str) -> Reply {
+    app.metrics.scrapes.add();
+    bencoded(match codec::parse_scrape(query) {
+        Ok(request) => codec::encode_scrape_reply(&app.registry().scrape(&request)),
+        Err(error) => codec::encode_failure(&error.to_string()),
+    })
+}
+
+/// A reply of tracker or register. A refused announce is 200 as well: many clients read the
+/// reason only then.
+pub(super) fn bencoded(body: Vec<u8>) -> Reply {
+    with_type(StatusCode::OK, "text/plain", body)
+}
+
+/// A line of text.
+pub(super) fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply {
+    with_type(status, "text/plain; charset=utf-8", body)
+}
+
+/// Any body.
+pub(super) fn with_type(
+    status: StatusCode,
+    media_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Reply {
+    let mut reply = Response::new(Full::new(body.into()));
+    *reply.status_mut() = status;
+    let media_type = HeaderValue::from_static(media_type);
+    set(&mut reply, header::CONTENT_TYPE, media_type);
+    reply
+}
+
+/// No body at all.
+pub(super) fn empty(status: StatusCode) -> Reply {
+    let mut reply = Reply::default();
+    *reply.status_mut() = status;
+    reply
+}
+
+/// 405 with the methods that would do.
+pub(super) fn not_allowed(methods: &'static str) -> Reply {
+    let mut reply = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
+    let methods = HeaderValue::from_static(methods);
+    set(&mut reply, header::ALLOW, methods);
+    reply
+}
+
+/// Sets a header field.
+pub(super) fn set(reply: &mut Reply, name: HeaderName, value: HeaderValue) {
+    reply.headers_mut().insert(name, value);
+}

@@ -1,0 +1,150 @@
+//! Which info hashes are registered, and which two of them are one bundle.
+
+use std::collections::HashMap;
+
+use swarm_proto::id::SwarmId;
+use swarm_proto::manifest::BundleEntry;
+
+/// Both ids of a hybrid, the one that swarms are kept under first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pair {
+    /// The v1 info hash.
+    pub(super) id: SwarmId,
+    /// The front of the v2 info hash.
+    pub(super) other: SwarmId,
+}
+
+impl Pair {
+    pub(super) fn of(bundle: &BundleEntry) -> Self {
+        Self {
+            id: bundle.v1.swarm_id(),
+            other: bundle.v2.swarm_id(),
+        }
+    }
+}
+
+/// An info hash belongs to another bundle already: one of the two manifests lies, and the first
+/// is believed, or a site could draw the peers of another's bundle into its own swarm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("info hash {0} belongs to another registered bundle")]
+pub struct BundleTaken(pub SwarmId);
+
+/// The bundles of all registered manifests, by either id.
+#[derive(Debug, Default)]
+pub(super) struct Bundles {
+    by_id: HashMap<SwarmId, Claim>,
+}
+
+#[derive(Debug)]
+struct Claim {
+    pair: Pair,
+    /// How many manifests list it, retired ones included.
+    manifests: u32,
+}
+
+impl Bundles {
+    /// The id that the swarm of `id` is kept under; `None` if no manifest lists it.
+    pub(super) fn canonical(&self, id: &SwarmId) -> Option<SwarmId> {
+        self.by_id.get(id).map(|claim| claim.pair.id)
+    }
+
+    /// Registers all bundles of a manifest, or none.
+    pub(super) fn claim(&mut self, pairs: &[Pair]) -> Result<(), BundleTaken> {
+        for (done, pair) in pairs.iter().enumerate() {
+            let taken = [pair.id, pair.other]
+                .into_iter()
+                .find(|id| self.by_id.get(id).is_some_and(|claim| claim.pair != *pair));
+            if let Some(id) = taken {
+                self.release(pairs.iter().take(done));
+                return Err(BundleTaken(id));
+            }
+            for id in [pair.id, pair.other] {
+                let fresh = Claim {
+                    pair: *pair,
+                    manifests: 0,
+                };
+                self.by_id.entry(id).or_insert(fresh).manifests += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// One manifest less for each; returns the bundles that no manifest lists any more.
+    pub(super) fn release<'p>(&mut self, pairs: impl Iterator<Item = &'p Pair>) -> Vec<Pair> {
+        let mut gone = Vec::new();
+        for pair in pairs {
+            for id in [pair.id, pair.other] {
+                let Some(claim) = self.by_id.get_mut(&id) else {
+                    continue;
+                };
+                claim.manifests = claim.manifests.saturating_sub(1);
+                if claim.manifests == 0 {
+                    self.by_id.remove(&id);
+                    if id == pair.id {
+                        gone.push(*pair);
+                    }
+                }
+            }
+        }
+        gone
+    }
+
+    /// How many bundles.
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len() / 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u8) -> SwarmId {
+        SwarmId::new([n; 20])
+    }
+
+    fn pair(one: u8, other: u8) -> Pair {
+        Pair {
+            id: id(one),
+            other: id(other),
+        }
+    }
+
+    #[test]
+    fn both_ids_lead_to_one_swarm() {
+        let mut bundles = Bundles::default();
+        bundles.claim(&[pair(1, 2), pair(3, 4)]).expect("free");
+        assert_eq!(bundles.canonical(&id(1)), Some(id(1)));
+        assert_eq!(bundles.canonical(&id(2)), Some(id(1)));
+        assert_eq!(bundles.canonical(&id(5)), None);
+        assert_eq!(bundles.len(), 2);
+    }
+
+    #[test]
+    fn a_bundle_lives_as_long_as_a_manifest_lists_it() {
+        let mut bundles = Bundles::default();
+        bundles.claim(&[pair(1, 2), pair(3, 4)]).expect("free");
+        bundles.claim(&[pair(1, 2)]).expect("the same bundle");
+        assert_eq!(
+            bundles.release([pair(1, 2), pair(3, 4)].iter()),
+            [pair(3, 4)]
+        );
+        assert_eq!(bundles.canonical(&id(2)), Some(id(1)));
+        assert_eq!(bundles.release([pair(1, 2)].iter()), [pair(1, 2)]);
+        assert_eq!(bundles.len(), 0);
+    }
+
+    #[test]
+    fn no_site_takes_over_another_ones_swarm() {
+        let mut bundles = Bundles::default();
+        bundles.claim(&[pair(1, 2)]).expect("free");
+        for (thief, named) in [(pair(1, 9), 1), (pair(9, 2), 2), (pair(2, 1), 2)] {
+            let refused = bundles.claim(&[pair(7, 8), thief]);
+            assert_eq!(refused, Err(BundleTaken(id(named))));
+            assert_eq!(bundles.len(), 1, "nothing half claimed");
+        }
+        // Nor twice within one manifest.
+        assert!(bundles.claim(&[pair(5, 6), pair(5, 7)]).is_err());
+        assert_eq!(bundles.canonical(&id(5)), None);
+    }
+}
