@@ -5,6 +5,7 @@ pub mod assets;
 pub mod bridges;
 pub mod csp;
 pub mod decide;
+pub mod demo;
 pub mod divert;
 pub mod duration;
 pub mod facts;
