@@ -3,7 +3,6 @@
 //! It knows nothing of gates and swarms. Files stream from disk; whether the line they leave by is
 //! thin is the [`Uplink`]'s business.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use swarm_peer::publish::media_type;
 use swarm_peer::uplink::{Shaped, Uplink};
 use swarm_proto::manifest::SitePath;
 use tokio::net::{TcpListener, TcpStream};
@@ -122,12 +122,7 @@ async fn respond(root: &Path, request: Request<Incoming>) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_LENGTH, meta.len().into());
     headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("public, max-age=600"));
-    let kind = mime_guess::from_path(&file).first_or_octet_stream();
-    let kind = match kind.type_() {
-        mime_guess::mime::TEXT => format!("{kind}; charset=utf-8"),
-        _ => kind.to_string(),
-    };
-    if let Ok(kind) = kind.parse() {
+    if let Ok(kind) = media_type(&file).parse() {
         headers.insert(header::CONTENT_TYPE, kind);
     }
     response
@@ -137,14 +132,4 @@ fn text(status: StatusCode, text: &'static str) -> Response<Body> {
     let mut response = Response::new(Full::from(text).map_err(|never| match never {}).boxed());
     *response.status_mut() = status;
     response
-}
-
-/// Binds a free port of loopback.
-///
-/// # Errors
-/// What the system says.
-pub async fn loopback() -> std::io::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
-    let addr = listener.local_addr()?;
-    Ok((listener, addr))
 }
