@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
-    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default()).join("demo-site");
+    let root =
+        PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default()).join("demo-site");
     println!("cargo:rerun-if-changed={}", root.display());
     let mut files = Vec::new();
     walk(&root, &mut files)?;
@@ -14,7 +15,12 @@ fn main() -> io::Result<()> {
     for file in &files {
         let name = file.strip_prefix(&root).map_err(io::Error::other)?;
         let name: Vec<_> = name.iter().map(|part| part.to_string_lossy()).collect();
-        let _ = writeln!(table, "({:?}, include_bytes!({:?})),", name.join("/"), file.display().to_string());
+        let _ = writeln!(
+            table,
+            "({:?}, include_bytes!({:?})),",
+            name.join("/"),
+            file.display().to_string()
+        );
     }
     table.push_str("]\n");
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());

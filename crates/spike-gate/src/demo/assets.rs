@@ -63,7 +63,11 @@ pub fn of_page(base: &Url, page: &str) -> Vec<Asset> {
                 Some(first) => found.add(first, Want::Image, None),
                 None => found.attribute(&tag, "src", Want::Image),
             },
-            "input" if tag.get("type").is_some_and(|t| t.eq_ignore_ascii_case("image")) => {
+            "input"
+                if tag
+                    .get("type")
+                    .is_some_and(|t| t.eq_ignore_ascii_case("image")) =>
+            {
                 found.attribute(&tag, "src", Want::Image);
             }
             "video" | "audio" => {
@@ -162,7 +166,11 @@ pub fn of_sheet(base: &Url, sheet: &str) -> Vec<Asset> {
         let (before, after) = rest.split_at(at + 4);
         let end = after.find(')').unwrap_or(after.len());
         let (inner, next) = after.split_at(end);
-        let want = if before.trim_end_matches("url(").trim_end().ends_with("@import") {
+        let want = if before
+            .trim_end_matches("url(")
+            .trim_end()
+            .ends_with("@import")
+        {
             Want::Style
         } else if block_is_font_face(before) {
             Want::Font
@@ -174,7 +182,9 @@ pub fn of_sheet(base: &Url, sheet: &str) -> Vec<Asset> {
     }
     for part in sheet.split("@import").skip(1) {
         let part = part.trim_start();
-        let quoted = ['"', '\''].into_iter().find_map(|q| part.strip_prefix(q)?.split_once(q));
+        let quoted = ['"', '\'']
+            .into_iter()
+            .find_map(|q| part.strip_prefix(q)?.split_once(q));
         if let Some((inner, _)) = quoted {
             push_sheet_url(&mut found, base, inner, Want::Style);
         }
@@ -293,7 +303,14 @@ mod tests {
 
     #[test]
     fn unfinished_sheets_are_read_to_their_end() {
-        for sheet in ["url(", "a{b:url(x", "/*", "@import", "@import \"", "}{url()"] {
+        for sheet in [
+            "url(",
+            "a{b:url(x",
+            "/*",
+            "@import",
+            "@import \"",
+            "}{url()",
+        ] {
             let _ = of_sheet(&base(), sheet);
         }
     }

@@ -39,7 +39,11 @@ pub struct Run {
 impl Hosts {
     fn sample(&self, street: &Street, before: &[u64], at: Duration) -> Sample {
         let (arrived, completed, failed) = street.tally.pages();
-        let mut sent = self.totals().into_iter().zip(before).map(|(now, then)| now.saturating_sub(*then));
+        let mut sent = self
+            .totals()
+            .into_iter()
+            .zip(before)
+            .map(|(now, then)| now.saturating_sub(*then));
         Sample {
             at,
             arrived,
@@ -83,7 +87,9 @@ pub async fn run(
         };
         timeline.push(hosts.sample(&street, &before, started.elapsed()));
         let full = hosts.origin.rate().is_some_and(|rate| {
-            timeline.last().is_some_and(|last| last.at >= Duration::from_secs(1))
+            timeline
+                .last()
+                .is_some_and(|last| last.at >= Duration::from_secs(1))
                 && timeline.now().origin >= rate as f64 * FULL
         });
         if full {
@@ -97,7 +103,9 @@ pub async fn run(
     panel.end(scene, &timeline);
     let counts = street.tally.counts();
     let relief = counts.first_elsewhere.map(|elsewhere| {
-        full_since.map_or(Duration::ZERO, |full| elsewhere.saturating_duration_since(full))
+        full_since.map_or(Duration::ZERO, |full| {
+            elsewhere.saturating_duration_since(full)
+        })
     });
     Run {
         counts,

@@ -109,7 +109,10 @@ mod tests {
     fn as_many_come_as_the_curve_says() {
         let crowd = CURVE.arrivals(20, 0.3, 7);
         let calm = crowd.iter().filter(|a| a.at < CURVE.calm).count();
-        let plateau = crowd.iter().filter(|a| a.at >= CURVE.calm + CURVE.climb).count();
+        let plateau = crowd
+            .iter()
+            .filter(|a| a.at >= CURVE.calm + CURVE.climb)
+            .count();
         assert!((5..=6).contains(&calm), "{calm}");
         assert!((198..=201).contains(&plateau), "{plateau}");
         let front = crowd.iter().filter(|a| a.page == 0).count();
@@ -119,6 +122,11 @@ mod tests {
 
     #[test]
     fn a_site_of_one_page_has_a_crowd_too() {
-        assert!(CURVE.arrivals(1, 0.5, 1).iter().all(|arrival| arrival.page == 0));
+        assert!(
+            CURVE
+                .arrivals(1, 0.5, 1)
+                .iter()
+                .all(|arrival| arrival.page == 0)
+        );
     }
 }

@@ -106,7 +106,10 @@ impl Expected {
         if own || labelled {
             return SitePath::parse(url.path()).ok();
         }
-        let rest = url.path().strip_prefix('/')?.strip_prefix(self.site.as_str())?;
+        let rest = url
+            .path()
+            .strip_prefix('/')?
+            .strip_prefix(self.site.as_str())?;
         SitePath::parse(rest).ok()
     }
 
@@ -144,10 +147,18 @@ impl Expected {
         let name = || path.as_str().to_owned();
         match (self.pages.get(path), std::str::from_utf8(body)) {
             (Some(page), Ok(received)) => {
-                page::compare(page, received, &|address| self.address(asked, address))
-                    .map_err(|difference| Wrong::Page { path: name(), difference })
+                page::compare(page, received, &|address| self.address(asked, address)).map_err(
+                    |difference| Wrong::Page {
+                        path: name(),
+                        difference,
+                    },
+                )
             }
-            _ => Err(Wrong::Digest { path: name(), got, want }),
+            _ => Err(Wrong::Digest {
+                path: name(),
+                got,
+                want,
+            }),
         }
     }
 

@@ -21,3 +21,6 @@ mod report;
 mod site;
 mod timeline;
 mod visitor;
+
+#[cfg(test)]
+mod tests;

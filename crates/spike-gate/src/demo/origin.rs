@@ -121,7 +121,10 @@ async fn respond(root: &Path, request: Request<Incoming>) -> Response<Body> {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_LENGTH, meta.len().into());
-    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("public, max-age=600"));
+    headers.insert(
+        header::CACHE_CONTROL,
+        header::HeaderValue::from_static("public, max-age=600"),
+    );
     if let Ok(kind) = media_type(&file).parse() {
         headers.insert(header::CONTENT_TYPE, kind);
     }

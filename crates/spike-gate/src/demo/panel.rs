@@ -72,7 +72,10 @@ impl Panel {
     pub fn draw(&mut self, scene: &Scene<'_>, timeline: &Timeline) {
         let Some(bar) = &self.bar else {
             let at = timeline.last().map_or(Duration::ZERO, |sample| sample.at);
-            if self.last_line.is_none_or(|last| at < last || at - last >= LINE_PERIOD) {
+            if self
+                .last_line
+                .is_none_or(|last| at < last || at - last >= LINE_PERIOD)
+            {
                 self.last_line = Some(at);
                 write_line(&line(scene, timeline));
             }
@@ -129,7 +132,10 @@ impl Panel {
                 rates.arrived,
                 now.arrived,
                 self.paint("32", &format!("{:<5}", now.completed)),
-                self.paint(if now.failed > 0 { "31" } else { "0" }, &format!("{:<5}", now.failed)),
+                self.paint(
+                    if now.failed > 0 { "31" } else { "0" },
+                    &format!("{:<5}", now.failed)
+                ),
             ),
             self.source("site's host", rates.origin, scene.origin_uplink, now.origin),
         ];
@@ -177,7 +183,11 @@ fn line(scene: &Scene<'_>, timeline: &Timeline) -> String {
     );
     if !now.volunteers.is_empty() {
         let rate: f64 = rates.volunteers.iter().sum();
-        text.push_str(&format!(" volunteers={:.1}Mbit/s ({})", rate / 1e6, megabytes(volunteers)));
+        text.push_str(&format!(
+            " volunteers={:.1}Mbit/s ({})",
+            rate / 1e6,
+            megabytes(volunteers)
+        ));
     }
     text
 }
@@ -221,7 +231,14 @@ mod tests {
         assert_eq!(frame.lines().count(), 5, "{frame}");
         assert!(frame.contains("waiting 4"), "{frame}");
         assert!(frame.contains("8.0 of 8 Mbit/s"), "{frame}");
-        assert!(frame.lines().nth(4).unwrap().contains(&"█".repeat(14)), "{frame}");
-        assert!(line(&scene, &timeline).contains("gate=spike asked=9/s"), "{}", line(&scene, &timeline));
+        assert!(
+            frame.lines().nth(4).unwrap().contains(&"█".repeat(14)),
+            "{frame}"
+        );
+        assert!(
+            line(&scene, &timeline).contains("gate=spike asked=9/s"),
+            "{}",
+            line(&scene, &timeline)
+        );
     }
 }

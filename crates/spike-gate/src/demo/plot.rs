@@ -27,7 +27,11 @@ pub fn svg(alone: &Timeline, gate: &Timeline, length: Duration, summary: [&str; 
     let runs = [alone, gate];
     let rates = runs.map(|timeline| smooth(timeline, length));
     let most = |of: &dyn Fn(&Rates) -> f64| {
-        rates.iter().flatten().map(|(_, rates)| of(rates)).fold(0.0, f64::max)
+        rates
+            .iter()
+            .flatten()
+            .map(|(_, rates)| of(rates))
+            .fold(0.0, f64::max)
     };
     let pages = ceiling(most(&|r| r.arrived.max(r.completed)));
     let bits = ceiling(most(&|r| r.origin + r.volunteers.iter().sum::<f64>()) / 1e6);
@@ -48,16 +52,38 @@ pub fn svg(alone: &Timeline, gate: &Timeline, length: Duration, summary: [&str; 
             summary[i]
         );
         states(&mut out, runs[i], left, length);
-        let upper = Frame { left, top: TOP, height: UPPER, most: pages, length };
-        let lower = Frame { left, top: TOP + UPPER + GAP, height: LOWER, most: bits, length };
+        let upper = Frame {
+            left,
+            top: TOP,
+            height: UPPER,
+            most: pages,
+            length,
+        };
+        let lower = Frame {
+            left,
+            top: TOP + UPPER + GAP,
+            height: LOWER,
+            most: bits,
+            length,
+        };
         upper.axes(&mut out, "pages a second", false);
         lower.axes(&mut out, "Mbit/s sent", true);
-        let asked: Vec<_> = rates[i].iter().map(|(at, r)| (*at, 0.0, r.arrived)).collect();
-        let done: Vec<_> = rates[i].iter().map(|(at, r)| (*at, 0.0, r.completed)).collect();
+        let asked: Vec<_> = rates[i]
+            .iter()
+            .map(|(at, r)| (*at, 0.0, r.arrived))
+            .collect();
+        let done: Vec<_> = rates[i]
+            .iter()
+            .map(|(at, r)| (*at, 0.0, r.completed))
+            .collect();
         upper.area(&mut out, &done, DONE, 0.85);
         upper.line(&mut out, &asked, ASKED);
         let mut floor: Vec<f64> = vec![0.0; rates[i].len()];
-        let sources = rates[i].iter().map(|(_, r)| r.volunteers.len()).max().unwrap_or(0);
+        let sources = rates[i]
+            .iter()
+            .map(|(_, r)| r.volunteers.len())
+            .max()
+            .unwrap_or(0);
         for source in 0..=sources {
             let band: Vec<_> = rates[i]
                 .iter()
@@ -90,7 +116,10 @@ fn smooth(timeline: &Timeline, length: Duration) -> Vec<(Duration, Rates)> {
     (0..=steps)
         .map(|i| {
             let at = STEP * i;
-            (at, timeline.rates(at.saturating_sub(Duration::from_secs(1)), at))
+            (
+                at,
+                timeline.rates(at.saturating_sub(Duration::from_secs(1)), at),
+            )
         })
         .collect()
 }
@@ -134,10 +163,19 @@ impl Frame {
                 self.left,
                 self.left - 7.0,
                 y + 4.0,
-                if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.1}") }
+                if value.fract() == 0.0 {
+                    format!("{value:.0}")
+                } else {
+                    format!("{value:.1}")
+                }
             );
         }
-        let _ = write!(out, "<text x=\"{}\" y=\"{:.1}\" font-size=\"11\" fill=\"#64748b\">{name}</text>", self.left, self.top - 7.0);
+        let _ = write!(
+            out,
+            "<text x=\"{}\" y=\"{:.1}\" font-size=\"11\" fill=\"#64748b\">{name}</text>",
+            self.left,
+            self.top - 7.0
+        );
         if time {
             let end = self.length.as_secs();
             for second in (0..=end).step_by(5) {
@@ -158,20 +196,38 @@ impl Frame {
         }
         let mut path = String::new();
         for (at, _, high) in band {
-            let _ = write!(path, "{}{:.1} {:.1}", if path.is_empty() { 'M' } else { 'L' }, self.x(*at), self.y(*high));
+            let _ = write!(
+                path,
+                "{}{:.1} {:.1}",
+                if path.is_empty() { 'M' } else { 'L' },
+                self.x(*at),
+                self.y(*high)
+            );
         }
         for (at, low, _) in band.iter().rev() {
             let _ = write!(path, "L{:.1} {:.1}", self.x(*at), self.y(*low));
         }
-        let _ = write!(out, "<path fill=\"{colour}\" fill-opacity=\"{opacity}\" d=\"{path}Z\"/>");
+        let _ = write!(
+            out,
+            "<path fill=\"{colour}\" fill-opacity=\"{opacity}\" d=\"{path}Z\"/>"
+        );
     }
 
     fn line(&self, out: &mut String, band: &[(Duration, f64, f64)], colour: &str) {
         let mut path = String::new();
         for (at, _, value) in band {
-            let _ = write!(path, "{}{:.1} {:.1}", if path.is_empty() { 'M' } else { 'L' }, self.x(*at), self.y(*value));
+            let _ = write!(
+                path,
+                "{}{:.1} {:.1}",
+                if path.is_empty() { 'M' } else { 'L' },
+                self.x(*at),
+                self.y(*value)
+            );
         }
-        let _ = write!(out, "<path fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" stroke-dasharray=\"5 3\" d=\"{path}\"/>");
+        let _ = write!(
+            out,
+            "<path fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" stroke-dasharray=\"5 3\" d=\"{path}\"/>"
+        );
     }
 }
 
@@ -212,17 +268,33 @@ fn legend(out: &mut String) {
     let y = HEIGHT - 16.0;
     let mut x = LEFT[0];
     let mut entry = |mark: String, name: &str, width: f64| {
-        let _ = write!(out, "<g transform=\"translate({x} {y})\">{mark}<text x=\"26\" y=\"4\">{name}</text></g>");
+        let _ = write!(
+            out,
+            "<g transform=\"translate({x} {y})\">{mark}<text x=\"26\" y=\"4\">{name}</text></g>"
+        );
         x += width;
     };
-    let square = |colour: &str| format!("<rect x=\"6\" y=\"-6\" width=\"14\" height=\"12\" rx=\"2\" fill=\"{colour}\"/>");
-    entry(format!("<path stroke=\"{ASKED}\" stroke-width=\"2\" stroke-dasharray=\"5 3\" d=\"M0 0h20\"/>"), "pages asked for", 140.0);
+    let square = |colour: &str| {
+        format!("<rect x=\"6\" y=\"-6\" width=\"14\" height=\"12\" rx=\"2\" fill=\"{colour}\"/>")
+    };
+    entry(
+        format!(
+            "<path stroke=\"{ASKED}\" stroke-width=\"2\" stroke-dasharray=\"5 3\" d=\"M0 0h20\"/>"
+        ),
+        "pages asked for",
+        140.0,
+    );
     entry(square(DONE), "pages completed", 146.0);
     entry(square(ORIGIN), "sent by the site\u{2019}s own host", 206.0);
     let four: String = VOLUNTEERS
         .iter()
         .enumerate()
-        .map(|(i, colour)| format!("<rect x=\"{}\" y=\"-6\" width=\"7\" height=\"12\" fill=\"{colour}\"/>", -6 + 7 * i as i32))
+        .map(|(i, colour)| {
+            format!(
+                "<rect x=\"{}\" y=\"-6\" width=\"7\" height=\"12\" fill=\"{colour}\"/>",
+                -6 + 7 * i as i32
+            )
+        })
         .collect();
     entry(four, "sent by the four volunteers", 200.0);
 }
@@ -234,7 +306,14 @@ mod tests {
 
     #[test]
     fn scales_end_in_round_numbers() {
-        for (value, top) in [(0.0, 1.0), (1.0, 1.0), (7.2, 8.0), (41.0, 50.0), (84.0, 100.0), (101.0, 150.0)] {
+        for (value, top) in [
+            (0.0, 1.0),
+            (1.0, 1.0),
+            (7.2, 8.0),
+            (41.0, 50.0),
+            (84.0, 100.0),
+            (101.0, 150.0),
+        ] {
             assert_eq!(ceiling(value), top);
         }
     }
@@ -253,11 +332,22 @@ mod tests {
                 ..Sample::default()
             });
         }
-        for timelines in [(&Timeline::default(), &gate), (&Timeline::default(), &Timeline::default())] {
-            let svg = svg(timelines.0, timelines.1, Duration::from_secs(10), ["a", "b"]);
+        for timelines in [
+            (&Timeline::default(), &gate),
+            (&Timeline::default(), &Timeline::default()),
+        ] {
+            let svg = svg(
+                timelines.0,
+                timelines.1,
+                Duration::from_secs(10),
+                ["a", "b"],
+            );
             let tokens = super::super::html::tokens(&svg);
             let opened = svg.matches('<').count() - svg.matches("</").count();
-            assert_eq!(opened, svg.matches("/>").count() + svg.matches("</").count());
+            assert_eq!(
+                opened,
+                svg.matches("/>").count() + svg.matches("</").count()
+            );
             assert!(tokens.len() > 20 && !svg.contains("NaN") && !svg.contains("inf"));
         }
     }

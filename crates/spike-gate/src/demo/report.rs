@@ -131,10 +131,16 @@ impl Report {
         }
         let all = pages.pages_completed + pages.pages_failed;
         if (pages.pages_completed as f64) < all as f64 * COMPLETE_LEAST {
-            out.push(format!("{} of {all} pages failed with the gate", pages.pages_failed));
+            out.push(format!(
+                "{} of {all} pages failed with the gate",
+                pages.pages_failed
+            ));
         }
         if self.with_gate.wrong_bytes > 0 {
-            out.push(format!("{} wrong bytes reached visitors", self.with_gate.wrong_bytes));
+            out.push(format!(
+                "{} wrong bytes reached visitors",
+                self.with_gate.wrong_bytes
+            ));
         }
         out
     }
@@ -150,12 +156,32 @@ impl Report {
         };
         row("", "origin alone", "with the gate");
         let count = |n: u64| n.to_string();
-        row("pages completed", &count(alone.pages_completed), &count(gate.pages.pages_completed));
-        row("pages failed", &count(alone.pages_failed), &count(gate.pages.pages_failed));
-        row("load time, median", &ms(alone.p50_ms), &ms(gate.pages.p50_ms));
+        row(
+            "pages completed",
+            &count(alone.pages_completed),
+            &count(gate.pages.pages_completed),
+        );
+        row(
+            "pages failed",
+            &count(alone.pages_failed),
+            &count(gate.pages.pages_failed),
+        );
+        row(
+            "load time, median",
+            &ms(alone.p50_ms),
+            &ms(gate.pages.p50_ms),
+        );
         row("load time, 95 %", &ms(alone.p95_ms), &ms(gate.pages.p95_ms));
-        row("from the site's host", &megabytes(details.alone_bytes), &megabytes(gate.origin_bytes));
-        row("  of that to volunteers", "", &megabytes(details.seeded_bytes));
+        row(
+            "from the site's host",
+            &megabytes(details.alone_bytes),
+            &megabytes(gate.origin_bytes),
+        );
+        row(
+            "  of that to volunteers",
+            "",
+            &megabytes(details.seeded_bytes),
+        );
         for (i, bytes) in details.volunteers.iter().enumerate() {
             row(&format!("from volunteer {}", i + 1), "", &megabytes(*bytes));
         }
@@ -169,7 +195,10 @@ impl Report {
             details.plateau_rate / 1e6,
             details.uplinks / 1e6
         );
-        for (name, reasons) in ["origin alone", "with the gate"].iter().zip(&details.reasons) {
+        for (name, reasons) in ["origin alone", "with the gate"]
+            .iter()
+            .zip(&details.reasons)
+        {
             for (reason, times) in reasons {
                 let _ = writeln!(out, "  {name}: {times} × {reason}");
             }
@@ -177,7 +206,10 @@ impl Report {
         let _ = match self.verdict {
             Verdict::Pass => {
                 let times = gate.pages.pages_completed / alone.pages_completed.max(1);
-                writeln!(out, "\n  PASS: {times} times as many pages, every byte as signed")
+                writeln!(
+                    out,
+                    "\n  PASS: {times} times as many pages, every byte as signed"
+                )
             }
             Verdict::Fail => writeln!(out, "\n  FAIL: {}", self.shortfalls().join("; ")),
         };
@@ -227,7 +259,13 @@ mod tests {
     fn each_broken_promise_fails_the_verdict() {
         assert_eq!(report(40, 400, 4, 0).verdict, Verdict::Pass);
         assert_eq!(report(0, 400, 0, 0).verdict, Verdict::Pass);
-        for (alone, with, failed, wrong) in [(41, 400, 0, 0), (40, 400, 5, 0), (40, 400, 0, 1), (0, 9, 0, 0), (0, 0, 0, 0)] {
+        for (alone, with, failed, wrong) in [
+            (41, 400, 0, 0),
+            (40, 400, 5, 0),
+            (40, 400, 0, 1),
+            (0, 9, 0, 0),
+            (0, 0, 0, 0),
+        ] {
             let report = report(alone, with, failed, wrong);
             assert_eq!(report.verdict, Verdict::Fail, "{report:?}");
             assert!(report.table(&Details::default()).contains("FAIL"));

@@ -96,7 +96,10 @@ fn walk(root: &Path, folder: &Path, found: &mut Vec<String>) -> Result<(), SiteE
                 .map(|part| encode(&part.to_string_lossy()))
                 .collect();
             let url = format!("/{}", parts.join("/"));
-            found.push(url.strip_suffix("index.html").map_or(url.clone(), str::to_owned));
+            found.push(
+                url.strip_suffix("index.html")
+                    .map_or(url.clone(), str::to_owned),
+            );
         }
     }
     Ok(())
@@ -127,7 +130,9 @@ impl Scale {
         let Ok(url) = Url::parse("http://site.invalid").and_then(|home| home.join(url_path)) else {
             return 0;
         };
-        let Some(html) = read(root, &url) else { return 0 };
+        let Some(html) = read(root, &url) else {
+            return 0;
+        };
         let mut weight = html.len() as u64;
         let mut todo = assets::of_page(&url, &String::from_utf8_lossy(&html));
         let mut seen = HashSet::new();
@@ -174,7 +179,13 @@ mod tests {
         assert!(pages.len() >= 15, "{pages:?}");
         for page in &pages {
             assert!((100_000..450_000).contains(&page.weight), "{page:?}");
-            let html = read(folder.path(), &Url::parse("http://x").unwrap().join(&page.url_path).unwrap());
+            let html = read(
+                folder.path(),
+                &Url::parse("http://x")
+                    .unwrap()
+                    .join(&page.url_path)
+                    .unwrap(),
+            );
             assert!(html.unwrap().len() <= 8 * 1024, "{page:?}");
         }
     }
@@ -182,12 +193,23 @@ mod tests {
     #[test]
     fn pages_of_a_folder_are_found_and_spelt_as_addresses() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["b/c d.html", "b/index.html", ".git/x.html", "404.html", "a.txt", "é.html"] {
+        for name in [
+            "b/c d.html",
+            "b/index.html",
+            ".git/x.html",
+            "404.html",
+            "a.txt",
+            "é.html",
+        ] {
             let file = folder.path().join(name);
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
             std::fs::write(file, "<p>").unwrap();
         }
-        let found: Vec<_> = pages(folder.path()).unwrap().into_iter().map(|p| p.url_path).collect();
+        let found: Vec<_> = pages(folder.path())
+            .unwrap()
+            .into_iter()
+            .map(|p| p.url_path)
+            .collect();
         assert_eq!(found, ["/%C3%A9.html", "/b/", "/b/c%20d.html"]);
     }
 
@@ -195,6 +217,9 @@ mod tests {
     fn a_folder_without_pages_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         assert!(matches!(pages(folder.path()), Err(SiteError::NoPages(_))));
-        assert!(matches!(pages(&folder.path().join("no")), Err(SiteError::Unreadable(..))));
+        assert!(matches!(
+            pages(&folder.path().join("no")),
+            Err(SiteError::Unreadable(..))
+        ));
     }
 }

@@ -140,7 +140,10 @@ mod tests {
     fn rates_are_differences_over_time() {
         let rates = timeline().now();
         assert_eq!((rates.arrived, rates.completed), (4.0, 2.0));
-        assert_eq!((rates.origin, rates.volunteers), (32_000.0, vec![16_000.0, 0.0]));
+        assert_eq!(
+            (rates.origin, rates.volunteers),
+            (32_000.0, vec![16_000.0, 0.0])
+        );
         let whole = timeline().rates(Duration::ZERO, Duration::from_secs(60));
         assert_eq!(whole.arrived, 4.0);
         assert_eq!(Timeline::default().now(), Rates::default());

@@ -142,7 +142,9 @@ impl Street {
             let (browser, base) = (&browser, &base);
             async move {
                 let integrity = asset.integrity.as_deref();
-                let got = self.fetch(browser, &asset.url, Some((asset.want, base)), integrity).await?;
+                let got = self
+                    .fetch(browser, &asset.url, Some((asset.want, base)), integrity)
+                    .await?;
                 Ok::<_, LoadError>(match asset.want {
                     Want::Style => assets::of_sheet(&got.url, &String::from_utf8_lossy(&got.body)),
                     _ => Vec::new(),
@@ -175,7 +177,10 @@ impl Street {
         let mut url = asked.clone();
         for _ in 0..=REDIRECTS_MAX {
             if url.authority() != self.home.authority() {
-                self.tally.lock().first_elsewhere.get_or_insert_with(Instant::now);
+                self.tally
+                    .lock()
+                    .first_elsewhere
+                    .get_or_insert_with(Instant::now);
             }
             let (status, location, body) = browser.get(&url, part_of).await?;
             let source = authority(&url);
@@ -242,9 +247,17 @@ impl Browser {
         part_of: Option<(Want, &Url)>,
     ) -> Result<(u16, Option<String>, Bytes), LoadError> {
         let host = self.host(authority(url));
-        let _slot = host.slots.acquire().await.map_err(|_| LoadError::Impatient)?;
+        let _slot = host
+            .slots
+            .acquire()
+            .await
+            .map_err(|_| LoadError::Impatient)?;
         loop {
-            let idle = host.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let idle = host
+                .idle
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop();
             let (mut sender, reused) = match idle {
                 Some(sender) if sender.is_closed() => continue,
                 Some(sender) => (sender, true),
@@ -266,7 +279,10 @@ impl Browser {
             let body = Limited::new(response.into_body(), BODY_MAX).collect().await;
             let body = body.map_err(|_| LoadError::Body)?.to_bytes();
             if sender.ready().await.is_ok() {
-                host.idle.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+                host.idle
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(sender);
             }
             return Ok((status.as_u16(), location, body));
         }
@@ -291,7 +307,11 @@ fn request(url: &Url, part_of: Option<(Want, &Url)>) -> Request<Empty<Bytes>> {
             .header("sec-fetch-dest", "document")
             .header("sec-fetch-mode", "navigate"),
         Some((want, page)) => {
-            let mode = if want == Want::Font { "cors" } else { "no-cors" };
+            let mode = if want == Want::Font {
+                "cors"
+            } else {
+                "no-cors"
+            };
             let referer = if page.authority() == url.authority() {
                 page.as_str().to_owned()
             } else {
@@ -319,7 +339,9 @@ async fn connect(url: &Url) -> Result<SendRequest<Empty<Bytes>>, LoadError> {
     };
     let stream = stream.map_err(LoadError::Connect)?;
     let _ = stream.set_nodelay(true);
-    let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(LoadError::Http)?;
+    let (sender, connection) = handshake(TokioIo::new(stream))
+        .await
+        .map_err(LoadError::Http)?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::trace!(%error, "visitor's connection ended");
