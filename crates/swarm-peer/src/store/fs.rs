@@ -1,0 +1,262 @@
+//! Pieces in files, read and written at offsets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use swarm_proto::geometry::ByteRange;
+use swarm_proto::metainfo::Metainfo;
+use swarm_proto::verify::VerifiedBytes;
+
+use super::layout::Layout;
+use super::{PieceStore, Stamp, StoreError};
+
+/// Files that one store keeps open. A host holds hundreds of bundles, so this is small; sequential
+/// access needs one.
+const OPEN_FILES_MAX: usize = 16;
+
+/// A store whose bytes lie in one or many files.
+pub struct FileStore {
+    layout: Layout,
+    paths: Vec<PathBuf>,
+    read_only: bool,
+    piece_length: u64,
+    open: Mutex<Handles>,
+    /// Files written to since the last sync.
+    dirty: Mutex<BTreeSet<usize>>,
+}
+
+#[derive(Default)]
+struct Handles {
+    by_index: BTreeMap<usize, Handle>,
+    clock: u64,
+}
+
+struct Handle {
+    file: Arc<File>,
+    writable: bool,
+    used: u64,
+}
+
+impl FileStore {
+    /// Files by the torrent's own names below `dir`.
+    pub fn folder(meta: &Metainfo, dir: &Path) -> Self {
+        let paths = folder_paths(meta, dir);
+        Self::new(meta, Layout::by_file(meta), paths, false)
+    }
+
+    /// Files that somebody published, at the paths given; read only.
+    ///
+    /// # Errors
+    /// [`StoreError::PathCount`]: not one path a file.
+    pub fn published(meta: &Metainfo, paths: &[PathBuf]) -> Result<Self, StoreError> {
+        let layout = Layout::by_file(meta);
+        let files = layout.lengths().len();
+        if files != paths.len() {
+            let paths = paths.len();
+            return Err(StoreError::PathCount { paths, files });
+        }
+        Ok(Self::new(meta, layout, paths.to_vec(), true))
+    }
+
+    /// All content in the one file at `path`.
+    pub(super) fn single(meta: &Metainfo, path: PathBuf) -> Self {
+        Self::new(meta, Layout::one_file(meta), vec![path], false)
+    }
+
+    fn new(meta: &Metainfo, layout: Layout, paths: Vec<PathBuf>, read_only: bool) -> Self {
+        Self {
+            layout,
+            paths,
+            read_only,
+            piece_length: meta.geometry().piece_length().into(),
+            open: Mutex::default(),
+            dirty: Mutex::default(),
+        }
+    }
+
+    /// The files, pad files left out.
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
+    fn path(&self, index: usize) -> &Path {
+        self.paths
+            .get(index)
+            .map_or(Path::new(""), PathBuf::as_path)
+    }
+
+    fn handle(&self, index: usize, write: bool) -> Result<Arc<File>, StoreError> {
+        let mut handles = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        handles.clock += 1;
+        let used = handles.clock;
+        if let Some(handle) = handles.by_index.get_mut(&index)
+            && (handle.writable || !write)
+        {
+            handle.used = used;
+            return Ok(Arc::clone(&handle.file));
+        }
+        let file = Arc::new(self.open_file(index, write)?);
+        if handles.by_index.len() >= OPEN_FILES_MAX {
+            let oldest = handles.by_index.iter().min_by_key(|(_, h)| h.used);
+            if let Some((&oldest, _)) = oldest {
+                handles.by_index.remove(&oldest);
+            }
+        }
+        let handle = Handle {
+            file: Arc::clone(&file),
+            writable: write,
+            used,
+        };
+        handles.by_index.insert(index, handle);
+        Ok(file)
+    }
+
+    fn open_file(&self, index: usize, write: bool) -> Result<File, StoreError> {
+        let path = self.path(index);
+        if !write {
+            return File::open(path).map_err(|source| StoreError::io("open", path, source));
+        }
+        if self.read_only {
+            return Err(StoreError::ReadOnly);
+        }
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)
+                .map_err(|source| StoreError::io("create", parent, source))?;
+        }
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(|source| StoreError::io("create", path, source))
+    }
+}
+
+impl PieceStore for FileStore {
+    fn piece_length(&self) -> u64 {
+        self.piece_length
+    }
+
+    fn write(&self, piece: &VerifiedBytes) -> Result<(), StoreError> {
+        let start = u64::from(piece.piece().get()) * self.piece_length;
+        let mut rest: &[u8] = piece.bytes();
+        let range = ByteRange::new(start, start + rest.len() as u64);
+        for part in self.layout.parts(&range) {
+            let len = usize::try_from(part.len).unwrap_or(usize::MAX);
+            let (bytes, after) = rest.split_at(len.min(rest.len()));
+            rest = after;
+            let Some(index) = part.file else {
+                continue;
+            };
+            let file = self.handle(index, true)?;
+            file.write_all_at(bytes, part.at)
+                .map_err(|source| StoreError::io("write", self.path(index), source))?;
+            let mut dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
+            dirty.insert(index);
+        }
+        Ok(())
+    }
+
+    fn read_into(&self, at: u64, out: &mut [u8]) -> Result<(), StoreError> {
+        let range = ByteRange::new(at, at.saturating_add(out.len() as u64));
+        let mut rest = out;
+        for part in self.layout.parts(&range) {
+            let len = usize::try_from(part.len).unwrap_or(usize::MAX);
+            let (bytes, after) = rest.split_at_mut(len.min(rest.len()));
+            rest = after;
+            match part.file {
+                None => bytes.fill(0),
+                Some(index) => self
+                    .handle(index, false)?
+                    .read_exact_at(bytes, part.at)
+                    .map_err(|source| StoreError::io("read", self.path(index), source))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        let taken = {
+            let mut dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *dirty)
+        };
+        let mut result = Ok(());
+        for &index in &taken {
+            let synced = self.handle(index, true).and_then(|file| {
+                file.sync_data()
+                    .map_err(|source| StoreError::io("sync", self.path(index), source))
+            });
+            if let Err(error) = synced {
+                result = Err(error);
+                break;
+            }
+        }
+        if result.is_err() {
+            let mut dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
+            dirty.extend(taken);
+        }
+        result
+    }
+
+    fn finish(&self) -> Result<(), StoreError> {
+        if self.read_only {
+            return Ok(());
+        }
+        let mut stamps = self.stamps().into_iter();
+        for (index, &length) in self.layout.lengths().iter().enumerate() {
+            match stamps.next().flatten() {
+                None if length == 0 => drop(self.handle(index, true)?),
+                // Left over from an older file of the same name.
+                Some(stamp) if stamp.length > length => {
+                    self.handle(index, true)?
+                        .set_len(length)
+                        .map_err(|source| StoreError::io("shorten", self.path(index), source))?
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn stamps(&self) -> Vec<Option<Stamp>> {
+        self.paths.iter().map(|path| Stamp::of(path)).collect()
+    }
+
+    fn may_hold(&self, range: &ByteRange, stamps: &[Option<Stamp>]) -> bool {
+        self.layout.parts(range).iter().all(|part| match part.file {
+            None => true,
+            Some(index) => matches!(
+                stamps.get(index),
+                Some(Some(stamp)) if stamp.length >= part.at.saturating_add(part.len)
+            ),
+        })
+    }
+
+    fn files_of(&self, range: &ByteRange) -> Vec<usize> {
+        let parts = self.layout.parts(range);
+        parts.iter().filter_map(|part| part.file).collect()
+    }
+}
+
+/// Where a torrent's files lie below `dir`, pad files left out: `dir/name` for a torrent of a
+/// single file, else `dir/name/path`.
+pub fn folder_paths(meta: &Metainfo, dir: &Path) -> Vec<PathBuf> {
+    let top = dir.join(meta.name());
+    let files = meta.files().iter().filter(|entry| !entry.pad);
+    files
+        .map(|entry| {
+            if meta.is_single_file() {
+                top.clone()
+            } else {
+                entry
+                    .path
+                    .iter()
+                    .fold(top.clone(), |path, part| path.join(part))
+            }
+        })
+        .collect()
+}

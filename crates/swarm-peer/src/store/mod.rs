@@ -1,0 +1,201 @@
+//! Where pieces are kept: [`PieceStore`], whose write takes [`VerifiedBytes`] and nothing else.
+//!
+//! All of it blocks, and runs on blocking threads. Bytes are addressed in the torrent's content
+//! (`Geometry`); pad files are never stored, and read as zeros.
+
+mod check;
+mod fs;
+mod hashed;
+mod layout;
+mod mem;
+mod resume;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use swarm_proto::geometry::{ByteRange, PieceIndex};
+use swarm_proto::metainfo::Metainfo;
+use swarm_proto::verify::VerifiedBytes;
+
+pub use check::{Checked, WRONG_MAX, check};
+pub use fs::{FileStore, folder_paths};
+pub use hashed::hashed;
+pub use mem::MemoryStore;
+pub use resume::{ResumeState, Stamp, write_atomic};
+
+/// How and where the bytes of one bundle are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Storage {
+    /// By the torrent's (sanitised) names below this directory, as other clients do it.
+    Folder {
+        /// The directory that holds the torrent's top-level name.
+        dir: PathBuf,
+    },
+    /// Read only: each file of the torrent, pad files left out, lies at the path of the same index.
+    Files {
+        /// Paths in the order of `Metainfo::files` without pad files.
+        paths: Vec<PathBuf>,
+    },
+    /// By hash: `dir/<info hash>/data`. No name chosen by a stranger reaches the disk.
+    Store {
+        /// The directory shared by all bundles.
+        dir: PathBuf,
+    },
+    /// In memory; gone with the process.
+    Memory,
+}
+
+/// Why bytes could not be stored or read. The machine's fault, never a peer's.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The file system said no.
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        /// "read", "write" and so on.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The bytes are not there (yet).
+    #[error("bytes {start}..{end} are not stored")]
+    Missing {
+        /// First byte asked for.
+        start: u64,
+        /// First byte not asked for.
+        end: u64,
+    },
+    /// A store of published files is never written to.
+    #[error("the store is read only")]
+    ReadOnly,
+    /// Paths and files of the torrent do not match in number.
+    #[error("{paths} paths for {files} files")]
+    PathCount {
+        /// Paths given.
+        paths: usize,
+        /// Files of the torrent.
+        files: usize,
+    },
+}
+
+impl StoreError {
+    pub(crate) fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io {
+            doing,
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    /// Whether there is no room left: a reason to wait, not to give up.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if matches!(
+            source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        ))
+    }
+}
+
+/// Keeps the pieces of one bundle. Every method may block.
+pub trait PieceStore: Send + Sync + 'static {
+    /// Bytes of every piece but the last.
+    fn piece_length(&self) -> u64;
+
+    /// Stores a verified piece. Durable only after [`Self::sync`].
+    ///
+    /// # Errors
+    /// [`StoreError`]: the piece counts as missing.
+    fn write(&self, piece: &VerifiedBytes) -> Result<(), StoreError>;
+
+    /// Fills `out` with the content from byte `at` on. Whoever asks has seen to it that the pieces
+    /// there were verified.
+    ///
+    /// # Errors
+    /// [`StoreError`]: `out` holds nothing of use.
+    fn read_into(&self, at: u64, out: &mut [u8]) -> Result<(), StoreError>;
+
+    /// Makes all that was written durable.
+    ///
+    /// # Errors
+    /// [`StoreError`]: what was written since the last success may be lost.
+    fn sync(&self) -> Result<(), StoreError>;
+
+    /// Called once when every piece is there: makes what has no bytes (empty files).
+    ///
+    /// # Errors
+    /// [`StoreError`]: some file could not be made.
+    fn finish(&self) -> Result<(), StoreError>;
+
+    /// Length and time of change of each file, to tell whether somebody else touched it.
+    fn stamps(&self) -> Vec<Option<Stamp>>;
+
+    /// Whether all bytes of the range may be stored, going by [`Self::stamps`] taken before.
+    fn may_hold(&self, range: &ByteRange, stamps: &[Option<Stamp>]) -> bool;
+
+    /// Which entry of [`Self::stamps`] each part of the range lies in.
+    fn files_of(&self, range: &ByteRange) -> Vec<usize>;
+
+    /// [`Self::read_into`] with its own buffer.
+    ///
+    /// # Errors
+    /// As there.
+    fn read(&self, range: &ByteRange) -> Result<Bytes, StoreError> {
+        let len = usize::try_from(range.len()).map_err(|_| StoreError::Missing {
+            start: range.start,
+            end: range.end,
+        })?;
+        let mut bytes = vec![0; len];
+        self.read_into(range.start, &mut bytes)?;
+        Ok(bytes.into())
+    }
+
+    /// Bytes of one piece, as blocks name them.
+    ///
+    /// # Errors
+    /// As [`Self::read_into`].
+    fn read_in_piece(&self, piece: PieceIndex, begin: u32, len: u32) -> Result<Bytes, StoreError> {
+        let start = u64::from(piece.get()) * self.piece_length() + u64::from(begin);
+        self.read(&ByteRange::new(start, start + u64::from(len)))
+    }
+}
+
+impl Storage {
+    /// Opens the store for this torrent. Nothing is written yet.
+    ///
+    /// # Errors
+    /// [`StoreError`]: paths do not match the torrent, or the directory cannot be made.
+    pub fn open(&self, meta: &Metainfo) -> Result<Arc<dyn PieceStore>, StoreError> {
+        Ok(match self {
+            Self::Folder { dir } => Arc::new(FileStore::folder(meta, dir)),
+            Self::Files { paths } => Arc::new(FileStore::published(meta, paths)?),
+            Self::Store { dir } => Arc::new(hashed(meta, dir)?),
+            Self::Memory => Arc::new(MemoryStore::new(meta)),
+        })
+    }
+
+    /// Where this bundle's resume state lies: in `state_dir` if there is one, else beside the data.
+    pub fn state_path(&self, meta: &Metainfo, state_dir: Option<&Path>) -> Option<PathBuf> {
+        let name = format!("{}.state", hash_name(meta));
+        match (self, state_dir) {
+            (Self::Memory, _) => None,
+            (Self::Store { dir }, _) => Some(dir.join(hash_name(meta)).join("state")),
+            (_, Some(state_dir)) => Some(state_dir.join(name)),
+            (Self::Folder { dir }, None) => Some(dir.join(".swarm-state").join(name)),
+            (Self::Files { .. }, None) => None,
+        }
+    }
+}
+
+/// The info hash that names a bundle on our disks: v2 where there is one.
+pub fn hash_name(meta: &Metainfo) -> String {
+    match (meta.info_hash_v2(), meta.info_hash_v1()) {
+        (Some(v2), _) => v2.to_string(),
+        (None, Some(v1)) => v1.to_string(),
+        (None, None) => String::from("none"),
+    }
+}

@@ -1,0 +1,124 @@
+//! What was verified before: written only once the bytes are durable, believed only while the
+//! files are as they were.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use swarm_proto::bencode::{self, Item, Rules, Value};
+use swarm_proto::bitfield::Bitfield;
+
+/// Length and time of last change of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// Bytes.
+    pub length: u64,
+    /// Nanoseconds since 1970.
+    pub changed: i64,
+}
+
+impl Stamp {
+    /// The stamp of the regular file at `path`, if there is one.
+    pub fn of(path: &Path) -> Option<Self> {
+        let found = std::fs::metadata(path).ok()?;
+        if !found.is_file() {
+            return None;
+        }
+        let since = found.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+        Some(Self {
+            length: found.len(),
+            changed: i64::try_from(since.as_nanos()).ok()?,
+        })
+    }
+}
+
+/// Pieces that were verified and made durable, and the files' stamps at that moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResumeState {
+    /// Which bundle, as hex.
+    pub bundle: String,
+    /// The pieces.
+    pub pieces: Bitfield,
+    /// One for each file of the store; `None` was not there.
+    pub stamps: Vec<Option<Stamp>>,
+}
+
+impl ResumeState {
+    /// Reads the state of `bundle`, if it is there and whole. Anything odd means "nothing known",
+    /// and costs no more than hashing the files again.
+    pub fn load(path: &Path, bundle: &str, piece_count: u32) -> Option<Self> {
+        let bytes = std::fs::read(path).ok()?;
+        let value = bencode::decode(&bytes, &Rules::METAINFO).ok()?;
+        let dict = value.as_dict()?;
+        if dict.get(b"bundle")?.as_str()? != bundle {
+            return None;
+        }
+        let pieces = dict.get(b"pieces")?.as_bytes()?;
+        let pieces = Bitfield::from_bytes(pieces, piece_count).ok()?;
+        let stamps = dict.get(b"stamps")?.as_list()?;
+        let stamps = stamps.iter().map(read_stamp).collect::<Option<Vec<_>>>()?;
+        Some(Self {
+            bundle: bundle.to_owned(),
+            pieces,
+            stamps,
+        })
+    }
+
+    /// Replaces the file at `path` as a whole.
+    ///
+    /// # Errors
+    /// What the system said; the old file is still there then.
+    pub fn save(&self, path: &Path) -> io::Result<()> {
+        let stamps = self.stamps.iter().map(|stamp| match stamp {
+            None => Item::list([]),
+            Some(stamp) => Item::list([
+                Item::int(i64::try_from(stamp.length).unwrap_or(i64::MAX)),
+                Item::int(stamp.changed),
+            ]),
+        });
+        let item = Item::dict([
+            ("bundle", Item::bytes(&self.bundle)),
+            ("pieces", Item::bytes(self.pieces.as_bytes())),
+            ("stamps", Item::list(stamps)),
+        ]);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        write_atomic(path, &item.to_bytes())
+    }
+}
+
+fn read_stamp(value: &Value<'_>) -> Option<Option<Stamp>> {
+    match value.as_list()? {
+        [] => Some(None),
+        [length, changed] => Some(Some(Stamp {
+            length: u64::try_from(length.as_int()?).ok()?,
+            changed: changed.as_int()?,
+        })),
+        _ => None,
+    }
+}
+
+/// Writes a file so that a crash leaves either the old one or the new one.
+///
+/// # Errors
+/// What the system said.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
+    let written = (|| {
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)?;
+        match path.parent().map(File::open) {
+            Some(Ok(parent)) => parent.sync_all(),
+            _ => Ok(()),
+        }
+    })();
+    if written.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written
+}
