@@ -1,0 +1,267 @@
+//! One connection: bytes, time and commands for one [`PeerSession`].
+//!
+//! Reading and writing share one `select!`, for a driver that only writes while the other side
+//! only writes hangs for ever. The swarm task never waits for a link; a link waits for the swarm
+//! task, and stops reading meanwhile.
+
+pub(crate) mod tcp;
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::{Buf, Bytes};
+use swarm_proto::geometry::BlockRange;
+use swarm_proto::session::{CloseReason, Command, ConnectionId, PeerSession, SessionEvent};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::store::PieceStore;
+
+/// Commands that may wait for one link. A link takes them at once unless its task starves, so a
+/// full queue means something is badly stuck and the connection is given up.
+pub(crate) const COMMANDS_MAX: usize = 8192;
+
+/// Bytes read at once: at least this much room is made, and up to the second figure for peers that
+/// fill it.
+const READ_MIN: usize = 32 * 1024;
+const READ_MAX: usize = 256 * 1024;
+
+/// Bytes taken from the session ahead of the socket. What is taken can no longer be cancelled or
+/// overtaken, so a throttled uplink gets less.
+const AHEAD_UNLIMITED: usize = 256 * 1024;
+const AHEAD_THROTTLED: usize = 20 * 1024;
+
+/// Slices handed to one write.
+const SLICES_MAX: usize = 64;
+
+/// What the swarm task tells a link.
+pub(crate) enum LinkCommand {
+    /// For the session.
+    Session(Command),
+    /// Read this block and send it.
+    Serve(BlockRange, Arc<dyn PieceStore>),
+}
+
+/// What a link tells the swarm task.
+pub(crate) struct LinkEvents {
+    pub(crate) conn: ConnectionId,
+    pub(crate) events: Vec<SessionEvent>,
+}
+
+/// The two ends that join a link to its swarm task.
+pub(crate) struct Mailboxes {
+    pub(crate) conn: ConnectionId,
+    pub(crate) commands: mpsc::Receiver<LinkCommand>,
+    pub(crate) events: mpsc::Sender<LinkEvents>,
+    /// Whether the uplink is limited.
+    pub(crate) throttled: bool,
+}
+
+type ReadJob = JoinHandle<Vec<(BlockRange, Option<Bytes>)>>;
+
+/// Drives the session until it is closed. The last event sent is `Closed`.
+pub(crate) async fn drive<R, W>(
+    mut session: PeerSession,
+    mut reader: R,
+    mut writer: W,
+    mut mail: Mailboxes,
+) where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let ahead = match mail.throttled {
+        true => AHEAD_THROTTLED,
+        false => AHEAD_UNLIMITED,
+    };
+    let mut output = Output::default();
+    let mut batch: Vec<SessionEvent> = Vec::new();
+    let mut wanted: VecDeque<(BlockRange, Arc<dyn PieceStore>)> = VecDeque::new();
+    let mut reading: Option<ReadJob> = None;
+    let mut read_len = READ_MIN;
+    let sleep = tokio::time::sleep(std::time::Duration::from_secs(60));
+    tokio::pin!(sleep);
+    loop {
+        while output.len < ahead
+            && let Some(bytes) = session.poll_transmit_bytes()
+        {
+            output.push(bytes);
+        }
+        while let Some(event) = session.poll_event() {
+            if let SessionEvent::Cancelled(range) = &event {
+                wanted.retain(|(queued, _)| queued != range);
+            }
+            batch.push(event);
+        }
+        if !batch.is_empty()
+            && let Ok(permit) = mail.events.try_reserve()
+        {
+            permit.send(LinkEvents {
+                conn: mail.conn,
+                events: std::mem::take(&mut batch),
+            });
+        }
+        if session.is_closed().is_some() {
+            if !batch.is_empty() {
+                let conn = mail.conn;
+                let events = batch;
+                let _ = mail.events.send(LinkEvents { conn, events }).await;
+            }
+            return;
+        }
+        if reading.is_none() && !wanted.is_empty() {
+            let jobs: Vec<_> = wanted.drain(..).collect();
+            reading = Some(tokio::task::spawn_blocking(move || read_blocks(jobs)));
+        }
+        if let Some(at) = session.poll_timeout() {
+            sleep.as_mut().reset(at.into());
+        }
+        let room = read_len;
+        session.input().reserve(room);
+        tokio::select! {
+            permit = mail.events.reserve(), if !batch.is_empty() => {
+                let Ok(permit) = permit else { return };
+                permit.send(LinkEvents { conn: mail.conn, events: std::mem::take(&mut batch) });
+            }
+            read = reader.read_buf(session.input()), if batch.is_empty() => match read {
+                Ok(0) => session.handle_eof(Instant::now()),
+                Ok(len) => {
+                    read_len = next_read_len(read_len, len);
+                    session.handle_input(Instant::now());
+                }
+                Err(error) => close(&mut session, &error),
+            },
+            written = output.write(&mut writer), if output.len > 0 => match written {
+                Ok(0) => close(&mut session, &io::ErrorKind::WriteZero.into()),
+                Ok(len) => output.advance(len),
+                Err(error) => close(&mut session, &error),
+            },
+            command = mail.commands.recv() => match command {
+                Some(LinkCommand::Session(command)) => {
+                    session.handle_command(Instant::now(), command);
+                }
+                Some(LinkCommand::Serve(range, store)) => wanted.push_back((range, store)),
+                None => session.handle_command(
+                    Instant::now(),
+                    Command::Close(CloseReason::Shutdown),
+                ),
+            },
+            done = finished(&mut reading) => {
+                reading = None;
+                for (range, bytes) in done {
+                    let answer = match bytes {
+                        Some(bytes) => Command::SendBlock(range, bytes),
+                        None => Command::RejectRequest(range),
+                    };
+                    session.handle_command(Instant::now(), answer);
+                }
+            }
+            () = &mut sleep => session.handle_timeout(Instant::now()),
+        }
+        // Commands come in bursts; taking what is there saves turns of the loop.
+        while let Ok(command) = mail.commands.try_recv() {
+            match command {
+                LinkCommand::Session(command) => session.handle_command(Instant::now(), command),
+                LinkCommand::Serve(range, store) => wanted.push_back((range, store)),
+            }
+        }
+    }
+}
+
+fn close(session: &mut PeerSession, error: &io::Error) {
+    let reason = CloseReason::Io(error.kind());
+    session.handle_command(Instant::now(), Command::Close(reason));
+}
+
+fn next_read_len(current: usize, len: usize) -> usize {
+    match len {
+        len if len >= current => (current * 2).min(READ_MAX),
+        len if len < current / 4 => (current / 2).max(READ_MIN),
+        _ => current,
+    }
+}
+
+/// The blocks of a finished read job; waits for ever if there is none.
+async fn finished(job: &mut Option<ReadJob>) -> Vec<(BlockRange, Option<Bytes>)> {
+    match job {
+        // A panic in the store leaves its blocks unanswered; the peer's time-out deals with that.
+        Some(job) => job.await.unwrap_or_default(),
+        None => std::future::pending().await,
+    }
+}
+
+/// Reads blocks; neighbours within a piece by one system call.
+fn read_blocks(jobs: Vec<(BlockRange, Arc<dyn PieceStore>)>) -> Vec<(BlockRange, Option<Bytes>)> {
+    let mut done = Vec::with_capacity(jobs.len());
+    let mut rest = jobs.as_slice();
+    while let Some(((first, store), _)) = rest.split_first() {
+        let mut end = first.end();
+        let mut run = 1;
+        while let Some((next, _)) = rest.get(run)
+            && next.piece() == first.piece()
+            && next.begin() == end
+        {
+            end = next.end();
+            run += 1;
+        }
+        let (these, after) = rest.split_at(run);
+        rest = after;
+        let read = store.read_in_piece(first.piece(), first.begin(), end - first.begin());
+        if let Err(error) = &read {
+            tracing::warn!(piece = first.piece().get(), %error, "cannot read what is to be sent");
+        }
+        let mut bytes = read.ok();
+        for (range, _) in these {
+            let len = range.len() as usize;
+            let block = bytes
+                .as_mut()
+                .filter(|left| left.len() >= len)
+                .map(|left| left.split_to(len));
+            done.push((*range, block));
+        }
+    }
+    done
+}
+
+/// Bytes on their way to the socket, as the session gave them.
+#[derive(Default)]
+struct Output {
+    queue: VecDeque<Bytes>,
+    len: usize,
+}
+
+impl Output {
+    fn push(&mut self, bytes: Bytes) {
+        self.len += bytes.len();
+        self.queue.push_back(bytes);
+    }
+
+    async fn write<W: AsyncWrite + Unpin>(&self, writer: &mut W) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let mut used = 0;
+        for (slice, bytes) in slices.iter_mut().zip(&self.queue) {
+            *slice = IoSlice::new(bytes);
+            used += 1;
+        }
+        writer
+            .write_vectored(slices.get(..used).unwrap_or_default())
+            .await
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        self.len = self.len.saturating_sub(written);
+        while written > 0 {
+            let Some(first) = self.queue.front_mut() else {
+                return;
+            };
+            if written < first.len() {
+                first.advance(written);
+                return;
+            }
+            written -= first.len();
+            self.queue.pop_front();
+        }
+    }
+}
