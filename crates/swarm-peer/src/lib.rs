@@ -3,7 +3,20 @@
 //! Decisions are made in `swarm-proto`; here are the sockets, files and clocks they need.
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
+mod announce;
 pub mod connector;
 pub mod http;
+mod link;
+pub mod node;
+mod peers;
 pub mod publish;
+pub mod reader;
+pub mod store;
+pub mod swarm;
+mod swarm_task;
 pub mod uplink;
+
+pub use node::{AddBundle, Node, NodeConfig, NodeError, Source};
+pub use reader::VerifiedReader;
+pub use store::Storage;
+pub use swarm::{SwarmError, SwarmHandle, SwarmState, SwarmStats};

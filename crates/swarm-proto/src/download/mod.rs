@@ -15,7 +15,6 @@ mod api;
 mod assemble;
 mod choke;
 mod events;
-mod fetching;
 mod hashes;
 mod metadata;
 mod outcome;

@@ -1,0 +1,405 @@
+//! What the rest of the process sees of one bundle: [`SwarmHandle`], the mailbox of its task.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+
+use swarm_proto::bitfield::Bitfield;
+use swarm_proto::download::Want;
+use swarm_proto::geometry::{ByteRange, PieceIndex};
+use swarm_proto::id::SwarmId;
+use swarm_proto::metainfo::{FileEntry, Metainfo};
+use swarm_proto::tracker::BridgeOffer;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::connector::Trust;
+use crate::link::tcp::Incoming;
+use crate::reader::VerifiedReader;
+use crate::store::PieceStore;
+
+/// Messages that may wait for one swarm task.
+const MAILBOX_LEN: usize = 256;
+
+/// What a swarm is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SwarmState {
+    /// Hashing what is on disk.
+    Checking,
+    /// Asking peers for the info dictionary of a magnet link.
+    Metadata,
+    /// Fetching what is wanted, and serving what is there.
+    Fetching,
+    /// Everything is there; only serving.
+    Seeding,
+    /// Given up.
+    Failed(SwarmError),
+    /// Removed, or the node shut down.
+    Stopped,
+}
+
+/// Why a swarm has ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SwarmError {
+    /// Removed, or the node shut down.
+    #[error("the bundle is no longer served here")]
+    Stopped,
+    /// The disk does not do what is needed.
+    #[error("storage failed: {0}")]
+    Storage(String),
+    /// No file or range of that name in the bundle.
+    #[error("no such bytes in the bundle")]
+    OutOfRange,
+}
+
+/// Figures of one swarm. Byte counts are of blocks, without protocol overhead.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SwarmStats {
+    /// The torrent's name, or the magnet link's.
+    pub name: String,
+    /// What it is doing.
+    pub state: SwarmState,
+    /// Peers connected.
+    pub peers: usize,
+    /// Of them, those that have everything.
+    pub seeds: usize,
+    /// Peer addresses known, connected or not.
+    pub known_peers: usize,
+    /// Bytes received.
+    pub down_bytes: u64,
+    /// Bytes sent.
+    pub up_bytes: u64,
+    /// Bytes received for nothing: false or twice.
+    pub wasted_bytes: u64,
+    /// Bytes a second received.
+    pub down_rate: f64,
+    /// Bytes a second sent.
+    pub up_rate: f64,
+    /// Pieces stored.
+    pub have: u32,
+    /// Pieces of the bundle; 0 while the metadata is unknown.
+    pub pieces: u32,
+    /// Pieces dealt with by the check at the start.
+    pub checked: u32,
+    /// Pieces whose bytes on disk were wrong at the start.
+    pub wrong: Vec<u32>,
+    /// Bytes of content, padding included; 0 while the metadata is unknown.
+    pub total_bytes: u64,
+    /// Everything is stored.
+    pub complete: bool,
+    /// What keeps it from going on at the moment, as a line to read.
+    pub trouble: Option<String>,
+}
+
+/// What reaches a swarm task.
+pub(crate) enum Message {
+    Incoming(Incoming),
+    Peers {
+        addrs: Vec<SocketAddr>,
+        swarm_id: SwarmId,
+        trust: Trust,
+    },
+    Want(Want),
+}
+
+/// What the task and its handles share.
+pub(crate) struct Shared {
+    pub(crate) swarm_ids: Vec<SwarmId>,
+    pub(crate) meta: watch::Sender<Option<Arc<Metainfo>>>,
+    pub(crate) state: watch::Sender<SwarmState>,
+    /// Bumped after each change of `have`.
+    pub(crate) gained: watch::Sender<u64>,
+    pub(crate) have: RwLock<Bitfield>,
+    pub(crate) store: OnceLock<Arc<dyn PieceStore>>,
+    pub(crate) stats: Mutex<SwarmStats>,
+    pub(crate) bridge: Mutex<Option<BridgeOffer>>,
+    readers: Mutex<Readers>,
+    pub(crate) readers_changed: Notify,
+    pub(crate) announce_now: watch::Sender<u64>,
+    mailbox: mpsc::Sender<Message>,
+    pub(crate) stop: CancellationToken,
+}
+
+/// Bytes that readers will want next, by reader.
+#[derive(Default)]
+struct Readers {
+    next_id: u64,
+    ahead: BTreeMap<u64, ByteRange>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        name: String,
+        swarm_ids: Vec<SwarmId>,
+        bridge: Option<BridgeOffer>,
+        stop: CancellationToken,
+    ) -> (Arc<Self>, mpsc::Receiver<Message>) {
+        let (mailbox, messages) = mpsc::channel(MAILBOX_LEN);
+        let shared = Self {
+            swarm_ids,
+            meta: watch::Sender::new(None),
+            state: watch::Sender::new(SwarmState::Checking),
+            gained: watch::Sender::new(0),
+            have: RwLock::new(Bitfield::none(0)),
+            store: OnceLock::new(),
+            stats: Mutex::new(SwarmStats::new(name)),
+            bridge: Mutex::new(bridge),
+            readers: Mutex::default(),
+            readers_changed: Notify::new(),
+            announce_now: watch::Sender::new(0),
+            mailbox,
+            stop,
+        };
+        (Arc::new(shared), messages)
+    }
+
+    pub(crate) fn has(&self, piece: PieceIndex) -> bool {
+        let have = self.have.read().unwrap_or_else(PoisonError::into_inner);
+        have.contains(piece)
+    }
+
+    /// Why nothing more will come, if so.
+    pub(crate) fn ended(&self) -> Option<SwarmError> {
+        match &*self.state.borrow() {
+            SwarmState::Failed(error) => Some(error.clone()),
+            SwarmState::Stopped => Some(SwarmError::Stopped),
+            _ => None,
+        }
+    }
+
+    pub(crate) async fn tell(&self, message: Message) {
+        // An error means that the task has ended, and then nobody needs to know.
+        let _ = self.mailbox.send(message).await;
+    }
+
+    pub(crate) fn reader_opened(&self, ahead: ByteRange) -> u64 {
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        readers.next_id += 1;
+        let id = readers.next_id;
+        readers.ahead.insert(id, ahead);
+        drop(readers);
+        self.readers_changed.notify_one();
+        id
+    }
+
+    pub(crate) fn reader_moved(&self, id: u64, ahead: ByteRange) {
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        readers.ahead.insert(id, ahead);
+        drop(readers);
+        self.readers_changed.notify_one();
+    }
+
+    pub(crate) fn reader_closed(&self, id: u64) {
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        readers.ahead.remove(&id);
+        drop(readers);
+        self.readers_changed.notify_one();
+    }
+
+    /// What readers will want next.
+    pub(crate) fn readers_ahead(&self) -> Vec<ByteRange> {
+        let readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        readers.ahead.values().copied().collect()
+    }
+}
+
+impl SwarmStats {
+    fn new(name: String) -> Self {
+        Self {
+            name,
+            state: SwarmState::Checking,
+            peers: 0,
+            seeds: 0,
+            known_peers: 0,
+            down_bytes: 0,
+            up_bytes: 0,
+            wasted_bytes: 0,
+            down_rate: 0.0,
+            up_rate: 0.0,
+            have: 0,
+            pieces: 0,
+            checked: 0,
+            wrong: Vec::new(),
+            total_bytes: 0,
+            complete: false,
+            trouble: None,
+        }
+    }
+}
+
+/// One bundle in a node. Cheap to clone; dropping it changes nothing (see `Node::remove`).
+#[derive(Clone)]
+pub struct SwarmHandle {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl SwarmHandle {
+    /// The ids under which peers and trackers know it, v1 first.
+    pub fn swarm_ids(&self) -> &[SwarmId] {
+        &self.shared.swarm_ids
+    }
+
+    /// The metainfo; waits for it where the bundle was added by magnet link.
+    ///
+    /// # Errors
+    /// [`SwarmError`]: the swarm ended before it came.
+    pub async fn metainfo(&self) -> Result<Arc<Metainfo>, SwarmError> {
+        let mut meta = self.shared.meta.subscribe();
+        let mut state = self.shared.state.subscribe();
+        loop {
+            if let Some(meta) = &*meta.borrow_and_update() {
+                return Ok(Arc::clone(meta));
+            }
+            if let Some(error) = self.shared.ended() {
+                return Err(error);
+            }
+            // Both senders live as long as `self`.
+            tokio::select! {
+                _ = meta.changed() => {}
+                _ = state.changed() => {}
+            }
+        }
+    }
+
+    /// The metainfo, if it is known by now.
+    pub fn try_metainfo(&self) -> Option<Arc<Metainfo>> {
+        self.shared.meta.borrow().clone()
+    }
+
+    /// What it is doing.
+    pub fn state(&self) -> SwarmState {
+        self.shared.state.borrow().clone()
+    }
+
+    /// Figures, at most half a second old.
+    pub fn stats(&self) -> SwarmStats {
+        let stats = self.shared.stats.lock();
+        let mut stats = stats.unwrap_or_else(PoisonError::into_inner).clone();
+        stats.state = self.state();
+        stats
+    }
+
+    /// Waits until the check at the start is over.
+    ///
+    /// # Errors
+    /// [`SwarmError`]: the swarm ended before.
+    pub async fn wait_checked(&self) -> Result<(), SwarmError> {
+        let checking = |state: &SwarmState| *state == SwarmState::Checking;
+        let mut state = self.shared.state.subscribe();
+        let _ = state.wait_for(|state| !checking(state)).await;
+        self.shared.ended().map_or(Ok(()), Err)
+    }
+
+    /// Waits until every piece is stored.
+    ///
+    /// # Errors
+    /// [`SwarmError`]: the swarm ended before.
+    pub async fn wait_complete(&self) -> Result<(), SwarmError> {
+        let mut state = self.shared.state.subscribe();
+        loop {
+            if *state.borrow_and_update() == SwarmState::Seeding {
+                return Ok(());
+            }
+            if let Some(error) = self.shared.ended() {
+                return Err(error);
+            }
+            let _ = state.changed().await;
+        }
+    }
+
+    /// Changes what is fetched.
+    pub async fn set_want(&self, want: Want) {
+        self.shared.tell(Message::Want(want)).await;
+    }
+
+    /// Peers to try, and who named them.
+    pub async fn add_peers(&self, addrs: Vec<SocketAddr>, trust: Trust) {
+        if let Some(&swarm_id) = self.shared.swarm_ids.first() {
+            let peers = Message::Peers {
+                addrs,
+                swarm_id,
+                trust,
+            };
+            self.shared.tell(peers).await;
+        }
+    }
+
+    /// Changes what is offered to visitors, told to trackers with the next announce.
+    pub fn set_bridge(&self, bridge: Option<BridgeOffer>) {
+        let offered = self.shared.bridge.lock();
+        *offered.unwrap_or_else(PoisonError::into_inner) = bridge;
+    }
+
+    /// Asks all trackers anew, as soon as they allow it.
+    pub fn announce_now(&self) {
+        self.shared.announce_now.send_modify(|count| *count += 1);
+    }
+
+    /// Whether all bytes of the content range are stored.
+    pub fn holds(&self, range: &ByteRange) -> bool {
+        let Some(meta) = self.try_metainfo() else {
+            return false;
+        };
+        let have = self.shared.have.read();
+        let have = have.unwrap_or_else(PoisonError::into_inner);
+        range.end <= meta.geometry().total_length()
+            && meta.geometry().pieces_of(range).all(|p| have.contains(p))
+    }
+
+    /// Whether the whole file is stored.
+    pub fn holds_file(&self, index: usize) -> bool {
+        self.try_metainfo()
+            .and_then(|meta| meta.files().get(index).map(FileEntry::range))
+            .is_some_and(|range| self.holds(&range))
+    }
+
+    /// Reads content bytes, waiting for pieces that are not there yet and asking for them ahead of
+    /// all others. Only verified bytes come out.
+    ///
+    /// # Errors
+    /// [`SwarmError`]: the swarm has ended, its metadata is not known yet, or the range leaves it.
+    pub fn reader(&self, range: ByteRange) -> Result<VerifiedReader, SwarmError> {
+        if let Some(error) = self.shared.ended() {
+            return Err(error);
+        }
+        let meta = self.try_metainfo().ok_or(SwarmError::OutOfRange)?;
+        if range.start > range.end || range.end > meta.geometry().total_length() {
+            return Err(SwarmError::OutOfRange);
+        }
+        Ok(VerifiedReader::new(Arc::clone(&self.shared), meta, range))
+    }
+
+    /// [`Self::reader`] for bytes within one file, counted from its start; `index` is that of
+    /// `Metainfo::files`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn file_reader(
+        &self,
+        index: usize,
+        within: ByteRange,
+    ) -> Result<VerifiedReader, SwarmError> {
+        let meta = self.try_metainfo().ok_or(SwarmError::OutOfRange)?;
+        let file = meta.files().get(index).ok_or(SwarmError::OutOfRange)?;
+        if within.end > file.length || within.start > within.end {
+            return Err(SwarmError::OutOfRange);
+        }
+        let start = file.offset + within.start;
+        self.reader(ByteRange::new(start, start + within.len()))
+    }
+
+    /// Passes a caller on; it is dropped if the task is swamped.
+    pub(crate) fn incoming(&self, incoming: Incoming) {
+        let _ = self.shared.mailbox.try_send(Message::Incoming(incoming));
+    }
+}
+
+impl std::fmt::Debug for SwarmHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SwarmHandle")
+            .field("swarm_ids", &self.shared.swarm_ids)
+            .field("state", &self.state())
+            .finish()
+    }
+}

@@ -1,0 +1,439 @@
+//! [`SwarmTask`] owns one `Download` and does what it decides: hands commands to links, verifies
+//! and stores pieces on blocking threads, calls peers.
+//!
+//! The task never awaits a link or a disk: both answer by channel.
+
+mod jobs;
+mod links;
+mod open;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use swarm_proto::bitfield::Bitfield;
+use swarm_proto::download::{self, Action, Download, DownloadConfig, Want};
+use swarm_proto::geometry::PieceIndex;
+use swarm_proto::metainfo::Metainfo;
+use swarm_proto::session::ConnectionId;
+use swarm_proto::verify::{AssembledPiece, VerifiedBytes};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::announce::{Announcer, is_supported};
+use crate::connector::Trust;
+use crate::link::{LinkCommand, LinkEvents};
+use crate::node::{AddBundle, Node, Source};
+use crate::peers::AddressBook;
+use crate::store::PieceStore;
+use crate::swarm::{Message, Shared, SwarmError, SwarmState};
+
+use jobs::Done;
+use links::Link;
+use open::Opened;
+
+/// Batches of events that may wait for the task, each at most what one read brings.
+const EVENTS_LEN: usize = 64;
+/// Events taken in one turn before other things get theirs.
+const EVENTS_PER_TURN: usize = 32;
+/// How often figures are published.
+const STATS_EVERY: Duration = Duration::from_millis(500);
+/// How often newly verified pieces are made durable and recorded.
+const SAVE_EVERY: Duration = Duration::from_secs(5);
+/// Between attempts to write where there was no room.
+const FULL_DISK_PAUSE: Duration = Duration::from_secs(5);
+/// Trackers announced to, of those that a stranger's torrent names.
+const TRACKERS_MAX: usize = 16;
+/// Deadline of the piece `n` pieces ahead of a reader: `n` times this from now.
+const DEADLINE_STEP: Duration = Duration::from_millis(50);
+
+/// One bundle being served and fetched.
+pub(crate) struct SwarmTask {
+    node: Node,
+    shared: Arc<Shared>,
+    bundle: AddBundle,
+    messages: mpsc::Receiver<Message>,
+    events_in: mpsc::Sender<LinkEvents>,
+    events: mpsc::Receiver<LinkEvents>,
+    links: HashMap<ConnectionId, Link>,
+    book: AddressBook,
+    dialling: usize,
+    jobs: JoinSet<Done>,
+    /// Pieces to verify and store, behind those that are being dealt with. The download bounds how
+    /// many there can be.
+    to_verify: VecDeque<AssembledPiece>,
+    verifying: usize,
+    /// Verified pieces that the disk had no room for.
+    unwritten: Vec<VerifiedBytes>,
+    retry_at: Option<Instant>,
+    content: Option<Content>,
+    deadlines: BTreeSet<PieceIndex>,
+    trouble: Option<String>,
+    stats_at: Instant,
+}
+
+/// What is known once the metadata is.
+struct Content {
+    meta: Arc<Metainfo>,
+    store: Arc<dyn PieceStore>,
+    state_path: Option<PathBuf>,
+    /// Pieces stored since the last save began.
+    unsaved: bool,
+    saving: bool,
+    save_at: Instant,
+    finished: bool,
+}
+
+impl SwarmTask {
+    pub(crate) fn new(
+        node: Node,
+        shared: Arc<Shared>,
+        bundle: AddBundle,
+        messages: mpsc::Receiver<Message>,
+    ) -> Self {
+        let (events_in, events) = mpsc::channel(EVENTS_LEN);
+        Self {
+            node,
+            shared,
+            bundle,
+            messages,
+            events_in,
+            events,
+            links: HashMap::new(),
+            book: AddressBook::default(),
+            dialling: 0,
+            jobs: JoinSet::new(),
+            to_verify: VecDeque::new(),
+            verifying: 0,
+            unwritten: Vec::new(),
+            retry_at: None,
+            content: None,
+            deadlines: BTreeSet::new(),
+            trouble: None,
+            stats_at: Instant::now(),
+        }
+    }
+
+    /// Runs until the swarm is stopped or its storage fails.
+    pub(crate) async fn run(mut self) {
+        let ended = match self.live().await {
+            Ok(()) => SwarmState::Stopped,
+            Err(error) => {
+                tracing::error!(bundle = %self.name(), "{error}");
+                SwarmState::Failed(error)
+            }
+        };
+        self.shared.stop.cancel();
+        self.links.clear();
+        self.save_last().await;
+        self.shared.state.send_replace(ended);
+    }
+
+    async fn live(&mut self) -> Result<(), SwarmError> {
+        let now = Instant::now();
+        self.note_operators_peers(now);
+        let mut want = std::mem::replace(&mut self.bundle.want, Want::None);
+        let opened = match self.bundle.source.clone() {
+            Source::Metainfo(meta) => match self.open(meta, &mut want).await? {
+                Some(opened) => Some(opened),
+                None => return Ok(()),
+            },
+            Source::Magnet(_) => None,
+        };
+        let (source, have) = match (&opened, &self.bundle.source) {
+            (Some(opened), _) => (
+                download::Source::Metainfo(Arc::clone(&opened.meta)),
+                opened.checked.have.clone(),
+            ),
+            (None, Source::Magnet(magnet)) => {
+                let (v1, v2) = (magnet.v1, magnet.v2);
+                (download::Source::Magnet { v1, v2 }, Bitfield::none(0))
+            }
+            (None, Source::Metainfo(_)) => return Ok(()),
+        };
+        let config = DownloadConfig {
+            upload_slots: self.node.config().upload_slots,
+            seed_only: self.bundle.seed_only,
+            ..DownloadConfig::default()
+        };
+        let mut download = Download::new(source, have, config, rand::random());
+        download.set_want(Instant::now(), want);
+        match opened {
+            Some(opened) => self.take_content(opened),
+            None => {
+                self.shared.state.send_replace(SwarmState::Metadata);
+            }
+        }
+        if download.is_complete() {
+            self.finish_soon();
+        }
+        self.start_announcers();
+        self.drive(&mut download).await
+    }
+
+    async fn drive(&mut self, download: &mut Download) -> Result<(), SwarmError> {
+        let shared = Arc::clone(&self.shared);
+        loop {
+            self.act(download);
+            self.call_peers(Instant::now(), download);
+            self.publish(Instant::now(), download);
+            let wake = self.next_wake(download);
+            tokio::select! {
+                () = shared.stop.cancelled() => return Ok(()),
+                Some(events) = self.events.recv() => {
+                    self.hear(download, events);
+                    for _ in 0..EVENTS_PER_TURN {
+                        match self.events.try_recv() {
+                            Ok(events) => self.hear(download, events),
+                            Err(_) => break,
+                        }
+                    }
+                }
+                Some(message) = self.messages.recv() => self.take(download, message),
+                Some(done) = self.jobs.join_next() => match done {
+                    Ok(done) => self.done(download, done)?,
+                    Err(error) => return Err(SwarmError::Storage(error.to_string())),
+                },
+                () = shared.readers_changed.notified() => self.follow_readers(download),
+                () = tokio::time::sleep_until(wake.into()) => self.tick(download),
+            }
+        }
+    }
+
+    fn next_wake(&self, download: &Download) -> Instant {
+        let mut wake = self.stats_at + STATS_EVERY;
+        let book = match self.may_call() {
+            true => self.book.next_due(),
+            false => None,
+        };
+        for at in [download.poll_timeout(), self.retry_at, book] {
+            wake = at.map_or(wake, |at| at.min(wake));
+        }
+        wake
+    }
+
+    fn tick(&mut self, download: &mut Download) {
+        let now = Instant::now();
+        if download.poll_timeout().is_some_and(|at| at <= now) {
+            download.handle_timeout(now);
+        }
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+            for piece in std::mem::take(&mut self.unwritten) {
+                self.write_again(piece);
+            }
+        }
+        let due = |content: &Content| {
+            content.unsaved && !content.saving && content.save_at + SAVE_EVERY <= now
+        };
+        if self.content.as_ref().is_some_and(due) {
+            self.save();
+        }
+    }
+
+    /// Does what the download decided.
+    fn act(&mut self, download: &mut Download) {
+        while let Some(action) = download.poll_action() {
+            match action {
+                Action::Command(conn, command) => {
+                    self.send(conn, LinkCommand::Session(command));
+                }
+                Action::ReadBlock { conn, range } => {
+                    if let Some(content) = &self.content {
+                        let store = Arc::clone(&content.store);
+                        self.send(conn, LinkCommand::Serve(range, store));
+                    }
+                }
+                Action::Verify(assembled) => {
+                    self.to_verify.push_back(assembled);
+                    self.verify_more();
+                }
+                Action::Metadata(meta) => self.open_later(Arc::new(*meta)),
+                Action::Close(conn, reason) => self.hang_up(conn, reason),
+                Action::Ban {
+                    addr,
+                    peer_id,
+                    reason,
+                } => self.ban(addr, peer_id, &reason),
+                Action::Completed => self.finish_soon(),
+                _ => {}
+            }
+        }
+    }
+
+    fn take(&mut self, download: &mut Download, message: Message) {
+        let now = Instant::now();
+        match message {
+            Message::Incoming(incoming) => self.answer(download, incoming),
+            Message::Want(want) => download.set_want(now, want),
+            peers @ Message::Peers { .. } => self.note_peers(peers, now),
+        }
+    }
+
+    fn note_peers(&mut self, message: Message, now: Instant) {
+        let Message::Peers {
+            addrs,
+            swarm_id,
+            trust,
+        } = message
+        else {
+            return;
+        };
+        for addr in addrs {
+            if self.node.connector().policy().permits(addr.ip(), trust) {
+                self.book.add(addr, swarm_id, trust, now);
+            } else {
+                tracing::debug!(%addr, "peer address refused: a stranger may not send us there");
+            }
+        }
+    }
+
+    fn note_operators_peers(&mut self, now: Instant) {
+        let Some(&swarm_id) = self.shared.swarm_ids.first() else {
+            return;
+        };
+        for &addr in &self.bundle.peers {
+            self.book.add(addr, swarm_id, Trust::CommandLine, now);
+        }
+        if let Source::Magnet(magnet) = &self.bundle.source {
+            let named = Message::Peers {
+                addrs: magnet.peers.clone(),
+                swarm_id,
+                trust: self.bundle.trust,
+            };
+            self.note_peers(named, now);
+        }
+    }
+
+    /// Gives the pieces just ahead of readers a deadline, and takes back what is no longer ahead.
+    fn follow_readers(&mut self, download: &mut Download) {
+        let Some(content) = &self.content else {
+            return;
+        };
+        let now = Instant::now();
+        let geometry = content.meta.geometry();
+        let mut ahead = std::collections::BTreeMap::new();
+        for range in self.shared.readers_ahead() {
+            let missing = geometry.pieces_of(&range).filter(|&p| !self.shared.has(p));
+            for (rank, piece) in (0u32..).zip(missing) {
+                let at = now + DEADLINE_STEP * rank;
+                ahead
+                    .entry(piece)
+                    .and_modify(|known: &mut Instant| *known = at.min(*known))
+                    .or_insert(at);
+            }
+        }
+        for piece in std::mem::take(&mut self.deadlines) {
+            if !ahead.contains_key(&piece) {
+                download.clear_deadline(piece);
+            }
+        }
+        for (piece, at) in ahead {
+            download.set_deadline(now, piece, at);
+            self.deadlines.insert(piece);
+        }
+    }
+
+    fn start_announcers(&self) {
+        let own = self.bundle.trackers.iter();
+        let own = own.map(|url| (url.clone(), Trust::CommandLine));
+        let named = self.bundle.source.trackers().iter();
+        let named = named.map(|url| (url.clone(), self.bundle.trust));
+        let mut seen = BTreeSet::new();
+        for (url, trust) in own.chain(named).take(TRACKERS_MAX) {
+            if !seen.insert(url.clone()) {
+                continue;
+            }
+            if !is_supported(&url) {
+                tracing::info!(
+                    tracker = url,
+                    "tracker skipped: only http and https are spoken"
+                );
+                continue;
+            }
+            let announcer = Announcer {
+                node: self.node.announcing(),
+                shared: Arc::clone(&self.shared),
+                url,
+                trust,
+            };
+            self.node.tasks().spawn(announcer.run());
+        }
+    }
+
+    /// Makes the content known to handles and readers.
+    fn take_content(&mut self, opened: Opened) {
+        let Opened {
+            meta,
+            store,
+            state_path,
+            checked,
+        } = opened;
+        tracing::info!(
+            bundle = %meta.name(),
+            pieces = checked.have.len(),
+            have = checked.have.count(),
+            hashed = checked.hashed,
+            "checked"
+        );
+        for piece in checked.wrong.iter().take(20) {
+            tracing::warn!(
+                bundle = %meta.name(),
+                piece = piece.get(),
+                "piece on disk is wrong, and not served"
+            );
+        }
+        {
+            let stats = self.shared.stats.lock();
+            let mut stats = stats.unwrap_or_else(PoisonError::into_inner);
+            stats.name = meta.name().to_owned();
+            stats.pieces = meta.geometry().piece_count();
+            stats.total_bytes = meta.geometry().total_length();
+            stats.have = checked.have.count();
+            stats.wrong = checked.wrong.iter().map(|piece| piece.get()).collect();
+            stats.checked = stats.pieces;
+        }
+        let unsaved = checked.hashed > 0;
+        let have = self.shared.have.write();
+        *have.unwrap_or_else(PoisonError::into_inner) = checked.have;
+        let _ = self.shared.store.set(Arc::clone(&store));
+        self.content = Some(Content {
+            meta: Arc::clone(&meta),
+            store,
+            state_path,
+            unsaved,
+            saving: false,
+            save_at: Instant::now(),
+            finished: false,
+        });
+        self.shared.meta.send_replace(Some(meta));
+        self.shared.state.send_replace(SwarmState::Fetching);
+        self.shared.gained.send_modify(|count| *count += 1);
+    }
+
+    fn publish(&mut self, now: Instant, download: &Download) {
+        if self.stats_at + STATS_EVERY > now {
+            return;
+        }
+        self.stats_at = now;
+        let figures = download.stats();
+        let stats = self.shared.stats.lock();
+        let mut stats = stats.unwrap_or_else(PoisonError::into_inner);
+        stats.peers = figures.peers;
+        stats.seeds = figures.seeds;
+        stats.known_peers = self.book.len();
+        stats.down_bytes = figures.downloaded;
+        stats.up_bytes = figures.uploaded;
+        stats.wasted_bytes = figures.wasted;
+        stats.down_rate = figures.down_rate;
+        stats.up_rate = figures.up_rate;
+        stats.have = figures.have;
+        stats.trouble.clone_from(&self.trouble);
+    }
+
+    fn name(&self) -> String {
+        let stats = self.shared.stats.lock();
+        stats.unwrap_or_else(PoisonError::into_inner).name.clone()
+    }
+}

@@ -1,0 +1,238 @@
+//! What runs beside the task: hashing, writing, syncing, calling.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use swarm_proto::download::Download;
+use swarm_proto::geometry::PieceIndex;
+use swarm_proto::id::SwarmId;
+use swarm_proto::verify::{VerifiedBytes, VerifyError, verify};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::open::Opened;
+use super::{Content, FULL_DISK_PAUSE, SwarmTask};
+use crate::connector::ConnectError;
+use crate::http::chain;
+use crate::peers::Ending;
+use crate::store::{PieceStore, ResumeState, StoreError, hash_name};
+use crate::swarm::{SwarmError, SwarmState};
+
+/// What a job brought.
+pub(super) enum Done {
+    /// Verified and written.
+    Stored(PieceIndex),
+    /// Not what the torrent says.
+    False(VerifyError),
+    /// Verified, and the disk would not have it.
+    Unwritten(VerifiedBytes, StoreError),
+    /// The state file is written, or not.
+    Saved(Result<(), String>),
+    /// Empty files are made; every byte is in its file.
+    Finished(Result<(), StoreError>),
+    /// The store for a magnet link's metadata.
+    Opened(Box<Result<Opened, SwarmError>>),
+    /// A call was answered, or not.
+    Dialled {
+        addr: SocketAddr,
+        swarm_id: SwarmId,
+        result: Result<TcpStream, ConnectError>,
+        permit: OwnedSemaphorePermit,
+    },
+}
+
+/// Verifying and writing jobs at a time: enough to keep all cores and the disk busy.
+fn parallel() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from) + 1
+}
+
+impl SwarmTask {
+    /// Starts verifying what waits, as far as there is room.
+    pub(super) fn verify_more(&mut self) {
+        let Some(content) = &self.content else {
+            return;
+        };
+        while self.verifying < parallel()
+            && let Some(assembled) = self.to_verify.pop_front()
+        {
+            self.verifying += 1;
+            let meta = Arc::clone(&content.meta);
+            let store = Arc::clone(&content.store);
+            self.jobs
+                .spawn_blocking(move || match verify(&meta, assembled) {
+                    Ok(piece) => write(&*store, piece),
+                    Err(error) => Done::False(error),
+                });
+        }
+    }
+
+    /// Writes a piece that was verified before and found no room.
+    pub(super) fn write_again(&mut self, piece: VerifiedBytes) {
+        if let Some(content) = &self.content {
+            self.verifying += 1;
+            let store = Arc::clone(&content.store);
+            self.jobs.spawn_blocking(move || write(&*store, piece));
+        }
+    }
+
+    pub(super) fn done(&mut self, download: &mut Download, done: Done) -> Result<(), SwarmError> {
+        let now = Instant::now();
+        match done {
+            Done::Stored(piece) => {
+                self.verifying = self.verifying.saturating_sub(1);
+                self.trouble = None;
+                self.stored(piece);
+                download.piece_verified(now, piece);
+            }
+            Done::False(error) => {
+                self.verifying = self.verifying.saturating_sub(1);
+                tracing::debug!(bundle = %self.name(), %error, "piece refused");
+                download.piece_failed(now, &error);
+            }
+            Done::Unwritten(piece, error) => {
+                self.verifying = self.verifying.saturating_sub(1);
+                let text = chain(&error);
+                if !error.is_full() {
+                    return Err(SwarmError::Storage(text));
+                }
+                if self.trouble.is_none() {
+                    tracing::warn!(bundle = %self.name(), "no room left, waiting: {text}");
+                }
+                self.trouble = Some(text);
+                self.unwritten.push(piece);
+                self.retry_at = Some(now + FULL_DISK_PAUSE);
+            }
+            Done::Saved(result) => {
+                if let Some(content) = &mut self.content {
+                    content.saving = false;
+                    content.save_at = now;
+                    if let Err(error) = result {
+                        content.unsaved = true;
+                        tracing::warn!(bundle = %self.name(), "cannot save state: {error}");
+                    }
+                }
+            }
+            Done::Finished(Ok(())) => {
+                {
+                    let stats = self.shared.stats.lock();
+                    let mut stats = stats.unwrap_or_else(PoisonError::into_inner);
+                    stats.complete = true;
+                    stats.have = stats.pieces;
+                }
+                self.shared.state.send_replace(SwarmState::Seeding);
+                if self.content.as_ref().is_some_and(|content| !content.saving) {
+                    self.save();
+                }
+            }
+            Done::Finished(Err(error)) => return Err(SwarmError::Storage(chain(&error))),
+            Done::Opened(opened) => {
+                let opened = (*opened)?;
+                let meta = Arc::clone(&opened.meta);
+                let have = opened.checked.have.clone();
+                self.take_content(opened);
+                download.metadata(now, meta, have);
+                if download.is_complete() {
+                    self.finish_soon();
+                }
+                self.follow_readers(download);
+            }
+            Done::Dialled {
+                addr,
+                swarm_id,
+                result,
+                permit,
+            } => {
+                self.dialling = self.dialling.saturating_sub(1);
+                match result {
+                    Ok(stream) => self.called(download, stream, addr, swarm_id, permit),
+                    Err(error) => {
+                        tracing::debug!(%addr, "cannot reach peer: {}", chain(&error));
+                        self.book.ended(&addr, Ending::Failed, now);
+                    }
+                }
+            }
+        }
+        self.verify_more();
+        Ok(())
+    }
+
+    fn stored(&mut self, piece: PieceIndex) {
+        if let Some(content) = &mut self.content {
+            content.unsaved = true;
+        }
+        let have = self.shared.have.write();
+        have.unwrap_or_else(PoisonError::into_inner).insert(piece);
+        self.shared.gained.send_modify(|count| *count += 1);
+    }
+
+    /// Every piece is there: what is left to do to the files is done, then the swarm is a seed.
+    pub(super) fn finish_soon(&mut self) {
+        if let Some(content) = &mut self.content
+            && !content.finished
+        {
+            content.finished = true;
+            let store = Arc::clone(&content.store);
+            self.jobs
+                .spawn_blocking(move || Done::Finished(store.finish()));
+        }
+    }
+
+    /// Makes durable and records what is stored by now, beside everything else.
+    pub(super) fn save(&mut self) {
+        let have = self.shared.have.read();
+        let have = have.unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(content) = &mut self.content {
+            content.unsaved = false;
+            let Some(save) = saving(content, have) else {
+                return;
+            };
+            content.saving = true;
+            self.jobs.spawn_blocking(move || Done::Saved(save()));
+        }
+    }
+
+    /// Lets writes under way end, then saves once more.
+    pub(super) async fn save_last(&mut self) {
+        while let Some(done) = self.jobs.join_next().await {
+            if let Ok(Done::Stored(piece)) = done {
+                self.stored(piece);
+            }
+        }
+        let have = self.shared.have.read();
+        let have = have.unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(content) = &self.content
+            && content.unsaved
+            && let Some(save) = saving(content, have)
+            && let Ok(Err(error)) = tokio::task::spawn_blocking(save).await
+        {
+            tracing::warn!(bundle = %self.name(), "cannot save state: {error}");
+        }
+    }
+}
+
+fn write(store: &dyn PieceStore, piece: VerifiedBytes) -> Done {
+    match store.write(&piece) {
+        Ok(()) => Done::Stored(piece.piece()),
+        Err(error) => Done::Unwritten(piece, error),
+    }
+}
+
+/// The job that syncs first and records after: what is in the file is on the disk.
+fn saving(
+    content: &Content,
+    pieces: swarm_proto::bitfield::Bitfield,
+) -> Option<impl FnOnce() -> Result<(), String> + Send + 'static> {
+    let path = content.state_path.clone()?;
+    let store = Arc::clone(&content.store);
+    let bundle = hash_name(&content.meta);
+    Some(move || {
+        store.sync().map_err(|error| chain(&error))?;
+        let state = ResumeState {
+            bundle,
+            pieces,
+            stamps: store.stamps(),
+        };
+        state.save(&path).map_err(|error| error.to_string())
+    })
+}

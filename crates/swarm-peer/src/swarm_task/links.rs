@@ -1,0 +1,233 @@
+//! The connections of one swarm: called, answered, heard, ended.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use swarm_proto::download::{Download, PeerInfo};
+use swarm_proto::id::{PeerId, SwarmId};
+use swarm_proto::session::{
+    CloseReason, Command, ConnectionId, PeerSession, SessionConfig, SessionEvent,
+};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use super::SwarmTask;
+use super::jobs::Done;
+use crate::http::chain;
+use crate::link::tcp::Incoming;
+use crate::link::{COMMANDS_MAX, LinkCommand, LinkEvents, Mailboxes, drive};
+use crate::node::Source;
+use crate::peers::Ending;
+use crate::swarm::SwarmState;
+use crate::uplink::Shaped;
+
+/// The task's end of a connection. Dropping it ends the connection.
+pub(super) struct Link {
+    commands: mpsc::Sender<LinkCommand>,
+    addr: SocketAddr,
+    outgoing: bool,
+    peer_id: Option<PeerId>,
+    /// Counts against the node's connections.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl SwarmTask {
+    /// Whether there is room for another call.
+    pub(super) fn may_call(&self) -> bool {
+        let config = self.node.config();
+        self.dialling < config.dials_max
+            && self.links.len() + self.dialling < config.peers_per_swarm_max
+    }
+
+    pub(super) fn call_peers(&mut self, now: Instant, download: &Download) {
+        while self.may_call() && self.book.next_due().is_some_and(|due| due <= now) {
+            let Some(permit) = self.node.connection_permit() else {
+                return;
+            };
+            let Some((addr, swarm_id, trust)) = self.book.take_due(now, 1).pop() else {
+                return;
+            };
+            if download.is_banned(addr, None) {
+                self.book.ended(&addr, Ending::Never, now);
+                continue;
+            }
+            if self.links.values().any(|link| link.addr == addr) {
+                self.book.ended(&addr, Ending::Needless, now);
+                continue;
+            }
+            self.dialling += 1;
+            let connector = self.node.connector().clone();
+            self.jobs.spawn(async move {
+                Done::Dialled {
+                    addr,
+                    swarm_id,
+                    result: connector.dial(addr, trust).await,
+                    permit,
+                }
+            });
+        }
+    }
+
+    /// A call was answered.
+    pub(super) fn called(
+        &mut self,
+        download: &mut Download,
+        stream: TcpStream,
+        addr: SocketAddr,
+        swarm_id: SwarmId,
+        permit: OwnedSemaphorePermit,
+    ) {
+        let mut config = self.session_config(addr);
+        config.dialled = Some(swarm_id);
+        let session = PeerSession::new(config, Instant::now());
+        self.join(download, session, stream, addr, true, permit);
+    }
+
+    /// Somebody called.
+    pub(super) fn answer(&mut self, download: &mut Download, incoming: Incoming) {
+        let Incoming {
+            stream,
+            addr,
+            bytes,
+            permit,
+        } = incoming;
+        if self.links.len() >= self.node.config().peers_per_swarm_max {
+            return tracing::debug!(%addr, "connection refused: too many for this bundle");
+        }
+        if download.is_banned(addr, None) {
+            return tracing::debug!(%addr, "connection refused: peer is banned");
+        }
+        let now = Instant::now();
+        let mut session = PeerSession::new(self.session_config(addr), now);
+        session.handle_bytes(now, &bytes);
+        self.join(download, session, stream, addr, false, permit);
+    }
+
+    fn session_config(&self, addr: SocketAddr) -> SessionConfig {
+        let v2 = match (&self.content, &self.bundle.source) {
+            (Some(content), _) => content.meta.info_hash_v2().is_some(),
+            (None, Source::Metainfo(meta)) => meta.info_hash_v2().is_some(),
+            (None, Source::Magnet(magnet)) => magnet.v2.is_some(),
+        };
+        let ids = self.shared.swarm_ids.clone();
+        let mut config = SessionConfig::new(self.node.peer_id(), ids, v2);
+        config.listen_port = self.node.listen_addr().port();
+        config.metadata_size = self
+            .content
+            .as_ref()
+            .and_then(|content| u32::try_from(content.meta.raw_info().len()).ok());
+        config.upload_only = *self.shared.state.borrow() == SwarmState::Seeding;
+        config.peer_ip = Some(addr.ip());
+        config
+    }
+
+    fn join(
+        &mut self,
+        download: &mut Download,
+        session: PeerSession,
+        stream: TcpStream,
+        addr: SocketAddr,
+        outgoing: bool,
+        permit: OwnedSemaphorePermit,
+    ) {
+        let conn = self.node.next_connection();
+        let uplink = self.node.uplink().clone();
+        let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
+        let mail = Mailboxes {
+            conn,
+            commands: receiver,
+            events: self.events_in.clone(),
+            throttled: uplink.rate().is_some(),
+        };
+        let (reader, writer) = stream.into_split();
+        let writer = Shaped::new(writer, uplink);
+        self.node
+            .tasks()
+            .spawn(drive(session, reader, writer, mail));
+        let link = Link {
+            commands,
+            addr,
+            outgoing,
+            peer_id: None,
+            _permit: permit,
+        };
+        self.links.insert(conn, link);
+        download.peer_joined(Instant::now(), conn, PeerInfo { addr, outgoing });
+    }
+
+    /// Hands a command to a link. One that does not take its commands is given up.
+    pub(super) fn send(&mut self, conn: ConnectionId, command: LinkCommand) {
+        if let Some(link) = self.links.get(&conn)
+            && let Err(mpsc::error::TrySendError::Full(_)) = link.commands.try_send(command)
+        {
+            tracing::debug!(addr = %link.addr, "connection is stuck");
+            // The link sees its mailbox closed, and says `Closed` as its last word.
+            if let Some(link) = self.links.get_mut(&conn) {
+                link.commands = mpsc::channel(1).0;
+            }
+        }
+    }
+
+    /// Passes a link's events on.
+    pub(super) fn hear(&mut self, download: &mut Download, heard: LinkEvents) {
+        let LinkEvents { conn, events } = heard;
+        let now = Instant::now();
+        for event in events {
+            match &event {
+                SessionEvent::Established { peer_id, .. } => {
+                    if let Some(link) = self.links.get_mut(&conn) {
+                        link.peer_id = Some(*peer_id);
+                        self.book.reached(&link.addr);
+                    }
+                }
+                SessionEvent::Closed(reason) => {
+                    let reason = reason.clone();
+                    download.handle_event(now, conn, event);
+                    self.left(conn, &reason, now);
+                    return;
+                }
+                _ => {}
+            }
+            download.handle_event(now, conn, event);
+        }
+    }
+
+    fn left(&mut self, conn: ConnectionId, reason: &CloseReason, now: Instant) {
+        let Some(link) = self.links.remove(&conn) else {
+            return;
+        };
+        if reason.is_peers_fault() {
+            tracing::warn!(peer = %link.addr, "peer refused: {}", chain(reason));
+        } else {
+            tracing::debug!(peer = %link.addr, "connection ended: {}", chain(reason));
+        }
+        if !link.outgoing {
+            return;
+        }
+        let ending = match reason {
+            CloseReason::Ourselves => Ending::Never,
+            reason if reason.is_peers_fault() => Ending::Never,
+            CloseReason::Useless | CloseReason::Duplicate | CloseReason::TooManyPeers => {
+                Ending::Needless
+            }
+            _ if link.peer_id.is_some() => Ending::Left,
+            _ => Ending::Failed,
+        };
+        self.book.ended(&link.addr, ending, now);
+    }
+
+    pub(super) fn ban(&mut self, addr: SocketAddr, peer_id: Option<PeerId>, reason: &str) {
+        tracing::warn!(
+            bundle = %self.name(),
+            peer = %addr,
+            peer_id = peer_id.map(|id| id.to_string()),
+            "peer banned: {reason}"
+        );
+        self.book.ended(&addr, Ending::Never, Instant::now());
+    }
+
+    /// Ends a connection as soon as its link takes notice.
+    pub(super) fn hang_up(&mut self, conn: ConnectionId, reason: CloseReason) {
+        self.send(conn, LinkCommand::Session(Command::Close(reason)));
+    }
+}
