@@ -5,23 +5,15 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::assemble::Placed;
-use super::metadata::Fetched;
 use super::peers::{Identity, Peer};
-use super::{Action, Download, Fetch, LayerFetch, PeerInfo, TICK};
+use super::{Action, Download, Fetch, PeerInfo, TICK};
 use crate::bitfield::Bitfield;
 use crate::geometry::{BlockRange, PieceIndex};
-use crate::metainfo::{Kind, Metainfo};
-use crate::session::{
-    Block, CloseReason, Command, ConnectionId, Misbehaviour, PieceSet, SessionEvent,
-};
-use crate::wire::extended::METADATA_PIECE_LEN;
-use crate::wire::{HashRequest, ReservedBits};
+use crate::id::{PeerId, SwarmId};
+use crate::session::{Block, CloseReason, Command, ConnectionId, PieceSet, SessionEvent};
 
 /// Two sides that both have everything stay connected for so long, in case one is to learn better.
 const USELESS_AFTER: Duration = Duration::from_secs(10);
-/// A hybrid whose layers nobody serves is fetched by its v1 hashes after so long.
-const LAYERS_PATIENCE: Duration = Duration::from_secs(6);
-
 impl Download {
     /// A connection came about; its events may follow. Call it before any of them.
     pub fn peer_joined(&mut self, now: Instant, conn: ConnectionId, info: PeerInfo) {
@@ -92,13 +84,8 @@ impl Download {
         }
         match event {
             SessionEvent::Established {
-                peer_id,
-                swarm_id,
-                reserved,
-            } => {
-                let by_v2 = self.v2_swarm_id().is_some_and(|v2| v2 == swarm_id);
-                self.established(now, conn, peer_id, reserved, by_v2);
-            }
+                peer_id, swarm_id, ..
+            } => self.established(now, conn, peer_id, swarm_id),
             SessionEvent::ExtendedHandshake(said) => {
                 if let Some(peer) = self.peers.get_mut(&conn) {
                     peer.metadata_size = said.ut_metadata.and(said.metadata_size);
@@ -151,29 +138,17 @@ impl Download {
             }
             SessionEvent::MetadataRejected(_) => {
                 if let Some(Fetch::Metadata(fetch)) = &mut self.fetch {
-                    fetch.rejected(conn);
+                    fetch.rejected(now, conn);
                 }
                 self.advance_fetch(now);
             }
-            SessionEvent::HashesRequested(request) => {
-                let answer = self
-                    .torrent
-                    .as_ref()
-                    .and_then(|torrent| torrent.hashes.answer(&torrent.meta, &request));
-                self.command(
-                    conn,
-                    match answer {
-                        Some(hashes) => Command::SendHashes(request, hashes),
-                        None => Command::RejectHashes(request),
-                    },
-                );
-            }
+            SessionEvent::HashesRequested(request) => self.hashes_requested(conn, request),
             SessionEvent::Hashes { request, hashes } => {
                 self.hashes(now, conn, &request, &hashes);
             }
             SessionEvent::HashesRejected(request) => {
                 if let Some(Fetch::Layers(fetch)) = &mut self.fetch {
-                    fetch.rejected(conn, &request);
+                    fetch.rejected(now, conn, &request);
                 }
                 self.advance_fetch(now);
             }
@@ -181,29 +156,19 @@ impl Download {
         }
     }
 
-    fn v2_swarm_id(&self) -> Option<crate::id::SwarmId> {
-        match (&self.torrent, &self.fetch) {
-            (Some(torrent), _) => Some(torrent.meta.info_hash_v2()?.swarm_id()),
-            (None, Some(Fetch::Layers(fetch))) => Some(fetch.meta().info_hash_v2()?.swarm_id()),
-            (None, Some(Fetch::Metadata(fetch))) => Some(fetch.v2()?.swarm_id()),
-            _ => None,
-        }
-    }
-
     fn established(
         &mut self,
         now: Instant,
         conn: ConnectionId,
-        peer_id: crate::id::PeerId,
-        reserved: ReservedBits,
-        by_v2: bool,
+        peer_id: PeerId,
+        swarm_id: SwarmId,
     ) {
         let Some(peer) = self.peers.get_mut(&conn) else {
             return;
         };
         peer.established = true;
         peer.peer_id = Some(peer_id);
-        peer.v2 = reserved.v2() || by_v2;
+        peer.swarm_id = Some(swarm_id);
         let info = peer.info;
         if self.bans.contains(info.addr, Some(peer_id)) {
             self.close(conn, CloseReason::Banned);
@@ -223,7 +188,7 @@ impl Download {
         &self,
         conn: ConnectionId,
         info: PeerInfo,
-        peer_id: crate::id::PeerId,
+        peer_id: PeerId,
     ) -> Option<ConnectionId> {
         let (other, twin) = self.peers.iter().find(|(other, twin)| {
             **other != conn
@@ -349,104 +314,6 @@ impl Download {
             // Others first: this one just failed to send it.
             peer.idle_at = Some(self.changes + 1);
             self.fill_all(now);
-        }
-    }
-
-    fn metadata_requested(&mut self, conn: ConnectionId, piece: u32) {
-        let raw_info = match &self.torrent {
-            // BEP 27: who has the metainfo of a private torrent got it from its tracker's site.
-            Some(torrent) if !torrent.meta.is_private() => torrent.meta.raw_info().clone(),
-            _ => return self.command(conn, Command::RejectMetadata(piece)),
-        };
-        let start = piece as usize * METADATA_PIECE_LEN as usize;
-        let end = raw_info.len().min(start + METADATA_PIECE_LEN as usize);
-        self.command(
-            conn,
-            match u32::try_from(raw_info.len()) {
-                Ok(total) if start < end => Command::SendMetadata {
-                    piece,
-                    bytes: raw_info.slice(start..end),
-                    total,
-                },
-                _ => Command::RejectMetadata(piece),
-            },
-        );
-    }
-
-    fn metadata_piece(&mut self, now: Instant, conn: ConnectionId, piece: (u32, u32, Bytes)) {
-        let Some(Fetch::Metadata(fetch)) = &mut self.fetch else {
-            return;
-        };
-        let mut commands = Vec::new();
-        let fetched = fetch.piece(now, conn, piece, &mut commands);
-        for (conn, command) in commands {
-            self.command(conn, command);
-        }
-        match fetched {
-            Fetched::Pending => {}
-            Fetched::False => {
-                self.close(conn, CloseReason::Misbehaved(Misbehaviour::FalseMetadata));
-                self.peer_left(now, conn);
-            }
-            Fetched::Unusable(error) => {
-                tracing::error!(%error, "the magnet link names a torrent that can't be used");
-                self.fetch = Some(Fetch::HandedOver);
-                self.actions.push_back(Action::UnusableMetadata(error));
-            }
-            Fetched::Whole(meta) => self.have_info(now, meta),
-        }
-    }
-
-    fn have_info(&mut self, now: Instant, meta: Box<Metainfo>) {
-        if meta.missing_layers().next().is_some() {
-            self.fetch = Some(Fetch::Layers(LayerFetch::new(now, meta)));
-            return self.advance_fetch(now);
-        }
-        self.fetch = Some(Fetch::HandedOver);
-        self.actions.push_back(Action::Metadata(meta));
-    }
-
-    fn hashes(
-        &mut self,
-        now: Instant,
-        conn: ConnectionId,
-        request: &HashRequest,
-        hashes: &[[u8; 32]],
-    ) {
-        if let Some(Fetch::Layers(fetch)) = &mut self.fetch
-            && !fetch.hashes(now, conn, request, hashes)
-        {
-            self.close(conn, CloseReason::Misbehaved(Misbehaviour::FalseHashes));
-            return self.peer_left(now, conn);
-        }
-        self.advance_fetch(now);
-    }
-
-    /// Goes on with the way from the magnet link to the metainfo.
-    pub(super) fn advance_fetch(&mut self, now: Instant) {
-        let peers = self.peers.iter().filter(|(_, peer)| peer.established);
-        let commands = match &mut self.fetch {
-            Some(Fetch::Metadata(fetch)) => {
-                let sizes = peers.filter_map(|(conn, peer)| Some((*conn, peer.metadata_size?)));
-                fetch.advance(now, sizes)
-            }
-            Some(Fetch::Layers(fetch)) => {
-                let v2 = peers.filter(|(_, peer)| peer.v2).map(|(conn, _)| *conn);
-                let commands = fetch.advance(now, v2);
-                let by_v1 = fetch.meta().kind() == Kind::Hybrid
-                    && fetch.is_stuck()
-                    && fetch.since() + LAYERS_PATIENCE <= now;
-                if (fetch.is_done() || by_v1)
-                    && let Some(Fetch::Layers(fetch)) = self.fetch.replace(Fetch::HandedOver)
-                {
-                    self.actions.push_back(Action::Metadata(fetch.into_meta()));
-                }
-                commands
-            }
-            _ => return,
-        };
-        for (conn, command) in commands {
-            self.command(conn, command);
         }
     }
 

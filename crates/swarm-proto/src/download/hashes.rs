@@ -1,6 +1,6 @@
 //! Piece layers of BEP 52: served to those that joined by a magnet link, and fetched after we did.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::limits;
@@ -74,13 +74,14 @@ const DEPTH: usize = 8;
 pub(super) struct LayerFetch {
     meta: Box<Metainfo>,
     since: Instant,
+    may_meet_v2: bool,
     /// Requests that nobody was asked for.
     open: VecDeque<HashRequest>,
     asked: BTreeMap<ConnectionId, Vec<(HashRequest, Instant)>>,
     /// Layers under way: parts by the index of their first hash.
     parts: HashMap<Hash, Layer>,
-    /// Peers that rejected or fell silent, this time round.
-    failed: BTreeSet<ConnectionId>,
+    /// Peers that rejected or fell silent, and when to ask them again.
+    failed: BTreeMap<ConnectionId, Instant>,
 }
 
 #[derive(Debug)]
@@ -92,7 +93,8 @@ struct Layer {
 }
 
 impl LayerFetch {
-    pub(super) fn new(now: Instant, meta: Box<Metainfo>) -> Self {
+    /// `may_meet_v2`: our sessions know the v2 swarm id.
+    pub(super) fn new(now: Instant, meta: Box<Metainfo>, may_meet_v2: bool) -> Self {
         let level = merkle::piece_level(meta.geometry().piece_length());
         let piece_length = u64::from(meta.geometry().piece_length());
         let lengths: HashMap<Hash, u64> = meta
@@ -137,16 +139,21 @@ impl LayerFetch {
         Self {
             meta,
             since: now,
+            may_meet_v2,
             open,
             asked: BTreeMap::new(),
             parts,
-            failed: BTreeSet::new(),
+            failed: BTreeMap::new(),
         }
     }
 
     /// When the fetch began.
     pub(super) fn since(&self) -> Instant {
         self.since
+    }
+
+    pub(super) fn may_meet_v2(&self) -> bool {
+        self.may_meet_v2
     }
 
     pub(super) fn meta(&self) -> &Metainfo {
@@ -181,15 +188,12 @@ impl LayerFetch {
             .collect();
         for conn in silent {
             self.release(conn);
-            self.failed.insert(conn);
+            self.failed.insert(conn, now + PATIENCE);
         }
-        let peers: Vec<_> = peers.collect();
-        if self.asked.is_empty() && peers.iter().all(|conn| self.failed.contains(conn)) {
-            self.failed.clear();
-        }
+        self.failed.retain(|_, until| *until > now);
         let mut commands = Vec::new();
         for conn in peers {
-            if self.failed.contains(&conn) {
+            if self.failed.contains_key(&conn) {
                 continue;
             }
             while !self.open.is_empty() && self.asked.get(&conn).map_or(0, Vec::len) < DEPTH {
@@ -253,10 +257,10 @@ impl LayerFetch {
     }
 
     /// The peer won't answer.
-    pub(super) fn rejected(&mut self, conn: ConnectionId, request: &HashRequest) {
+    pub(super) fn rejected(&mut self, now: Instant, conn: ConnectionId, request: &HashRequest) {
         if self.take(conn, request) {
             self.open.push_back(*request);
-            self.failed.insert(conn);
+            self.failed.insert(conn, now + PATIENCE);
         }
     }
 

@@ -3,7 +3,7 @@
 //! Each try is one peer's: the dictionary is taken whole from it and held against the info hash,
 //! so a false one names its sender. Two peers are tried at a time, so a silent one costs little.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -26,8 +26,8 @@ pub(super) struct MetadataFetch {
     v1: Option<InfoHashV1>,
     v2: Option<InfoHashV2>,
     tries: BTreeMap<ConnectionId, Try>,
-    /// Peers that could not or would not, this time round.
-    failed: BTreeSet<ConnectionId>,
+    /// Peers that could not or would not, and when to ask them again.
+    failed: BTreeMap<ConnectionId, Instant>,
 }
 
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl MetadataFetch {
             v1,
             v2,
             tries: BTreeMap::new(),
-            failed: BTreeSet::new(),
+            failed: BTreeMap::new(),
         }
     }
 
@@ -81,18 +81,15 @@ impl MetadataFetch {
             .collect();
         for conn in silent {
             self.tries.remove(&conn);
-            self.failed.insert(conn);
+            self.failed.insert(conn, now + PATIENCE);
         }
-        let peers: Vec<_> = peers.collect();
-        if self.tries.is_empty() && peers.iter().all(|(conn, _)| self.failed.contains(conn)) {
-            self.failed.clear();
-        }
+        self.failed.retain(|_, until| *until > now);
         let mut commands = Vec::new();
         for (conn, total) in peers {
             if self.tries.len() >= TRIES_MAX {
                 break;
             }
-            if self.failed.contains(&conn) || self.tries.contains_key(&conn) {
+            if self.failed.contains_key(&conn) || self.tries.contains_key(&conn) {
                 continue;
             }
             let count = total.div_ceil(METADATA_PIECE_LEN) as usize;
@@ -160,9 +157,9 @@ impl MetadataFetch {
     }
 
     /// The peer won't send a piece.
-    pub(super) fn rejected(&mut self, conn: ConnectionId) {
+    pub(super) fn rejected(&mut self, now: Instant, conn: ConnectionId) {
         if self.tries.remove(&conn).is_some() {
-            self.failed.insert(conn);
+            self.failed.insert(conn, now + PATIENCE);
         }
     }
 

@@ -15,6 +15,7 @@ mod api;
 mod assemble;
 mod choke;
 mod events;
+mod fetching;
 mod hashes;
 mod metadata;
 mod outcome;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::api::{DownloadConfig, PeerInfo};
 use crate::bitfield::Bitfield;
 use crate::geometry::{BLOCK_LEN, BlockRange};
-use crate::id::PeerId;
+use crate::id::{PeerId, SwarmId};
 use crate::limits;
 use crate::session::ConnectionId;
 
@@ -47,8 +47,8 @@ pub(super) struct Peer {
     pub(super) joined_at: Instant,
     /// The handshake is through.
     pub(super) established: bool,
-    /// Speaks v2 in this swarm.
-    pub(super) v2: bool,
+    /// The swarm id that both sides agreed on; that of v2 means that it answers hash requests.
+    pub(super) swarm_id: Option<SwarmId>,
     /// Bytes of the info dictionary it serves.
     pub(super) metadata_size: Option<u32>,
     /// What it has; `None` while it said nothing or the torrent's size is unknown.
@@ -81,7 +81,7 @@ impl Peer {
             peer_id: None,
             joined_at: now,
             established: false,
-            v2: false,
+            swarm_id: None,
             metadata_size: None,
             pieces: None,
             chokes_us: true,
