@@ -103,7 +103,7 @@ fn redirect(
     spread: &mut Spread,
     now: Instant,
 ) -> Option<Decision> {
-    if facts.query || facts.scripted {
+    if facts.query || facts.scripted || facts.foreign {
         return None;
     }
     let asset = view.assets.get(facts.path.as_ref()?.as_str())?;
@@ -114,9 +114,15 @@ fn redirect(
         .candidates(asset, facts.cookie)
         .into_iter()
         .filter(|bridge| {
-            // A navigation is bound by no page's policy.
-            facts.dest == Dest::Document
-                || policies.allows(facts.referer.as_deref(), asset.kind, bridge)
+            let used_as = match facts.dest {
+                // A navigation is bound by no page's policy.
+                Dest::Document => return true,
+                Dest::Image => Kind::Image,
+                Dest::Font => Kind::Font,
+                Dest::Media => Kind::Media,
+                _ => asset.kind,
+            };
+            policies.allows(facts.referer.as_deref(), used_as, bridge)
         })
         .collect();
     let bytes = match (&facts.method, facts.range) {
@@ -132,8 +138,8 @@ fn redirect(
     })
 }
 
-/// Scripts and styles never: a redirected script would run a stranger's code in the site's
-/// origin. What the browser wants it for must agree with what the manifest says it is.
+/// Scripts, styles and pages never, whatever they are asked for as: a redirected script would run
+/// a stranger's code in the site's origin. Else the browser knows best what it wants a file for.
 fn may_be_redirected(facts: &Facts, asset: &Asset) -> bool {
     let heavy = matches!(
         asset.kind,
@@ -141,10 +147,7 @@ fn may_be_redirected(facts: &Facts, asset: &Asset) -> bool {
     );
     heavy
         && match facts.dest {
-            Dest::Absent => true,
-            Dest::Image => asset.kind == Kind::Image,
-            Dest::Font => asset.kind == Kind::Font,
-            Dest::Media => matches!(asset.kind, Kind::Media | Kind::Image),
+            Dest::Absent | Dest::Image | Dest::Font | Dest::Media => true,
             Dest::Document => facts.navigation,
             Dest::Frame | Dest::Other => false,
         }

@@ -118,6 +118,11 @@ impl Shared {
         self.held().assets
     }
 
+    /// Notes the policy of a page that goes out.
+    pub fn note_policy(&self, path: &str, policy: Policy) {
+        lock(&self.policies).note(path, policy);
+    }
+
     /// The counters.
     pub fn meter(&self) -> &Arc<Meter> {
         &self.meter
@@ -201,11 +206,6 @@ impl Divert {
     /// The invitation's link.
     pub fn invitation(&self) -> Option<&str> {
         self.shared.frontage.invitation.as_deref()
-    }
-
-    /// Notes a page's policy.
-    pub fn note_policy(&self, path: &str, policy: &Policy) {
-        lock(&self.shared.policies).note(path, policy.clone());
     }
 
     /// Whether the page the visitor comes from had this file, so that the browser has it.

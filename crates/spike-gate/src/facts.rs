@@ -53,6 +53,9 @@ pub struct Facts {
     pub scripted: bool,
     /// Bytes a single `Range` asks for, where it names both ends; `Some(None)` for other ranges.
     pub range: Option<Option<u64>>,
+    /// Asked for by a page of another origin that wants to read the answer: a redirect without
+    /// the origin's own CORS fields would break it.
+    pub foreign: bool,
     /// Asks for another protocol.
     pub upgrade: bool,
     /// The path of the page that asked, if it is of the same host.
@@ -81,6 +84,7 @@ impl Facts {
             range: headers
                 .get(header::RANGE)
                 .map(|range| range.to_str().ok().and_then(range_length)),
+            foreign: headers.contains_key(header::ORIGIN) && !is_own_origin(headers),
             upgrade: headers.contains_key(header::UPGRADE),
             referer: referer(parts),
         }
@@ -110,6 +114,13 @@ fn dest(headers: &HeaderMap) -> Dest {
         "audio" | "video" => Dest::Media,
         _ => Dest::Other,
     }
+}
+
+fn is_own_origin(headers: &HeaderMap) -> bool {
+    let host = text(headers, header::HOST).unwrap_or_default();
+    text(headers, header::ORIGIN)
+        .and_then(|origin| origin.split_once("://"))
+        .is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host))
 }
 
 /// `bytes=5-9` is five bytes; anything else is left open.

@@ -120,7 +120,9 @@ fn heavy_files_are_redirected_by_what_the_browser_wants_them_for() {
         ("/v.mp4", "audio", true),
         ("/d.zip", "document", true),
         ("/v.mp4", "document", true),
-        // What is wanted and what it is must agree.
+        // A picture without a telling name is still a picture.
+        ("/d.zip", "image", true),
+        // What runs or is a page stays, whatever it is asked for as.
         ("/a.js", "script", false),
         ("/a.css", "style", false),
         ("/a.js", "image", false),
@@ -191,6 +193,8 @@ fn only_plain_reads_of_published_paths_leave() {
         "pass",
     );
     case.check("GET", "/a%20b.png", &[("upgrade", "websocket")], "pass");
+    case.check("GET", "/a%20b.png", &[("origin", "http://other.example")], "pass");
+    case.check("GET", "/a%20b.png", &[("origin", "http://s.example")], PNG);
     case.check(
         "GET",
         "/a%20b.png",

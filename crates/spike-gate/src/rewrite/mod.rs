@@ -24,7 +24,7 @@ use url::Url;
 
 use swarm_proto::manifest::SitePath;
 
-use crate::assets::Kind;
+use crate::assets::{Asset, Kind};
 use crate::csp::Policy;
 use crate::decide::View;
 use crate::divert::Divert;
@@ -204,7 +204,8 @@ impl PageState {
             Some(place) => place.clone()?,
             None if self.moved.len() >= MOVES_MAX => return None,
             None => {
-                let place = self.choose(asset, nonced);
+                let used_as = *kinds.first()?;
+                let place = self.choose(asset, used_as, nonced);
                 self.moved.insert(key.to_owned(), place.clone());
                 place?
             }
@@ -215,7 +216,7 @@ impl PageState {
         })
     }
 
-    fn choose(&mut self, asset: &crate::assets::Asset, nonced: bool) -> Option<String> {
+    fn choose(&mut self, asset: &Asset, used_as: Kind, nonced: bool) -> Option<String> {
         let cached = self
             .divert
             .was_on(self.page.referer.as_deref(), &asset.url_path);
@@ -223,7 +224,7 @@ impl PageState {
         let candidates: Vec<_> = view
             .candidates(asset, self.page.cookie)
             .into_iter()
-            .filter(|bridge| self.page.policy.allows(asset.kind, bridge, nonced))
+            .filter(|bridge| self.page.policy.allows(used_as, bridge, nonced))
             .collect();
         let bytes = if cached { 0 } else { asset.length };
         let bridge = self
@@ -244,6 +245,9 @@ impl PageState {
             .page_done(self.page.url.path(), files, self.counted);
     }
 }
+
+/// What a tag may show as a picture: one without a telling name is served as a download.
+const PICTURE: &[Kind] = &[Kind::Image, Kind::Download];
 
 /// Longer addresses are not looked up: data URLs, mostly.
 const MOVED_URL_LEN_MAX: usize = 2048;
@@ -353,7 +357,7 @@ fn meta(tag: &mut Tag<'_, '_>, state: &mut PageState) -> Handled {
 fn img(tag: &mut Tag<'_, '_>, state: &mut PageState) -> Handled {
     let mut moved = false;
     if let Some(src) = tag.get_attribute("src")
-        && let Some(place) = state.place(&src, &[Kind::Image], false)
+        && let Some(place) = state.place(&src, PICTURE, false)
     {
         tag.set_attribute("src", &place.url)?;
         moved = true;
@@ -379,7 +383,7 @@ fn set_srcset(
         return Ok(false);
     };
     let moved = srcset::rewrite(&srcset, |url| {
-        Some(state.place(url, &[Kind::Image], false)?.url)
+        Some(state.place(url, PICTURE, false)?.url)
     });
     if let Some(moved) = &moved {
         tag.set_attribute(name, moved)?;
@@ -389,7 +393,7 @@ fn set_srcset(
 
 fn video(tag: &mut Tag<'_, '_>, state: &mut PageState) -> Handled {
     if let Some(poster) = tag.get_attribute("poster")
-        && let Some(place) = state.place(&poster, &[Kind::Image], false)
+        && let Some(place) = state.place(&poster, PICTURE, false)
     {
         tag.set_attribute("poster", &place.url)?;
     }
@@ -435,7 +439,7 @@ fn link(tag: &mut Tag<'_, '_>, state: &mut PageState) -> Handled {
         "mask-icon",
     ];
     if rels.iter().any(|rel| icon.contains(rel)) {
-        if let Some(place) = state.place(&href, &[Kind::Image], false) {
+        if let Some(place) = state.place(&href, PICTURE, false) {
             tag.set_attribute("href", &place.url)?;
             no_referrer(tag)?;
         }
@@ -455,7 +459,7 @@ fn link(tag: &mut Tag<'_, '_>, state: &mut PageState) -> Handled {
         "style" => vouched(tag, "href", &href, &[Kind::Style], state),
         "image" => {
             let mut moved = set_srcset(tag, "imagesrcset", state)?;
-            if let Some(place) = state.place(&href, &[Kind::Image], false) {
+            if let Some(place) = state.place(&href, PICTURE, false) {
                 tag.set_attribute("href", &place.url)?;
                 moved = true;
             }
