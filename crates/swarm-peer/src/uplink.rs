@@ -56,6 +56,12 @@ impl Uplink {
         }
     }
 
+    /// Sets another limit, in bits per second, or none. Purchases already made stand.
+    pub fn set_rate(&self, bits_per_second: Option<u64>) {
+        let bytes = bits_per_second.map_or(0, |bits| (bits / 8).max(1));
+        self.shared.rate.store(bytes, Ordering::Relaxed);
+    }
+
     /// The limit in bits per second, if there is one.
     pub fn rate(&self) -> Option<u64> {
         match self.shared.rate.load(Ordering::Relaxed) {

@@ -163,7 +163,7 @@ async fn connection(
 ///
 /// While the kernel refuses bytes, a window runs; it is met when at least
 /// [`SLOWEST_BYTES_PER_SECOND`] on average go through before its end.
-struct WriteDeadline<S> {
+pub struct WriteDeadline<S> {
     inner: S,
     timeout: Duration,
     window: Option<Window>,
@@ -175,7 +175,8 @@ struct Window {
 }
 
 impl<S> WriteDeadline<S> {
-    fn new(inner: S, timeout: Duration) -> Self {
+    /// Guards the writes to `inner`.
+    pub fn new(inner: S, timeout: Duration) -> Self {
         Self {
             inner,
             timeout,
