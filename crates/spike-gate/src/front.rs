@@ -51,19 +51,25 @@ impl Front {
         let divert = Divert::now(&self.shared);
         let mut decision = divert.decide(&facts, Instant::now());
         if self.shadow && decision != Decision::Pass {
-            tracing::info!(path = parts.uri.path(), ?decision, "shadow: would have diverted");
+            tracing::info!(
+                path = parts.uri.path(),
+                ?decision,
+                "shadow: would have diverted"
+            );
             decision = Decision::Pass;
         }
         match decision {
-            Decision::Redirect { location, bytes, bridge } => {
-                match redirect(&location) {
-                    Some(answer) => {
-                        self.shared.meter().redirected(&bridge, bytes);
-                        answer
-                    }
-                    None => self.pass(parts, body, ip).await,
+            Decision::Redirect {
+                location,
+                bytes,
+                bridge,
+            } => match redirect(&location) {
+                Some(answer) => {
+                    self.shared.meter().redirected(&bridge, bytes);
+                    answer
                 }
-            }
+                None => self.pass(parts, body, ip).await,
+            },
             Decision::Rewrite { banner } => {
                 self.rewrite(parts, body, ip, facts, divert, banner).await
             }
@@ -72,7 +78,10 @@ impl Front {
     }
 
     fn visitor(&self, ip: IpAddr) -> Visitor {
-        Visitor { ip, secure: self.shared.frontage().site.scheme() == "https" }
+        Visitor {
+            ip,
+            secure: self.shared.frontage().site.scheme() == "https",
+        }
     }
 
     async fn pass(&self, parts: Parts, body: Incoming, ip: IpAddr) -> Response<AnyBody> {
@@ -131,7 +140,10 @@ impl Front {
             head.headers.remove(name);
         }
         // The page is of this moment: kept past the spike, it would name bridges that are gone.
-        let stored = head.headers.get(header::CACHE_CONTROL).and_then(|value| value.to_str().ok());
+        let stored = head
+            .headers
+            .get(header::CACHE_CONTROL)
+            .and_then(|value| value.to_str().ok());
         if !stored.is_some_and(|value| value.contains("no-store")) {
             let brief = HeaderValue::from_static("private, no-cache");
             head.headers.insert(header::CACHE_CONTROL, brief);
@@ -142,7 +154,10 @@ impl Front {
     /// The page's address as the visitor sees it.
     fn page_url(&self, parts: &Parts) -> Option<Url> {
         let site = &self.shared.frontage().site;
-        let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let host = parts
+            .headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok());
         let base = match host {
             Some(host) => Url::parse(&format!("{}://{host}/", site.scheme())).ok()?,
             None => site.clone(),
@@ -193,10 +208,11 @@ fn charset(headers: &HeaderMap) -> Option<String> {
 /// Whole, plain pages only, whose maker has not forbidden it (`no-transform`).
 fn may_be_rewritten(head: &response::Parts) -> bool {
     let says = |name: HeaderName, word: &str| {
-        head.headers
-            .get_all(name)
-            .iter()
-            .any(|value| value.to_str().is_ok_and(|v| v.to_ascii_lowercase().contains(word)))
+        head.headers.get_all(name).iter().any(|value| {
+            value
+                .to_str()
+                .is_ok_and(|v| v.to_ascii_lowercase().contains(word))
+        })
     };
     let encoded = head
         .headers
@@ -217,14 +233,19 @@ fn redirect(location: &str) -> Option<Response<AnyBody>> {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::VARY, HeaderValue::from_static("Sec-Fetch-Dest"));
     // A volunteer need not learn which page is being read.
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     Some(answer)
 }
 
 fn refusal(status: StatusCode) -> Response<AnyBody> {
     let mut answer = plain(status);
-    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    answer
+        .headers_mut()
+        .insert(header::CONNECTION, HeaderValue::from_static("close"));
     answer
 }
 
@@ -232,8 +253,10 @@ fn plain(status: StatusCode) -> Response<AnyBody> {
     let mut answer = Response::new(body::full(format!("{status}\n")));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
 }
-

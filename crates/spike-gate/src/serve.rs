@@ -88,7 +88,10 @@ pub async fn serve(
     }
     drop(listener);
     connections.close();
-    if tokio::time::timeout(bounds.drain, connections.wait()).await.is_err() {
+    if tokio::time::timeout(bounds.drain, connections.wait())
+        .await
+        .is_err()
+    {
         tracing::info!(open = connections.len(), "connections cut after the drain");
         cut.cancel();
         connections.wait().await;

@@ -48,7 +48,11 @@ impl WellKnown {
 
     /// The record as served now.
     pub fn record(&self) -> Option<Bytes> {
-        self.said.read().unwrap_or_else(PoisonError::into_inner).record.clone()
+        self.said
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .record
+            .clone()
     }
 
     /// Answers a request below [`PREFIX`]; `None` if the path is not there.
@@ -56,10 +60,16 @@ impl WellKnown {
         let name = path.strip_prefix(PREFIX)?;
         if !matches!(*method, Method::GET | Method::HEAD) {
             let mut refused = status(StatusCode::METHOD_NOT_ALLOWED);
-            refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            refused
+                .headers_mut()
+                .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
             return Some(refused);
         }
-        let said = self.said.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let said = self
+            .said
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let bytes = |bytes: Option<Bytes>| {
             bytes.map_or_else(
                 || status(StatusCode::NOT_FOUND),
@@ -101,15 +111,25 @@ impl WellKnown {
     }
 }
 
-fn content(bytes: impl Into<Bytes>, media_type: &'static str, cache: &'static str) -> Response<AnyBody> {
+fn content(
+    bytes: impl Into<Bytes>,
+    media_type: &'static str,
+    cache: &'static str,
+) -> Response<AnyBody> {
     let bytes = bytes.into();
     let mut response = Response::new(body::empty());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_ORIGIN,
+        HeaderValue::from_static("*"),
+    );
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     *response.body_mut() = body::full(bytes);
     response
 }
@@ -117,13 +137,19 @@ fn content(bytes: impl Into<Bytes>, media_type: &'static str, cache: &'static st
 fn status(status: StatusCode) -> Response<AnyBody> {
     let mut response = Response::new(body::empty());
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
 /// The page behind `join`.
 pub fn join_page(site: &str, tracker: &str, root_key: &str) -> String {
-    let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
+    let escape = |text: &str| {
+        text.replace('&', "&amp;")
+            .replace('<', "&lt;")
+            .replace('"', "&quot;")
+    };
     let (site, tracker, key) = (escape(site), escape(tracker), escape(root_key));
     format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
@@ -147,7 +173,16 @@ mod tests {
     async fn get(known: &WellKnown, path: &str) -> (u16, Vec<u8>) {
         let response = known.answer(&Method::GET, path).unwrap();
         let status = response.status().as_u16();
-        (status, response.into_body().collect().await.unwrap().to_bytes().to_vec())
+        (
+            status,
+            response
+                .into_body()
+                .collect()
+                .await
+                .unwrap()
+                .to_bytes()
+                .to_vec(),
+        )
     }
 
     #[tokio::test]
@@ -160,7 +195,8 @@ mod tests {
             said.keys = Some(Bytes::from_static(b"K"));
             said.record = Some(Bytes::from_static(b"R"));
             said.alarm = Some(Bytes::from_static(b"A"));
-            said.torrents.insert("ab".repeat(32), Bytes::from_static(b"T"));
+            said.torrents
+                .insert("ab".repeat(32), Bytes::from_static(b"T"));
             said.join = Some(join_page("s.example", "http://t/announce", "<key>"));
         });
         for (name, body) in [("keys", "K"), ("manifest", "R"), ("alarm", "A")] {
@@ -169,14 +205,33 @@ mod tests {
         }
         let torrent = format!("{PREFIX}bundle/{}.torrent", "ab".repeat(32));
         assert_eq!(get(&known, &torrent).await, (200, b"T".to_vec()));
-        for name in ["", "bundle/", "bundle/x.torrent", "bundle/../keys", "keys/", "worker.js"] {
-            assert_eq!(get(&known, &format!("{PREFIX}{name}")).await.0, 404, "{name}");
+        for name in [
+            "",
+            "bundle/",
+            "bundle/x.torrent",
+            "bundle/../keys",
+            "keys/",
+            "worker.js",
+        ] {
+            assert_eq!(
+                get(&known, &format!("{PREFIX}{name}")).await.0,
+                404,
+                "{name}"
+            );
         }
         let (_, page) = get(&known, &format!("{PREFIX}join")).await;
-        assert!(String::from_utf8(page).unwrap().contains("s.example=&lt;key>"));
-        let refused = known.answer(&Method::POST, "/.well-known/swarm/alarm").unwrap();
+        assert!(
+            String::from_utf8(page)
+                .unwrap()
+                .contains("s.example=&lt;key>")
+        );
+        let refused = known
+            .answer(&Method::POST, "/.well-known/swarm/alarm")
+            .unwrap();
         assert_eq!(refused.status(), 405);
-        let head = known.answer(&Method::HEAD, "/.well-known/swarm/keys").unwrap();
+        let head = known
+            .answer(&Method::HEAD, "/.well-known/swarm/keys")
+            .unwrap();
         assert_eq!(head.headers()["content-length"], "1");
     }
 }

@@ -193,7 +193,12 @@ fn only_plain_reads_of_published_paths_leave() {
         "pass",
     );
     case.check("GET", "/a%20b.png", &[("upgrade", "websocket")], "pass");
-    case.check("GET", "/a%20b.png", &[("origin", "http://other.example")], "pass");
+    case.check(
+        "GET",
+        "/a%20b.png",
+        &[("origin", "http://other.example")],
+        "pass",
+    );
     case.check("GET", "/a%20b.png", &[("origin", "http://s.example")], PNG);
     case.check(
         "GET",

@@ -23,7 +23,9 @@ pub fn empty() -> AnyBody {
 
 /// These bytes.
 pub fn full(bytes: impl Into<Bytes>) -> AnyBody {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }
 
 /// The other end sent nothing for too long.
@@ -41,7 +43,11 @@ pub struct Patient<B> {
 impl<B> Patient<B> {
     /// Waits at most `patience` for each part of `inner`.
     pub fn new(inner: B, patience: Duration) -> Self {
-        Self { inner, patience, silence: None }
+        Self {
+            inner,
+            patience,
+            silence: None,
+        }
     }
 }
 
@@ -63,8 +69,13 @@ where
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         let patience = this.patience;
-        let silence = this.silence.get_or_insert_with(|| Box::pin(sleep(patience)));
-        silence.as_mut().poll(cx).map(|()| Some(Err(Stalled(patience).into())))
+        let silence = this
+            .silence
+            .get_or_insert_with(|| Box::pin(sleep(patience)));
+        silence
+            .as_mut()
+            .poll(cx)
+            .map(|()| Some(Err(Stalled(patience).into())))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -44,7 +44,10 @@ pub fn set_forwarded(headers: &mut HeaderMap, visitor: IpAddr, proto: &str, trus
     let visitor = visitor.to_canonical();
     let host = headers.get(header::HOST).cloned();
     let before = |headers: &HeaderMap, name: &HeaderName| {
-        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        let values = headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok());
         let joined = values.collect::<Vec<_>>().join(", ");
         (trusted && !joined.is_empty()).then_some(joined)
     };
@@ -67,10 +70,17 @@ pub fn set_forwarded(headers: &mut HeaderMap, visitor: IpAddr, proto: &str, trus
         .filter(|host| !host.contains(['"', '\\']))
         .map(|host| format!(";host=\"{host}\""))
         .unwrap_or_default();
-    append(headers, header::FORWARDED, format!("for={node}{quoted};proto={proto}"));
+    append(
+        headers,
+        header::FORWARDED,
+        format!("for={node}{quoted};proto={proto}"),
+    );
     append(headers, FORWARDED_FOR, visitor.to_string());
     if !(trusted && headers.contains_key(FORWARDED_PROTO)) {
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if proto == "https" { "https" } else { "http" }));
+        headers.insert(
+            FORWARDED_PROTO,
+            HeaderValue::from_static(if proto == "https" { "https" } else { "http" }),
+        );
     }
     match host {
         _ if trusted && headers.contains_key(FORWARDED_HOST) => {}
@@ -122,7 +132,10 @@ mod tests {
             ("cookie", "a=b"),
         ]);
         strip_hop_by_hop(&mut found);
-        assert_eq!(found, headers(&[("host", "h"), ("content-length", "3"), ("cookie", "a=b")]));
+        assert_eq!(
+            found,
+            headers(&[("host", "h"), ("content-length", "3"), ("cookie", "a=b")])
+        );
     }
 
     #[test]
@@ -141,14 +154,22 @@ mod tests {
         assert_eq!(found["x-forwarded-for"], "203.0.113.7");
         assert_eq!(found["x-forwarded-proto"], "http");
         assert_eq!(found["x-forwarded-host"], "h.example");
-        assert_eq!(found["forwarded"], "for=203.0.113.7;host=\"h.example\";proto=http");
+        assert_eq!(
+            found["forwarded"],
+            "for=203.0.113.7;host=\"h.example\";proto=http"
+        );
         assert!(!found.contains_key("x-real-ip"));
         let mut found = headers(&spoofed);
         set_forwarded(&mut found, visitor, "http", true);
         assert_eq!(found["x-forwarded-for"], "10.0.0.1, 203.0.113.7");
         assert_eq!(found["x-forwarded-proto"], "https");
         assert_eq!(found["x-forwarded-host"], "evil");
-        assert!(found["forwarded"].to_str().unwrap().starts_with("for=10.0.0.1, for=203"));
+        assert!(
+            found["forwarded"]
+                .to_str()
+                .unwrap()
+                .starts_with("for=10.0.0.1, for=203")
+        );
         assert_eq!(found["via"], "1.1 spike-gate");
     }
 
@@ -156,9 +177,17 @@ mod tests {
     fn six_is_bracketed_and_mapped_four_is_four() {
         let mut found = headers(&[("host", "h")]);
         set_forwarded(&mut found, "2001:db8::1".parse().unwrap(), "https", false);
-        assert_eq!(found["forwarded"], "for=\"[2001:db8::1]\";host=\"h\";proto=https");
+        assert_eq!(
+            found["forwarded"],
+            "for=\"[2001:db8::1]\";host=\"h\";proto=https"
+        );
         assert_eq!(found["x-forwarded-for"], "2001:db8::1");
-        set_forwarded(&mut found, "::ffff:192.0.2.1".parse().unwrap(), "https", false);
+        set_forwarded(
+            &mut found,
+            "::ffff:192.0.2.1".parse().unwrap(),
+            "https",
+            false,
+        );
         assert_eq!(found["x-forwarded-for"], "192.0.2.1");
     }
 }

@@ -145,10 +145,13 @@ impl Proxy {
         visitor: Visitor,
         plain: bool,
     ) -> Result<Response<AnyBody>, ProxyError> {
-        let tunnel = wants_tunnel(&parts).then(|| parts.extensions.remove::<OnUpgrade>()).flatten();
+        let tunnel = wants_tunnel(&parts)
+            .then(|| parts.extensions.remove::<OnUpgrade>())
+            .flatten();
         let body = Patient::new(body, self.upstream.idle_timeout).boxed_unsync();
         let request = self.request(parts, body, visitor, plain, tunnel.is_some())?;
-        let answered = tokio::time::timeout(self.upstream.head_timeout, self.client.request(request));
+        let answered =
+            tokio::time::timeout(self.upstream.head_timeout, self.client.request(request));
         let mut response = match answered.await {
             Ok(answer) => answer.map_err(ProxyError::Unreachable)?,
             Err(_) => return Err(ProxyError::TimedOut(self.upstream.head_timeout)),
@@ -183,12 +186,17 @@ impl Proxy {
         headers::strip_hop_by_hop(&mut parts.headers);
         if let Some(upgrade) = upgrade.filter(|_| tunnel) {
             parts.headers.insert(header::UPGRADE, upgrade);
-            parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            parts
+                .headers
+                .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         }
         // The gate's own server has answered it; the origin needs no second question.
         parts.headers.remove(header::EXPECT);
         if plain {
-            parts.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            parts.headers.insert(
+                header::ACCEPT_ENCODING,
+                HeaderValue::from_static("identity"),
+            );
         }
         let proto = if visitor.secure { "https" } else { "http" };
         headers::set_forwarded(
@@ -207,13 +215,18 @@ impl Proxy {
     /// The same target at the origin, without the loop marker.
     fn target(&self, uri: &Uri) -> Result<Uri, ProxyError> {
         let path = uri.path();
-        let mut target = if path == "*" { String::new() } else { self.prefix.clone() };
+        let mut target = if path == "*" {
+            String::new()
+        } else {
+            self.prefix.clone()
+        };
         target.push_str(path);
         if let Some(query) = uri.query().and_then(strip_marker) {
             target.push('?');
             target.push_str(&query);
         }
-        let target = PathAndQuery::try_from(target).map_err(|e| ProxyError::Unspeakable(e.into()))?;
+        let target =
+            PathAndQuery::try_from(target).map_err(|e| ProxyError::Unspeakable(e.into()))?;
         Uri::builder()
             .scheme(self.scheme.clone())
             .authority(self.authority.clone())
@@ -241,7 +254,9 @@ fn wants_tunnel(parts: &Parts) -> bool {
 }
 
 async fn join(visitor: OnUpgrade, origin: OnUpgrade) {
-    let Ok((visitor, origin)) = tokio::try_join!(visitor, origin) else { return };
+    let Ok((visitor, origin)) = tokio::try_join!(visitor, origin) else {
+        return;
+    };
     let (mut visitor, mut origin) = (TokioIo::new(visitor), TokioIo::new(origin));
     // A broken tunnel has nobody left to be told.
     let _ = copy_bidirectional(&mut visitor, &mut origin).await;

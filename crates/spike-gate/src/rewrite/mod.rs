@@ -382,9 +382,7 @@ fn set_srcset(
     let Some(srcset) = tag.get_attribute(name) else {
         return Ok(false);
     };
-    let moved = srcset::rewrite(&srcset, |url| {
-        Some(state.place(url, PICTURE, false)?.url)
-    });
+    let moved = srcset::rewrite(&srcset, |url| Some(state.place(url, PICTURE, false)?.url));
     if let Some(moved) = &moved {
         tag.set_attribute(name, moved)?;
     }
