@@ -84,19 +84,14 @@ impl Envelope {
     /// # Errors
     /// [`TrustError::WrongType`] for another type, [`TrustError::Malformed`] for anything else.
     pub fn parse(kind: PayloadType, bytes: &[u8]) -> Result<Self, TrustError> {
-        let dict = decode_dict(
-            "envelope",
-            bytes,
-            limits::ENVELOPE_LEN_MAX,
-            4 * limits::SIGNATURES_MAX + 16,
-        )
-        .map(|dict| (dict.need_str("type", 32).map(str::to_owned), dict));
-        let (found, dict) = dict?;
-        let found = found?;
+        // A dictionary, two keys and two values each signature, and what stands around them.
+        let tokens_max = 5 * limits::SIGNATURES_MAX + 16;
+        let dict = decode_dict("envelope", bytes, limits::ENVELOPE_LEN_MAX, tokens_max)?;
+        let found = dict.need_str("type", 32)?;
         if found != kind.as_str() {
             return Err(TrustError::WrongType {
                 expected: kind.as_str(),
-                got: found,
+                got: found.to_owned(),
             });
         }
         let mut signatures: Vec<([u8; 32], [u8; 64])> = Vec::new();
@@ -109,6 +104,9 @@ impl Envelope {
                 return Err(field("signatures", "keys are not in rising order").into());
             }
             signatures.push((key, one.need_array("sig")?));
+        }
+        if signatures.is_empty() {
+            return Err(field("signatures", "none at all").into());
         }
         Ok(Self {
             kind,
