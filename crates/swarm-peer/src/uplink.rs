@@ -1,22 +1,30 @@
 //! What one host may send: a token bucket shared by everything that writes to the network.
 //!
 //! Peers, the bridge's HTTP answers and the gate's own seed all draw on one [`Uplink`], so that the
-//! limit its owner gave holds for their sum. Time is bought in quanta of at most [`QUANTUM`] bytes
-//! and in the order of asking; a writer has at most one purchase outstanding, so a busy connection
-//! cannot starve the others.
+//! limit its owner gave holds for their sum. Writers stand in one queue, and each turn is a quantum
+//! of at most [`QUANTUM`] bytes, less on a slow line: a busy connection cannot starve the others,
+//! and who has little to send waits for one round only. Who leaves the queue has spent nothing, so
+//! that a crowd that gives up does not keep the line idle for those who wait on.
 
+use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// The most bytes bought at once; one block of a piece.
+/// The most bytes of one turn; one block of a piece.
 pub const QUANTUM: usize = 16 * 1024;
+
+/// The least bytes of one turn, however slow the line; about one packet.
+const QUANTUM_MIN: usize = 1400;
+
+/// How long one turn may keep the line, in seconds.
+const TURN: f64 = 0.002;
 
 /// What an idle uplink may send ahead of its rate; covers the timer's granularity.
 const BURST: Duration = Duration::from_millis(20);
@@ -31,8 +39,98 @@ struct Shared {
     /// Bytes per second; 0 is unlimited.
     rate: AtomicU64,
     sent: AtomicU64,
-    /// When the line is free again, if everything bought so far is sent at the rate.
-    free_at: Mutex<Option<Instant>>,
+    line: Mutex<Line>,
+}
+
+#[derive(Default)]
+struct Line {
+    /// When the line is free again.
+    free_at: Option<Instant>,
+    /// Who waits, by ticket number. One entry for each writer, so bounded as connections are.
+    queue: BTreeMap<u64, Option<Waker>>,
+    next: u64,
+}
+
+impl Shared {
+    fn line(&self) -> std::sync::MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place in the queue; gives up its turn when dropped.
+struct Ticket {
+    shared: Arc<Shared>,
+    number: u64,
+    bytes: usize,
+    /// At the head: when the line began to be ours, and the end of our turn.
+    turn: Option<(Instant, Pin<Box<Sleep>>)>,
+    done: bool,
+}
+
+impl Ticket {
+    fn new(shared: &Arc<Shared>, bytes: usize) -> Self {
+        let mut line = shared.line();
+        let number = line.next;
+        line.next = line.next.wrapping_add(1);
+        line.queue.insert(number, None);
+        Self {
+            shared: shared.clone(),
+            number,
+            bytes,
+            turn: None,
+            done: false,
+        }
+    }
+
+    /// Ready once the bytes may be sent.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.turn.is_none() {
+            let rate = self.shared.rate.load(Ordering::Relaxed).max(1);
+            let mut line = self.shared.line();
+            if line.queue.first_key_value().map(|(number, _)| *number) != Some(self.number) {
+                line.queue.insert(self.number, Some(cx.waker().clone()));
+                return Poll::Pending;
+            }
+            let now = Instant::now();
+            let idle_since = now.checked_sub(BURST).unwrap_or(now);
+            let start = line.free_at.map_or(idle_since, |at| at.max(idle_since));
+            let end = start + Duration::from_secs_f64(self.bytes as f64 / rate as f64);
+            line.free_at = Some(end);
+            drop(line);
+            if end <= now {
+                self.leave();
+                return Poll::Ready(());
+            }
+            self.turn = Some((start, Box::pin(sleep_until(end))));
+        }
+        if let Some((_, sleep)) = self.turn.as_mut() {
+            ready!(sleep.as_mut().poll(cx));
+        }
+        self.leave();
+        Poll::Ready(())
+    }
+
+    /// Lets the next one come to the head.
+    fn leave(&mut self) {
+        self.done = true;
+        let mut line = self.shared.line();
+        line.queue.remove(&self.number);
+        if let Some((_, Some(waker))) = line.queue.first_key_value() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        if let Some((start, _)) = &self.turn {
+            self.shared.line().free_at = Some(*start);
+        }
+        self.leave();
+    }
 }
 
 impl Uplink {
@@ -51,7 +149,7 @@ impl Uplink {
             shared: Arc::new(Shared {
                 rate: AtomicU64::new(rate),
                 sent: AtomicU64::new(0),
-                free_at: Mutex::new(None),
+                line: Mutex::default(),
             }),
         }
     }
@@ -77,13 +175,14 @@ impl Uplink {
 
     /// Waits until `bytes` may be sent, and counts them as sent.
     ///
-    /// A caller that drops the future has spent at most one [`QUANTUM`] for nothing.
+    /// A caller that drops the future has used the line for what was counted so far.
     pub async fn take(&self, bytes: usize) {
         let mut left = bytes;
         while left > 0 {
-            let quantum = left.min(QUANTUM);
-            if let Some(at) = self.reserve(quantum) {
-                sleep_until(at).await;
+            let quantum = left.min(self.quantum());
+            if self.rate().is_some() {
+                let mut ticket = Ticket::new(&self.shared, quantum);
+                std::future::poll_fn(|cx| ticket.poll(cx)).await;
             }
             self.count(quantum);
             left -= quantum;
@@ -94,24 +193,12 @@ impl Uplink {
         self.shared.sent.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Buys `bytes`; they may be sent at the instant returned, `None` being now.
-    fn reserve(&self, bytes: usize) -> Option<Instant> {
-        let rate = self.shared.rate.load(Ordering::Relaxed);
-        if rate == 0 {
-            return None;
+    /// Bytes of one turn.
+    fn quantum(&self) -> usize {
+        match self.shared.rate.load(Ordering::Relaxed) {
+            0 => QUANTUM,
+            rate => ((rate as f64 * TURN) as usize).clamp(QUANTUM_MIN, QUANTUM),
         }
-        let cost = Duration::from_secs_f64(bytes as f64 / rate as f64);
-        let now = Instant::now();
-        let idle_since = now.checked_sub(BURST).unwrap_or(now);
-        let mut free_at = self
-            .shared
-            .free_at
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let start = free_at.map_or(idle_since, |at| at.max(idle_since));
-        let end = start + cost;
-        *free_at = Some(end);
-        (end > now).then_some(end)
     }
 }
 
@@ -130,7 +217,7 @@ pub struct Shaped<S> {
     uplink: Uplink,
     /// Bytes bought and not yet written.
     granted: usize,
-    waiting: Option<Pin<Box<Sleep>>>,
+    waiting: Option<Ticket>,
 }
 
 impl<S> Shaped<S> {
@@ -152,14 +239,11 @@ impl<S> Shaped<S> {
     /// Ready once `granted` bytes may be written; buys up to `wanted` if none are.
     fn poll_grant(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<()> {
         if self.granted == 0 {
-            self.granted = wanted.min(QUANTUM);
-            self.waiting = self
-                .uplink
-                .reserve(self.granted)
-                .map(|at| Box::pin(sleep_until(at)));
-        }
-        if let Some(sleep) = self.waiting.as_mut() {
-            ready!(sleep.as_mut().poll(cx));
+            let ticket = self.waiting.get_or_insert_with(|| {
+                Ticket::new(&self.uplink.shared, wanted.min(self.uplink.quantum()))
+            });
+            ready!(ticket.poll(cx));
+            self.granted = ticket.bytes;
             self.waiting = None;
         }
         Poll::Ready(())
@@ -315,6 +399,42 @@ mod tests {
         );
         let apart = (a_took.as_secs_f64() - b_took.as_secs_f64()).abs();
         assert!(apart < 0.15, "one writer ended {apart} s after the other");
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_waiting_leaves_the_line_to_others() {
+        let uplink = Uplink::new(8_000_000);
+        let started = Instant::now();
+        let crowd: Vec<_> = (0..500)
+            .map(|_| {
+                let uplink = uplink.clone();
+                tokio::spawn(async move { uplink.take(16_000).await })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        for visitor in crowd {
+            visitor.abort();
+        }
+        tokio::time::timeout(Duration::from_secs(2), uplink.take(100_000))
+            .await
+            .expect("the line is free again");
+        let rate = uplink.sent_total() as f64 / started.elapsed().as_secs_f64();
+        assert!((800_000.0..1_250_000.0).contains(&rate), "{rate} bytes a second");
+        assert!(uplink.shared.line().queue.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_short_answer_waits_for_one_round_only() {
+        let uplink = Uplink::new(8_000_000);
+        for _ in 0..20 {
+            let uplink = uplink.clone();
+            tokio::spawn(async move { uplink.take(1_000_000).await });
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let started = Instant::now();
+        uplink.take(300).await;
+        let took = started.elapsed();
+        assert!(took < Duration::from_millis(120), "took {took:?}");
     }
 
     #[tokio::test]
