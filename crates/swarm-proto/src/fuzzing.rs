@@ -1,4 +1,243 @@
-//! (to come)
+//! Bodies of the fuzz targets, compiled with every build so that they can't rot.
+//!
+//! Each takes bytes from a stranger, runs a parser over them and asserts a property: what was read
+//! can be written and read again, nothing is lost, nothing disagrees with itself. A panic is a bug
+//! of ours. `fuzz/` calls them with a fuzzer; `cargo test` runs them over a bounded, seeded corpus.
+
+use crate::bencode::{self, Item, Rules, Value};
+use crate::geometry::ByteRange;
+use crate::magnet::Magnet;
+use crate::merkle::{self, HashSpan};
+use crate::metainfo::{Kind, Metainfo, path};
+use crate::verify::{AssembledPiece, verify};
+
+#[cfg(test)]
+mod tests;
+
+// ---- bencode, metainfo, magnet, merkle ----
+
+/// Bencode: writing undoes reading, raw dictionaries are what they were read from, and stricter
+/// rules accept nothing that laxer ones refuse.
+pub fn bencode(data: &[u8]) {
+    for rules in [Rules::NETWORK, Rules::METAINFO, Rules::SIGNED] {
+        let Ok((value, rest)) = bencode::decode_prefix(data, &rules) else {
+            assert!(bencode::decode(data, &rules).is_err());
+            continue;
+        };
+        assert_eq!(bencode::decode(data, &rules).is_ok(), rest.is_empty());
+        let read = &data[..data.len() - rest.len()];
+        assert!(
+            bencode::decode(&read[..read.len() - 1], &rules).is_err(),
+            "a part is no whole"
+        );
+        assert_eq!(bencode::decode(read, &rules).as_ref(), Ok(&value));
+        if let Some(dict) = value.as_dict() {
+            assert_eq!(dict.raw(), read);
+        }
+        for_each_dict(&value, &mut |raw| {
+            assert!(bencode::decode(raw, &rules).is_ok())
+        });
+
+        let item = Item::from(&value);
+        let written = item.to_bytes();
+        assert_eq!(
+            written.len(),
+            read.len(),
+            "only the order of keys can differ"
+        );
+        if rules.canonical {
+            assert_eq!(written, read);
+            assert!(
+                bencode::decode(
+                    read,
+                    &Rules {
+                        canonical: false,
+                        ..rules
+                    }
+                )
+                .is_ok()
+            );
+        } else {
+            let canonical = Rules {
+                canonical: true,
+                ..rules
+            };
+            let again = bencode::decode(&written, &canonical);
+            assert_eq!(again.as_ref().map(Item::from), Ok(item));
+        }
+    }
+}
+
+/// Calls with the raw bytes of the dictionaries directly inside a value.
+fn for_each_dict(value: &Value<'_>, f: &mut impl FnMut(&[u8])) {
+    match value {
+        Value::Int(_) | Value::Bytes(_) => {}
+        Value::List(values) => {
+            values
+                .iter()
+                .filter_map(Value::as_dict)
+                .for_each(|dict| f(dict.raw()));
+        }
+        Value::Dict(dict) => {
+            dict.iter()
+                .filter_map(|(_, value)| value.as_dict())
+                .for_each(|dict| f(dict.raw()));
+        }
+    }
+}
+
+/// A .torrent file, and the same bytes as an info dictionary: the raw dictionary is kept, writing
+/// undoes reading, files tile the content, names are harmless, pieces agree with files.
+pub fn metainfo(data: &[u8]) {
+    if let Ok(meta) = Metainfo::parse(data) {
+        let raw: &[u8] = meta.raw_info();
+        assert!(
+            data.windows(raw.len()).any(|window| window == raw),
+            "raw info was changed"
+        );
+        assert_eq!(
+            Metainfo::parse(&meta.to_bytes()).as_ref(),
+            Ok(&meta),
+            "writing lost something"
+        );
+        let bare = Metainfo::from_info(raw);
+        assert_eq!(bare.map(|bare| bare.swarm_ids()), Ok(meta.swarm_ids()));
+        check_metainfo(&meta);
+    }
+    if let Ok(meta) = Metainfo::from_info(data) {
+        assert_eq!(meta.raw_info(), data);
+        assert!(meta.trackers().is_empty() && meta.web_seeds().is_empty());
+        check_metainfo(&meta);
+    }
+}
+
+fn check_metainfo(meta: &Metainfo) {
+    let geometry = meta.geometry();
+    assert!(geometry.piece_count() > 0);
+    assert!(path::is_sane(meta.name()), "{:?}", meta.name());
+    let mut at = 0;
+    for (index, file) in meta.files().iter().enumerate() {
+        assert_eq!(file.offset, at);
+        at += file.length;
+        assert!(!file.path.is_empty() && file.path.iter().all(|part| path::is_sane(part)));
+        assert_eq!(meta.is_pad(&file.range()), file.pad && file.length > 0);
+        if file.length > 0 {
+            let span = meta
+                .spans(&ByteRange::new(file.offset, file.offset + 1))
+                .next();
+            assert_eq!(span.map(|span| (span.file, span.offset)), Some((index, 0)));
+        }
+        if meta.kind() != Kind::V1 && !file.pad {
+            assert_eq!(file.pieces_root.is_some(), file.length > 0);
+            let boundary = file.offset.is_multiple_of(geometry.piece_length().into());
+            assert!(file.length == 0 || boundary, "a v2 file begins on a piece");
+        }
+    }
+    assert_eq!(at, geometry.total_length());
+
+    // The first pieces and the last stand for all.
+    let last = geometry.piece_count().checked_sub(1);
+    for piece in geometry
+        .pieces()
+        .take(32)
+        .chain(last.and_then(|last| geometry.piece(last)))
+    {
+        let len = geometry.piece_len(piece);
+        assert!(len > 0 && len <= geometry.piece_length());
+        assert_eq!(meta.v1_hash(piece).is_some(), meta.kind() != Kind::V2);
+        let tree = meta.piece_tree(piece);
+        assert_eq!(tree.is_some(), meta.kind() != Kind::V1);
+        if let Some(tree) = tree {
+            assert!(tree.data_len > 0 && tree.data_len <= len);
+            assert!(merkle::block_count(tree.data_len.into()) <= 1 << tree.height);
+            assert_eq!(meta.v2_root(piece), tree.root);
+        }
+        let range = geometry.piece_range(piece);
+        assert_eq!(
+            meta.spans(&range).map(|span| span.length).sum::<u64>(),
+            range.len()
+        );
+        if len <= 1 << 16 {
+            let bytes = vec![0xa5; len as usize].into();
+            // No hash in a corpus is that of these bytes.
+            assert!(verify(meta, AssembledPiece { piece, bytes }).is_err());
+        }
+    }
+}
+
+/// A magnet link: writing undoes reading, and one info hash is there at least.
+pub fn magnet(data: &[u8]) {
+    let Ok(link) = std::str::from_utf8(data) else {
+        return;
+    };
+    if let Ok(magnet) = Magnet::parse(link) {
+        assert!(!magnet.swarm_ids().is_empty());
+        let again = Magnet::parse(&magnet.to_string());
+        assert_eq!(again.as_ref(), Ok(&magnet), "writing lost something");
+    }
+}
+
+/// A hash request over a tree of our own: whatever span is proven checks, nothing else does.
+pub fn hash_span(data: &[u8]) {
+    let Some((
+        [
+            leaves,
+            base,
+            index,
+            length,
+            proof_layers,
+            tree_height,
+            flip,
+            ..,
+        ],
+        _,
+    )) = data.split_first_chunk::<8>()
+    else {
+        return;
+    };
+    let layer: Vec<merkle::Hash> = (0..=*leaves % 40).map(|n| merkle::leaf(&[n])).collect();
+    // Small numbers mostly lie in the tree, large ones never.
+    let wide = |byte: u8| {
+        if byte < 0xf0 {
+            u32::from(byte)
+        } else {
+            u32::MAX - u32::from(byte)
+        }
+    };
+    let span = HashSpan {
+        base: wide(*base % 4),
+        index: wide(*index),
+        length: wide(*length),
+        proof_layers: wide(*proof_layers),
+    };
+    let layer_height = merkle::height(layer.len() as u64);
+    let tree_height = match *tree_height {
+        0xff => u32::MAX,
+        other => layer_height + span.base + u32::from(other % 2),
+    };
+    let root = merkle::root_above(
+        &layer,
+        span.base,
+        tree_height.saturating_sub(span.base).min(8),
+    );
+    let Some(mut hashes) = merkle::prove(&layer, tree_height, &span) else {
+        assert!(!merkle::check(&root, tree_height, &span, &layer));
+        return;
+    };
+    let to_root = HashSpan::proof_layers_to_root(span.base, tree_height);
+    let good = merkle::check(&root, tree_height, &span, &hashes);
+    assert!(good || span.proof_layers != to_root, "{span:?}");
+    let at = usize::from(*flip) % hashes.len();
+    if let Some(byte) = hashes.get_mut(at).and_then(|hash| hash.first_mut()) {
+        *byte ^= 1;
+    }
+    assert!(
+        !merkle::check(&root, tree_height, &span, &hashes),
+        "an altered proof passed"
+    );
+}
+
+// ---- tracker ----
 
 /// An announce or scrape query: what is accepted survives being written and read again. The
 /// same bytes as a reply: whatever is accepted, neither form loses a peer.
