@@ -73,50 +73,61 @@ impl<'a> Value<'a> {
 }
 
 /// A dictionary as read, with the bytes it was read from.
+///
+/// Boxed, so that a [`Value`] takes 24 bytes, and nothing at all where empty: a stranger chooses how
+/// many there are.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Dict<'a> {
+pub struct Dict<'a>(Option<Box<Entries<'a>>>);
+
+#[derive(Clone, PartialEq, Eq)]
+struct Entries<'a> {
     raw: &'a [u8],
     /// Sorted by key, whatever the order in `raw`.
-    entries: Vec<(&'a [u8], Value<'a>)>,
+    sorted: Vec<(&'a [u8], Value<'a>)>,
     /// Whether `raw` has them in this order too.
-    sorted: bool,
+    as_found: bool,
 }
 
 impl<'a> Dict<'a> {
     /// The value of that key.
     pub fn get(&self, key: &[u8]) -> Option<&Value<'a>> {
-        let at = self.entries.binary_search_by(|(k, _)| (*k).cmp(key)).ok()?;
-        self.entries.get(at).map(|(_, value)| value)
+        let sorted = self.entries();
+        let at = sorted.binary_search_by(|(k, _)| (*k).cmp(key)).ok()?;
+        sorted.get(at).map(|(_, value)| value)
     }
 
     /// The exact bytes, from `d` to `e`.
     pub fn raw(&self) -> &'a [u8] {
-        self.raw
+        self.0.as_ref().map_or(b"de", |entries| entries.raw)
+    }
+
+    fn entries(&self) -> &[(&'a [u8], Value<'a>)] {
+        self.0.as_ref().map_or(&[], |entries| &entries.sorted)
     }
 
     /// Keys and values, sorted by key.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&'a [u8], &Value<'a>)> {
-        self.entries.iter().map(|(key, value)| (*key, value))
+        self.entries().iter().map(|(key, value)| (*key, value))
     }
 
     /// The `n`th key and its value in the order of keys.
     pub fn nth(&self, n: usize) -> Option<(&'a [u8], &Value<'a>)> {
-        self.entries.get(n).map(|(key, value)| (*key, value))
+        self.entries().get(n).map(|(key, value)| (*key, value))
     }
 
     /// Whether the keys were sorted as found, as BEP 3 asks for.
     pub fn is_sorted(&self) -> bool {
-        self.sorted
+        self.0.as_ref().is_none_or(|entries| entries.as_found)
     }
 
     /// Number of keys.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.entries().len()
     }
 
     /// Whether it is `de`.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.0.is_none()
     }
 }
 

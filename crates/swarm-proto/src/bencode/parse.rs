@@ -1,6 +1,6 @@
 //! The reader: one pass, an explicit stack, every bound checked before it is crossed.
 
-use super::{Dict, Value};
+use super::{Dict, Entries, Value};
 use crate::limits;
 
 /// How strict to be, and how much to take.
@@ -280,11 +280,16 @@ impl<'a> Reader<'a> {
                     }
                 }
                 let raw = self.bytes.get(start..self.at).unwrap_or_default();
-                Ok(Value::Dict(Dict {
+                if entries.is_empty() {
+                    return Ok(Value::Dict(Dict(None)));
+                }
+                entries.shrink_to_fit();
+                let entries = Entries {
                     raw,
-                    entries,
-                    sorted,
-                }))
+                    sorted: entries,
+                    as_found: sorted,
+                };
+                Ok(Value::Dict(Dict(Some(Box::new(entries)))))
             }
         }
     }

@@ -112,3 +112,8 @@ fn network_messages_of_too_many_tokens_are_refused() {
     assert_eq!(lenient(&bomb), Err(BencodeError::Tokens { max: 100_000 }));
     assert!(decode(&bomb, &Rules::METAINFO).is_ok());
 }
+
+#[test]
+fn a_value_takes_no_more_room_than_a_vector() {
+    assert!(size_of::<Value<'_>>() <= 24);
+}

@@ -352,6 +352,18 @@ impl Metainfo {
         self
     }
 
+    /// A link that names the torrent, its trackers and web seeds.
+    pub fn magnet(&self) -> Magnet {
+        Magnet {
+            v1: self.info_hash_v1,
+            v2: self.info_hash_v2,
+            name: Some(self.name.clone()),
+            trackers: self.trackers.clone(),
+            web_seeds: self.web_seeds.clone(),
+            peers: Vec::new(),
+        }
+    }
+
     /// A .torrent file: the info dictionary as it was found, with trackers, web seeds and layers.
     pub fn to_bytes(&self) -> Vec<u8> {
         outer::write(self)

@@ -1,6 +1,6 @@
 use super::*;
 use crate::bencode::Item;
-use crate::metainfo::{FileHasher, Magnet, MetainfoBuilder};
+use crate::metainfo::{FileHasher, MetainfoBuilder};
 
 const PIECE: usize = 32_768;
 
@@ -225,15 +225,4 @@ fn without_its_layers_a_hybrid_falls_back_to_sha_1_and_v2_has_nothing() {
         VerifyFault::Unknown
     );
     assert!(check(&v2, 0, padded(bytes(1, 5_000))).is_ok());
-}
-
-#[test]
-fn a_magnet_of_a_hybrid_names_both_swarms() {
-    let meta = hybrid();
-    let magnet = Magnet {
-        v1: meta.info_hash_v1(),
-        v2: meta.info_hash_v2(),
-        ..Magnet::default()
-    };
-    assert_eq!(magnet.swarm_ids(), meta.swarm_ids());
 }

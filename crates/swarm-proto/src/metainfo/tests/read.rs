@@ -319,3 +319,14 @@ fn names_of_strangers_are_made_harmless_in_all_kinds() {
         .collect();
     assert_eq!(paths, ["__/__", "__/_etc_passwd", "C:_x"]);
 }
+
+#[test]
+fn the_magnet_of_a_torrent_names_the_same_swarms() {
+    for good in [v1(), v2(), hybrid()] {
+        let meta = parse(&good).set_trackers(["http://t.example/".to_owned()]);
+        let magnet = Magnet::parse(&meta.magnet().to_string()).unwrap();
+        assert_eq!(magnet.swarm_ids(), meta.swarm_ids());
+        assert_eq!(magnet.name.as_deref(), Some(meta.name()));
+        assert_eq!(magnet.trackers, meta.trackers());
+    }
+}
