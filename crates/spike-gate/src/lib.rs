@@ -10,9 +10,18 @@ pub mod divert;
 pub mod duration;
 pub mod facts;
 pub mod front;
+pub mod gate;
 pub mod meter;
 pub mod overload;
 pub mod proxy;
 pub mod rewrite;
 pub mod serve;
+pub mod site;
+pub mod tracker;
+pub mod watch;
 pub mod wellknown;
+
+pub use gate::{Gate, GateConfig, GateError, GateEvent, GateHandle, Parts};
+pub use meter::GateStats;
+pub use overload::{OverloadConfig, State};
+pub use tracker::TrackerLink;

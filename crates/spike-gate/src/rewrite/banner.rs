@@ -10,7 +10,7 @@ pub fn html(link: &str) -> String {
         .replace('"', "&quot;")
         .replace('<', "&lt;");
     format!(
-        "<dialog open lang=\"en\" dir=\"ltr\" aria-label=\"This site is busy\" data-spikeswarm-banner \
+        "<dialog open lang=\"en\" dir=\"ltr\" aria-label=\"This site is busy\" data-spikeswarm=\"banner\" data-spikeswarm-banner \
          style=\"all:revert;position:fixed;inset:auto 1rem 1rem auto;margin:0;max-width:22rem;\
          padding:.75rem 1rem;box-sizing:border-box;border:1px solid #486581;border-radius:.5rem;\
          background:#fff;color:#102a43;font:0.9rem/1.4 system-ui,sans-serif;\
