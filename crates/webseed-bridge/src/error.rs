@@ -93,6 +93,9 @@ pub enum StartError {
     /// The bridge carries as many sites as it may ([`crate::limits::SITES_MAX`]).
     #[error("no room for another site")]
     SitesFull,
+    /// The site's bundles could not be joined.
+    #[error("the site's bundles cannot be joined")]
+    Join(#[from] crate::join::JoinError),
     /// A manifest older than the one already carried was offered.
     #[error("manifest {got} of {site} is older than {held}")]
     Older {

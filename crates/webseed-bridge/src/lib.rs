@@ -6,16 +6,29 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 pub mod body;
+pub mod bridge;
 pub mod conditional;
+pub mod config;
+pub mod duration;
 pub mod encoding;
 pub mod error;
+pub mod follow;
+pub mod fuzzing;
 pub mod join;
 pub mod limits;
 mod page;
+pub mod plain;
 pub mod range;
 pub mod request;
 pub mod respond;
 pub mod serve;
 pub mod site;
+pub mod site_source;
 pub mod sites;
 pub mod stats;
+pub mod volunteer;
+
+pub use bridge::{Bridge, BridgeHandle, Carry};
+pub use config::BridgeConfig;
+pub use site::Standing;
+pub use stats::{BridgeStats, SiteCount};

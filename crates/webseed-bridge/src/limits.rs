@@ -13,15 +13,11 @@ pub const HEADERS_MAX: usize = 64;
 /// Most sites that one bridge carries: each costs a manifest in memory.
 pub const SITES_MAX: usize = 256;
 
-/// Largest site record read from a tracker or site. A manifest entry is some 150 bytes; this is a
-/// site of some 100,000 files.
-pub const SITE_RECORD_LEN_MAX: usize = 16 * 1024 * 1024;
+/// Sites whose keys are kept in memory; those carried and those that were listed and failed.
+pub const SITES_KNOWN_MAX: usize = 1024;
 
 /// Largest reply to the long-poll for sites in need.
 pub const SITES_REPLY_LEN_MAX: usize = 4 * 1024 * 1024;
-
-/// Bytes a response takes from the swarm at a time, and so what one slow visitor holds in memory.
-pub const BODY_STEP_LEN: usize = 64 * 1024;
 
 /// Files up to this many bytes are read whole and checked before the status line is sent.
 pub const SMALL_FILE_LEN: u64 = 64 * 1024;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use swarm_proto::manifest::{FileEntry, SiteManifest, SiteName, SitePath};
-const HOME_MARKER: &str = "spikeswarm=home";
+use swarm_proto::tracker::register::HOME_MARKER;
 
 use crate::body::{FileState, Source};
 use crate::encoding::Coding;
@@ -87,11 +87,6 @@ impl Edition {
     /// The manifest.
     pub fn manifest(&self) -> &SiteManifest {
         &self.manifest
-    }
-
-    /// The bundles, in the manifest's order.
-    pub(crate) fn bundles(&self) -> &[Bundle] {
-        &self.bundles
     }
 
     /// The codings in which a file is stored, with their lengths.

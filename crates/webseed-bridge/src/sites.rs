@@ -84,6 +84,12 @@ impl Sites {
         Ok(())
     }
 
+    /// Whether one more site may be carried.
+    pub(crate) fn has_room(&self) -> bool {
+        let max = if self.any_host { 1 } else { SITES_MAX };
+        self.read().by_name.len() < max
+    }
+
     /// Forgets a site.
     pub(crate) fn remove(&self, name: &SiteName) -> Option<Arc<Site>> {
         let mut carried = self.carried.write().unwrap_or_else(PoisonError::into_inner);
