@@ -165,3 +165,69 @@ fn spans_that_leave_the_tree_are_refused() {
         assert!(!check(&[0; 32], tree_height, &span, &hashes(8)));
     }
 }
+
+/// `spec/vectors/merkle`, made by the definition in another language.
+#[test]
+fn trees_and_answers_are_those_of_the_vectors() {
+    let file = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../spec/vectors/merkle/merkle.json"
+    );
+    let cases: Vec<serde_json::Value> =
+        serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let hash = |hex: &serde_json::Value| -> Hash {
+        let bytes = data_encoding::HEXLOWER
+            .decode(hex.as_str().unwrap().as_bytes())
+            .unwrap();
+        bytes.try_into().unwrap()
+    };
+    let number = |value: &serde_json::Value| u32::try_from(value.as_u64().unwrap()).unwrap();
+    let mut answers = 0;
+    for case in &cases {
+        let leaves = hashes(number(&case["blocks"]));
+        let root = hash(&case["root"]);
+        let tree_height = number(&case["height"]);
+        assert_eq!(height(leaves.len() as u64), tree_height);
+        assert_eq!(root_of_leaves(&leaves), root);
+        for layer in case["layers"].as_array().unwrap() {
+            let level = piece_level(number(&layer["piece_length"]));
+            let expected: Vec<Hash> = layer["layer"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(hash)
+                .collect();
+            assert_eq!(piece_layer(&leaves, level), expected);
+            assert_eq!(root_of_layer(&expected, level), root);
+        }
+        for answer in case["answers"].as_array().unwrap() {
+            let span = HashSpan {
+                base: number(&answer["base"]),
+                index: number(&answer["index"]),
+                length: number(&answer["length"]),
+                proof_layers: number(&answer["proof_layers"]),
+            };
+            let expected: Vec<Hash> = answer["hashes"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(hash)
+                .collect();
+            let layer = piece_layer(&leaves, span.base);
+            assert_eq!(
+                prove(&layer, tree_height, &span),
+                Some(expected.clone()),
+                "{span:?}"
+            );
+            let reaches = span.length + span.uncle_count() == expected.len() as u32
+                && span.base + span.length.trailing_zeros() + span.uncle_count() == tree_height;
+            assert_eq!(
+                check(&root, tree_height, &span, &expected),
+                reaches,
+                "{span:?}"
+            );
+            answers += 1;
+        }
+    }
+    assert!(answers > 100);
+}
