@@ -192,3 +192,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     }
     line
 }
+
+#[cfg(test)]
+#[path = "../tests/common/site.rs"]
+mod testing;

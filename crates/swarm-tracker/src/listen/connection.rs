@@ -108,6 +108,7 @@ impl<S> WriteDeadline<S> {
             .stalled
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         ready!(sleep.as_mut().poll(cx));
+        self.stalled = None;
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }

@@ -44,6 +44,9 @@ pub fn check_record(
     unix: u64,
 ) -> Result<CheckedRecord, TrustError> {
     let record = SiteRecord::parse(&bytes)?;
+    // What is remembered lets parts of the chain go unread, but others will read the record from
+    // us knowing only the root: it must convince them too.
+    record.open(&root, site, unix)?;
     let mut trust = match trust {
         Some(trust) => trust.clone(),
         None => SiteTrust::begin(Anchor::Pinned(&[root]), site, &record.keys, unix)?,
