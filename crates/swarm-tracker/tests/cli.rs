@@ -1,0 +1,187 @@
+//! The program as somebody runs it: events, signals, exit codes.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+fn tracker() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_swarm-tracker"));
+    for (key, _) in std::env::vars() {
+        if key.starts_with("SWARM_TRACKER_") {
+            command.env_remove(key);
+        }
+    }
+    command
+}
+
+fn run(args: &[&str]) -> Output {
+    tracker().args(args).output().expect("it runs")
+}
+
+fn error_line(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|l| l.starts_with("swarm-tracker: "))
+        .collect();
+    assert_eq!(lines.len(), 1, "{text}");
+    lines[0].to_owned()
+}
+
+/// A running tracker and the address it told.
+fn listening(command: &mut Command) -> (Child, SocketAddr) {
+    let mut child = command
+        .args(["run", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it runs");
+    let mut line = String::new();
+    let stdout = child.stdout.as_mut().expect("piped");
+    BufReader::new(stdout)
+        .read_line(&mut line)
+        .expect("an event");
+    let event: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!(event["event"], "listening");
+    let addr = event["http"].as_str().and_then(|addr| addr.parse().ok());
+    (child, addr.expect("an address"))
+}
+
+fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill")
+        .args([name, &child.id().to_string()])
+        .status();
+    assert!(sent.is_ok_and(|status| status.success()));
+}
+
+fn ends_within(child: &mut Child, limit: Duration) -> Option<i32> {
+    let from = Instant::now();
+    while from.elapsed() < limit {
+        if let Some(status) = child.try_wait().expect("it is ours") {
+            return status.code();
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let _ = child.kill();
+    panic!("still running after {limit:?}");
+}
+
+#[test]
+fn the_environment_says_what_flags_do_not() {
+    let (mut child, addr) = listening(
+        tracker()
+            .env("SWARM_TRACKER_HTTP", "127.0.0.1:0")
+            .env("SWARM_TRACKER_OPEN", "true"),
+    );
+    let mut stream = TcpStream::connect(addr).expect("it listens");
+    let id = "a".repeat(20);
+    write!(
+        stream,
+        "GET /announce?info_hash={id}&peer_id={id}&port=2000 HTTP/1.0\r\n\r\n"
+    )
+    .expect("it listens");
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).expect("an answer");
+    assert!(reply.contains("8:interval"), "{reply}");
+    signal(&child, "-TERM");
+    assert_eq!(ends_within(&mut child, Duration::from_secs(10)), Some(0));
+}
+
+#[test]
+fn it_drains_on_the_first_signal_and_ends_at_once_on_the_second() {
+    let (mut child, addr) = listening(
+        tracker()
+            .args(["--quiet"])
+            .env("SWARM_TRACKER_HTTP", "127.0.0.1:0"),
+    );
+    // A body that never comes keeps a request unfinished.
+    let mut stream = TcpStream::connect(addr).expect("it listens");
+    stream
+        .write_all(b"POST /swarm/alarm HTTP/1.1\r\nHost: t\r\nContent-Length: 9\r\n\r\n")
+        .expect("it listens");
+    std::thread::sleep(Duration::from_millis(300));
+    signal(&child, "-TERM");
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(child.try_wait().expect("it is ours").is_none(), "it drains");
+    assert!(TcpStream::connect(addr).is_err(), "no new visitors");
+    signal(&child, "-INT");
+    assert_eq!(ends_within(&mut child, Duration::from_secs(3)), Some(1));
+}
+
+#[test]
+fn mistakes_have_one_line_and_their_own_code() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = taken.local_addr().expect("bound").to_string();
+    let in_use = run(&["run", "--http", &addr]);
+    assert_eq!(in_use.status.code(), Some(69));
+    assert!(error_line(&in_use).contains(&addr));
+
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("bad.toml");
+    std::fs::write(&path, "[announce]\ninterval = '2 moons'\n").expect("written");
+    let file = path.to_str().expect("text");
+    for args in [
+        vec!["config", "check", file],
+        vec!["--config", file, "config", "show"],
+        vec!["run", "--config", file],
+    ] {
+        let bad = run(&args);
+        assert_eq!(bad.status.code(), Some(78), "{args:?}");
+        let line = error_line(&bad);
+        assert!(line.contains("bad.toml: line 2, column 12"), "{line}");
+    }
+    let missing = run(&["config", "check", "/nowhere/at.all"]);
+    assert_eq!(missing.status.code(), Some(78));
+    assert!(error_line(&missing).contains("/nowhere/at.all"));
+    let contradiction = run(&["run", "--interval", "0s"]);
+    assert_eq!(contradiction.status.code(), Some(78));
+    for args in [
+        vec!["run", "--udp", "127.0.0.1:6969"],
+        vec!["run", "--http", "nowhere"],
+        vec!["run", "--site-key", "example.org"],
+        vec!["run", "--site-key", "example.org=abc"],
+        vec![],
+    ] {
+        assert_eq!(run(&args).status.code(), Some(2), "{args:?}");
+    }
+    // State that is no directory.
+    let state = run(&["run", "--http", "127.0.0.1:0", "--state", file]);
+    assert_eq!(state.status.code(), Some(1));
+    assert!(error_line(&state).contains("bad.toml"));
+}
+
+#[test]
+fn what_is_shown_is_what_would_run() {
+    let shown = run(&[
+        "config",
+        "show",
+        "--open",
+        "--drain",
+        "3s",
+        "--http",
+        "127.0.0.1:7070",
+    ]);
+    assert_eq!(shown.status.code(), Some(0));
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("shown.toml");
+    std::fs::write(&path, &shown.stdout).expect("written");
+    let file = path.to_str().expect("text");
+    let again = run(&["--config", file, "config", "show"]);
+    assert_eq!(again.stdout, shown.stdout);
+    let text = String::from_utf8_lossy(&shown.stdout);
+    assert!(
+        text.contains("open = true") && text.contains("drain = \"3s\""),
+        "{text}"
+    );
+    assert_eq!(run(&["config", "check", file]).status.code(), Some(0));
+}
+
+#[test]
+fn completions_are_for_this_program() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = run(&["completions", shell]);
+        assert!(script.status.success());
+        assert!(String::from_utf8_lossy(&script.stdout).contains("swarm-tracker"));
+    }
+}
