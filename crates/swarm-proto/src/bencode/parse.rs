@@ -208,7 +208,7 @@ impl<'a> Reader<'a> {
                 continue;
             }
 
-            let mut done = match byte {
+            let done = match byte {
                 b'i' => Value::Int(self.int()?),
                 b'0'..=b'9' => Value::Bytes(self.string()?),
                 b'l' | b'd' => {
@@ -242,12 +242,7 @@ impl<'a> Reader<'a> {
 
             match stack.last_mut() {
                 None => return Ok(done),
-                Some(Open::List(values)) => {
-                    if let Value::List(inner) = &mut done {
-                        inner.shrink_to_fit();
-                    }
-                    values.push(done);
-                }
+                Some(Open::List(values)) => values.push(done),
                 Some(Open::Dict { entries, key, .. }) => {
                     if let Some(key) = key.take() {
                         entries.push((key, done));
@@ -260,7 +255,10 @@ impl<'a> Reader<'a> {
     /// Makes a value of a container whose `e` was just read.
     fn close(&self, open: Open<'a>) -> Result<Value<'a>, BencodeError> {
         match open {
-            Open::List(values) => Ok(Value::List(values)),
+            Open::List(mut values) => {
+                values.shrink_to_fit();
+                Ok(Value::List(values))
+            }
             Open::Dict { key: Some(_), .. } => Err(BencodeError::MissingValue {
                 at: self.at.saturating_sub(1),
             }),
