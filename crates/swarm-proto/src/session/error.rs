@@ -88,9 +88,6 @@ pub enum Misbehaviour {
     /// An extended message that can't be read.
     #[error("bad extended message")]
     Extended(#[source] ExtendedError),
-    /// More than one of bitfield, have-all and have-none.
-    #[error("second bitfield")]
-    SecondBitfield,
     /// A bitfield that doesn't fit the torrent.
     #[error("bad bitfield")]
     Bitfield(#[source] BitfieldError),

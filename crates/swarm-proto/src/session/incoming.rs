@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::error::Misbehaviour;
 use super::uploads::Removed;
 use super::{PeerSession, PieceSet, SessionEvent};
-use crate::bitfield::Bitfield;
+use crate::bitfield::{Bitfield, BitfieldError};
 use crate::geometry::{BlockRange, Geometry};
 use crate::limits;
 use crate::wire::extended::UT_METADATA_ID;
@@ -116,14 +116,20 @@ impl PeerSession {
         }
     }
 
+    /// BEP 3 has a bitfield first and once; aria2 sends another whenever that is shorter than the
+    /// `have` messages it stands for. So each adds to what is known, and none takes away.
     fn peer_has(&mut self, claim: Claim) -> Result<(), Misbehaviour> {
         self.peer_pieces.claim(claim)?;
-        if let Some(geometry) = &self.geometry
-            && let Some(pieces) = self.peer_pieces.settle(geometry)?
-        {
-            self.events.push_back(SessionEvent::PeerHas(pieces));
+        let Some(geometry) = &self.geometry else {
+            return self.useless();
+        };
+        match self.peer_pieces.settle(geometry)? {
+            Some(pieces) => {
+                self.events.push_back(SessionEvent::PeerHas(pieces));
+                Ok(())
+            }
+            None => self.useless(),
         }
-        Ok(())
     }
 
     /// The range that a request, cancel or reject names.
@@ -280,7 +286,6 @@ pub(super) enum Claim {
 pub(super) struct PeerPieces {
     /// Said, and not yet held against the torrent's size.
     claim: Option<Claim>,
-    claimed: bool,
     /// Pieces named one by one while the size is unknown: a bit each.
     early: Vec<u8>,
     known: Option<Bitfield>,
@@ -288,10 +293,22 @@ pub(super) struct PeerPieces {
 
 impl PeerPieces {
     fn claim(&mut self, claim: Claim) -> Result<(), Misbehaviour> {
-        if std::mem::replace(&mut self.claimed, true) {
-            return Err(Misbehaviour::SecondBitfield);
-        }
-        self.claim = Some(claim);
+        // Still unsettled, so the size is unknown: two bitfields must at least be of one torrent.
+        self.claim = Some(match (self.claim.take(), claim) {
+            (Some(Claim::All), _) => Claim::All,
+            (Some(Claim::Bits(before)), Claim::None) => Claim::Bits(before),
+            (Some(Claim::Bits(before)), Claim::Bits(bits)) => {
+                if before.len() != bits.len() {
+                    let (expected, got) = (before.len(), bits.len());
+                    return Err(Misbehaviour::Bitfield(BitfieldError::Length {
+                        expected,
+                        got,
+                    }));
+                }
+                Claim::Bits(before.iter().zip(&bits).map(|(a, b)| a | b).collect())
+            }
+            (_, claim) => claim,
+        });
         Ok(())
     }
 
@@ -314,7 +331,7 @@ impl PeerPieces {
             .get_or_insert_with(|| Bitfield::none_of(geometry))
     }
 
-    /// Holds what was said against the torrent's size; `None` if nothing was said.
+    /// Holds what was said against the torrent's size; `None` if it adds nothing.
     pub(super) fn settle(&mut self, geometry: &Geometry) -> Result<Option<PieceSet>, Misbehaviour> {
         let claim = self.claim.take();
         if claim.is_none() && self.early.is_empty() {
@@ -328,20 +345,28 @@ impl PeerPieces {
             }
             Some(Claim::None) | None => Bitfield::none(count),
         };
-        let said = [self.known.take().map(|known| known.as_bytes().to_vec()), {
-            Some(std::mem::take(&mut self.early))
-        }];
-        for bytes in said.into_iter().flatten() {
-            for (byte, at) in bytes.iter().zip(0_u32..) {
-                for index in (0..8)
-                    .filter(|bit| byte & (0x80 >> bit) != 0)
-                    .map(|bit| at * 8 + bit)
-                {
-                    let piece = geometry
-                        .piece(index)
-                        .ok_or(Misbehaviour::NoSuchPiece(index))?;
+        let early = std::mem::take(&mut self.early);
+        for (byte, at) in early.iter().zip(0_u32..) {
+            for index in (0..8)
+                .filter(|bit| byte & (0x80 >> bit) != 0)
+                .map(|bit| at * 8 + bit)
+            {
+                let piece = geometry
+                    .piece(index)
+                    .ok_or(Misbehaviour::NoSuchPiece(index))?;
+                pieces.insert(piece);
+            }
+        }
+        if let Some(known) = &self.known {
+            let before = known.count();
+            known
+                .iter()
+                .filter_map(|index| geometry.piece(index))
+                .for_each(|piece| {
                     pieces.insert(piece);
-                }
+                });
+            if pieces.count() == before {
+                return Ok(None);
             }
         }
         let set = match () {
