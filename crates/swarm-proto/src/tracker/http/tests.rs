@@ -1,4 +1,12 @@
+use super::reply::{INTERVAL_DEFAULT, REASON_LEN_MAX};
 use super::*;
+use crate::bencode::{self, Rules};
+use crate::id::{PeerId, SwarmId};
+use crate::limits::{ANNOUNCE_QUERY_LEN_MAX, PEERS_PER_REPLY_MAX, SCRAPE_HASHES_MAX};
+use crate::tracker::{
+    AnnounceEvent, AnnounceReply, AnnounceRequest, BridgeOffer, ScrapeEntry, ScrapeReply,
+    ScrapeRequest,
+};
 
 const HASH: &str = "info_hash=%124Vx%9A%BC%DE%F1%23Eg%89%AB%CD%EF%124Vx%9A";
 const REST: &str = "peer_id=-SW0100-abcdefghijkl&port=6881";
