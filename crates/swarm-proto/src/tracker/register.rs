@@ -148,6 +148,12 @@ impl BridgeView {
         }
     }
 
+    /// Whether a visitor at this address can be expected to reach the bridge; see [`reaches`].
+    pub fn reachable_from(&self, visitor: IpAddr) -> bool {
+        self.address()
+            .is_some_and(|address| reaches(visitor.to_canonical(), address.ip()))
+    }
+
     /// Where the bridge answers, read back from [`base`](Self::base).
     pub fn address(&self) -> Option<SocketAddr> {
         self.base.strip_prefix("http://")?.parse().ok()
@@ -221,6 +227,26 @@ impl BridgesReply {
             .collect();
         Ok(Self { bridges })
     }
+}
+
+/// How far an address is visible: 2 everywhere, 1 in its private network, 0 on its own host.
+fn scope(ip: IpAddr) -> u8 {
+    match ip {
+        ip if ip.is_loopback() => 0,
+        IpAddr::V4(ip) => {
+            let [a, b, ..] = ip.octets();
+            let shared = a == 100 && (64..128).contains(&b);
+            u8::from(!(ip.is_private() || ip.is_link_local() || shared)) + 1
+        }
+        IpAddr::V6(ip) => u8::from(!(ip.is_unique_local() || ip.is_unicast_link_local())) + 1,
+    }
+}
+
+/// Whether a visitor at one address can be expected to reach a bridge at another: nobody is sent to a host of his own
+/// network because a volunteer announced from ours, and nobody without IPv6 to IPv6.
+pub fn reaches(visitor: IpAddr, bridge: IpAddr) -> bool {
+    scope(bridge) >= scope(visitor)
+        && (bridge.is_ipv4() || visitor.is_ipv6() || visitor.is_loopback())
 }
 
 fn canonical(address: SocketAddr) -> SocketAddr {

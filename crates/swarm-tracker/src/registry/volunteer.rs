@@ -11,6 +11,7 @@ use std::time::Duration;
 use rand::{Rng, RngExt as _};
 use swarm_proto::id::SwarmId;
 use swarm_proto::limits::BRIDGES_PER_REPLY_MAX;
+use swarm_proto::tracker::register::reaches;
 use swarm_proto::tracker::{BridgeOffer, BridgeView};
 
 use super::Moment;
@@ -322,26 +323,6 @@ impl VolunteerBook {
     pub(super) fn len(&self) -> usize {
         self.bridges.len()
     }
-}
-
-/// How far an address is visible: 2 everywhere, 1 in its private network, 0 on its own host.
-fn scope(ip: IpAddr) -> u8 {
-    match ip {
-        ip if ip.is_loopback() => 0,
-        IpAddr::V4(ip) => {
-            let [a, b, ..] = ip.octets();
-            let shared = a == 100 && (64..128).contains(&b);
-            u8::from(!(ip.is_private() || ip.is_link_local() || shared)) + 1
-        }
-        IpAddr::V6(ip) => u8::from(!(ip.is_unique_local() || ip.is_unicast_link_local())) + 1,
-    }
-}
-
-/// Whether a visitor can be expected to reach a bridge: nobody is sent to a host of his own
-/// network because a volunteer announced from ours, and nobody without IPv6 to IPv6.
-fn reaches(visitor: IpAddr, bridge: IpAddr) -> bool {
-    scope(bridge) >= scope(visitor)
-        && (bridge.is_ipv4() || visitor.is_ipv6() || visitor.is_loopback())
 }
 
 #[cfg(test)]

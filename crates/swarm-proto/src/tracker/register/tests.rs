@@ -153,3 +153,32 @@ fn register_is_beside_the_announce_url() {
         assert_eq!(register_url(tracker, SITES_PATH).as_deref(), url);
     }
 }
+
+#[test]
+fn nobody_is_sent_where_he_cannot_go() {
+    let cases = [
+        ("203.0.113.9", "198.51.100.1", true),
+        ("203.0.113.9", "127.0.0.1", false),
+        ("203.0.113.9", "10.0.0.1", false),
+        ("203.0.113.9", "100.64.0.1", false),
+        ("203.0.113.9", "2001:db8::1", false),
+        ("10.0.0.2", "10.0.0.1", true),
+        ("10.0.0.2", "127.0.0.1", false),
+        ("10.0.0.2", "198.51.100.1", true),
+        ("127.0.0.1", "127.0.0.1", true),
+        ("127.0.0.1", "::1", true),
+        ("127.0.0.1", "198.51.100.1", true),
+        ("2001:db8::9", "198.51.100.1", true),
+        ("2001:db8::9", "fd00::1", false),
+        ("fd00::9", "fd00::1", true),
+        ("::1", "127.0.0.1", true),
+    ];
+    for (visitor, bridge, expected) in cases {
+        let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+        assert_eq!(
+            reaches(ip(visitor), ip(bridge)),
+            expected,
+            "{visitor} to {bridge}"
+        );
+    }
+}
