@@ -553,6 +553,11 @@ impl GateHandle {
         sent.saturating_sub(self.inner.shared.meter().passed())
     }
 
+    /// Files published; 0 before the first publish.
+    pub fn files(&self) -> usize {
+        self.inner.shared.assets().len()
+    }
+
     /// Bridges that visitors may be sent to, by their address.
     pub fn bridges(&self) -> Vec<String> {
         self.inner

@@ -1,8 +1,10 @@
 //! The front door of a site: calm until the wave comes, then the crowd carries it.
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
+pub mod admin;
 pub mod assets;
 pub mod bridges;
+pub mod config;
 pub mod csp;
 pub mod decide;
 pub mod demo;
