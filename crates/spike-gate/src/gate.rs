@@ -215,6 +215,7 @@ struct Inner {
     manifest: watch::Receiver<Option<Arc<SiteManifest>>>,
     events: broadcast::Sender<GateEvent>,
     tasks: TaskTracker,
+    known: Arc<WellKnown>,
 }
 
 impl Gate {
@@ -254,8 +255,8 @@ impl Gate {
         let name = SiteName::of(&url).map_err(|error| GateError::Config(error.to_string()))?;
         let folders = Folders {
             root: config.root.clone().unwrap_or_default(),
-            out: config.state_dir.join("published"),
-            keys: config.state_dir.join("keys"),
+            out: config.state_dir.join("published").join(name.label()),
+            keys: config.state_dir.join("keys").join(name.label()),
         };
         let keys = KeyStore::open(&folders.keys, &name, unix_now())?;
         let root_key = *keys
@@ -343,7 +344,7 @@ impl Gate {
                 keys,
                 node: node.clone(),
                 tracker,
-                known,
+                known: known.clone(),
                 shared: shared.clone(),
                 alarm_for: config.alarm_for,
             };
@@ -365,6 +366,7 @@ impl Gate {
             manifest: manifests,
             events,
             tasks,
+            known,
         };
         Ok(GateHandle {
             inner: Arc::new(inner),
@@ -573,6 +575,11 @@ impl GateHandle {
     pub async fn published(&self) -> Option<Arc<SiteManifest>> {
         let mut manifest = self.inner.manifest.clone();
         manifest.wait_for(Option::is_some).await.ok()?.clone()
+    }
+
+    /// The site record as it is served now: keys, manifest and the newest stamp.
+    pub fn record(&self) -> Option<Bytes> {
+        self.inner.known.record()
     }
 
     /// What happens from now on.
