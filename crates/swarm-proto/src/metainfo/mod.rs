@@ -18,6 +18,7 @@ use crate::id::{InfoHashV1, InfoHashV2, SwarmId};
 use crate::limits;
 use crate::merkle::{self, Hash};
 
+mod alias;
 mod build;
 mod error;
 mod hasher;
@@ -108,6 +109,7 @@ pub struct Metainfo {
     kind: Kind,
     info_hash_v1: Option<InfoHashV1>,
     info_hash_v2: Option<InfoHashV2>,
+    alias_id: Option<SwarmId>,
     name: String,
     single: bool,
     private: bool,
@@ -213,6 +215,7 @@ impl Metainfo {
             kind,
             info_hash_v1: (kind != Kind::V2).then(|| InfoHashV1::of_info(raw)),
             info_hash_v2: (kind != Kind::V1).then(|| InfoHashV2::of_info(raw)),
+            alias_id: (kind == Kind::Hybrid).then(|| alias::without_empty_keys(info)),
             name: path::sanitise(name),
             single: list.single,
             private: info.get(b"private").and_then(Value::as_int) == Some(1),
@@ -283,6 +286,12 @@ impl Metainfo {
     /// SHA-1 of the info dictionary, unless it is v2 only.
     pub fn info_hash_v1(&self) -> Option<InfoHashV1> {
         self.info_hash_v1
+    }
+
+    /// The id under which aria2 looks for this torrent, if it is a hybrid: its own miscalculation
+    /// of the v1 info hash, which a peer or tracker that is to be found by it must answer to.
+    pub fn alias_id(&self) -> Option<SwarmId> {
+        self.alias_id
     }
 
     /// SHA-256 of the info dictionary, unless it is v1 only.

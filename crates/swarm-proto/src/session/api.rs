@@ -47,8 +47,9 @@ impl Default for Timeouts {
 pub struct SessionConfig {
     /// What we call ourselves.
     pub peer_id: PeerId,
-    /// The ids of this torrent's swarms, v1 first: one, or both of a hybrid. A handshake may come
-    /// with either.
+    /// The ids of this torrent's swarms: one, or for a hybrid v1, v2 and then any other that is to
+    /// be answered to ([`Metainfo::alias_id`](crate::metainfo::Metainfo::alias_id)). A handshake
+    /// may come with any of them.
     pub swarm_ids: Vec<SwarmId>,
     /// Whether the torrent has a v2 half (BEP 52).
     pub v2: bool,

@@ -288,7 +288,8 @@ impl PeerSession {
         if self.config.dialled.is_none() {
             // BEP 52: who calls with the v1 hash of a hybrid and sets the bit is answered with
             // the v2 hash, and both speak v2 from then on.
-            if let [_, v2] = self.config.swarm_ids[..]
+            if let [v1, v2, ..] = self.config.swarm_ids[..]
+                && swarm_id == v1
                 && peer.reserved.v2()
             {
                 swarm_id = v2;
