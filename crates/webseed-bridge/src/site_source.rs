@@ -1,7 +1,8 @@
 //! Where sites' records come from, and what must hold before one is believed.
 //!
 //! A record proves itself by a site's keys. The keys rest on a root key that the operator gave
-//! (`--site-key`), or on the site's own `/.well-known/swarm/keys` read over TLS. What was seen of
+//! (`--site-key`), or on the site's own `/.well-known/swarm/keys` read over TLS; plain HTTP will do
+//! only within this machine or a private network, where nobody has a certificate. What was seen of
 //! a site is remembered, on disk where there is a place for it, so that an older manifest is
 //! refused even after a restart (T33).
 
@@ -11,9 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
-use swarm_peer::connector::Trust;
-use swarm_peer::http::{HttpClient, HttpError};
+use swarm_peer::connector::{Scope, Trust, scope_of};
+use swarm_peer::http::{HttpClient, HttpError, Response};
 use swarm_proto::id::Digest;
 use swarm_proto::limits::{KEY_CHAIN_LEN_MAX, SITE_RECORD_LEN_MAX};
 use swarm_proto::manifest::{
@@ -29,6 +29,10 @@ use crate::limits::{SITES_KNOWN_MAX, SITES_REPLY_LEN_MAX};
 
 /// Time for one fetch.
 const FETCH_DEADLINE: Duration = Duration::from_secs(20);
+/// Time for a site to show its keys; while it is overloaded, others wait for this.
+const KEYS_DEADLINE: Duration = Duration::from_secs(5);
+/// Where a site shows its keys.
+const KEYS_PATH: &str = "/.well-known/swarm/keys";
 /// How soon a site whose record was refused is asked for again.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -68,7 +72,7 @@ pub enum SourceError {
         #[source]
         source: TrustError,
     },
-    /// Another site answered for its keys.
+    /// Another site answered for its keys, or nobody vouches for who answered.
     #[error("keys of {site} came from {url}")]
     WrongKeySource {
         /// The site asked.
@@ -154,14 +158,14 @@ impl SiteSource {
         wait: Duration,
     ) -> Result<SitesReply, SourceError> {
         let path = format!("{SITES_PATH}?since={since}&wait={}", wait.as_secs());
-        let (url, body) = self
+        let (url, answer) = self
             .ask(
                 &path,
                 SITES_REPLY_LEN_MAX,
                 FETCH_DEADLINE.saturating_add(wait),
             )
             .await?;
-        SitesReply::decode(&body).map_err(|source| SourceError::Rubbish { url, source })
+        SitesReply::decode(&answer.body).map_err(|source| SourceError::Rubbish { url, source })
     }
 
     /// Fetches the record of `site` from a tracker and judges it.
@@ -192,13 +196,13 @@ impl SiteSource {
 
     async fn fetch(&self, site: &SiteName) -> Result<Arc<Opened>, SourceError> {
         let path = format!("{SITE_PATH}/{site}");
-        let (_, body) = self.ask(&path, SITE_RECORD_LEN_MAX, FETCH_DEADLINE).await?;
-        let record = SiteRecord::parse(&body).map_err(|source| SourceError::Refused {
+        let (_, answer) = self.ask(&path, SITE_RECORD_LEN_MAX, FETCH_DEADLINE).await?;
+        let record = SiteRecord::parse(&answer.body).map_err(|source| SourceError::Refused {
             site: site.clone(),
             source,
         })?;
         let introduced = match self.needs_introduction(site)? {
-            true => Some(self.keys_over_tls(site).await?),
+            true => Some(self.introduction(site, answer.trust_in_contents()).await?),
             false => None,
         };
         self.believe(site, &record, introduced.as_ref())
@@ -242,7 +246,7 @@ impl SiteSource {
         path: &str,
         cap: usize,
         deadline: Duration,
-    ) -> Result<(String, Bytes), SourceError> {
+    ) -> Result<(String, Response), SourceError> {
         let mut last = SourceError::NoTracker;
         for tracker in &self.inner.trackers {
             let Some(url) = register_url(tracker, path) else {
@@ -254,7 +258,7 @@ impl SiteSource {
                 .get(&url, cap, deadline, Trust::CommandLine)
                 .await
             {
-                Ok(answer) if answer.status.is_success() => return Ok((url, answer.body)),
+                Ok(answer) if answer.status.is_success() => return Ok((url, answer)),
                 Ok(answer) => {
                     let status = answer.status;
                     last = SourceError::Status { url, status };
@@ -270,20 +274,45 @@ impl SiteSource {
         Ok(!self.inner.pins.contains_key(site) && self.recall(site)?.is_none())
     }
 
-    /// The chain of keys as the site itself gives it; TLS vouches for it.
-    async fn keys_over_tls(&self, site: &SiteName) -> Result<SignedKeySet, SourceError> {
-        let url = format!("https://{site}/.well-known/swarm/keys");
+    /// The chain of keys as the site itself gives it. TLS vouches for it, or that the site is
+    /// near; `named_by` is who named the site, and so says how near that may be.
+    async fn introduction(
+        &self,
+        site: &SiteName,
+        named_by: Trust,
+    ) -> Result<SignedKeySet, SourceError> {
+        let mut first = None;
+        for scheme in ["https", "http"] {
+            let url = format!("{scheme}://{site}{KEYS_PATH}");
+            match self.keys_at(site, url, named_by).await {
+                Ok(keys) => return Ok(keys),
+                // What TLS says about it is what the operator wants to read.
+                Err(error) => first = first.or(Some(error)),
+            }
+        }
+        Err(first.unwrap_or(SourceError::NoTracker))
+    }
+
+    async fn keys_at(
+        &self,
+        site: &SiteName,
+        url: String,
+        named_by: Trust,
+    ) -> Result<SignedKeySet, SourceError> {
         let http = &self.inner.http;
         let answer = http
-            .get(&url, KEY_CHAIN_LEN_MAX, FETCH_DEADLINE, Trust::Stranger)
+            .get(&url, KEY_CHAIN_LEN_MAX, KEYS_DEADLINE, named_by)
             .await?;
         if !answer.status.is_success() {
             let status = answer.status;
             return Err(SourceError::Status { url, status });
         }
-        let same = answer.url.scheme() == "https"
+        let near = answer
+            .remote
+            .is_some_and(|ip| scope_of(ip) != Scope::Global);
+        let vouched = (answer.url.scheme() == "https" || near)
             && SiteName::of(&answer.url).is_ok_and(|name| name == *site);
-        if !same {
+        if !vouched {
             return Err(SourceError::WrongKeySource {
                 site: site.clone(),
                 url: answer.url.to_string(),

@@ -21,7 +21,7 @@ const MODIFIED: u64 = 1_700_000_000;
 const SAME: &str = "Tue, 14 Nov 2023 22:13:20 GMT";
 
 fn large() -> Vec<u8> {
-    (0..200_000u32).map(|n| (n * 31 >> 3) as u8).collect()
+    (0..200_000u32).map(|n| ((n * 31) >> 3) as u8).collect()
 }
 
 /// A bundle in memory. Files that are `None` never come.
