@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, ETAG, HeaderName, IF_NONE_MATCH, RANGE};
@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use swarm_peer::connector::{AddressPolicy, Trust};
 use swarm_peer::http::{HttpClient, HttpError, Response};
 use swarm_peer::publish::Published;
+use swarm_peer::uplink::Uplink;
 use swarm_peer::{AddBundle, Node, NodeConfig, Storage};
 use swarm_proto::id::Digest;
 use swarm_proto::manifest::SiteName;
@@ -63,6 +64,8 @@ fn make_site(root: &Path) -> BTreeMap<String, Vec<u8>> {
 struct Swarm {
     _dir: tempfile::TempDir,
     shutdown: CancellationToken,
+    /// Stops the bridge and leaves the nodes running.
+    serving: CancellationToken,
     published: Published,
     seed: Node,
     bridge: BridgeHandle,
@@ -75,9 +78,10 @@ impl Drop for Swarm {
     }
 }
 
-async fn node(shutdown: &CancellationToken) -> Node {
+async fn node(uplink: Uplink, shutdown: &CancellationToken) -> Node {
     let config = NodeConfig {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        uplink,
         ..NodeConfig::default()
     };
     Node::start(config, shutdown.child_token()).await.unwrap()
@@ -85,6 +89,15 @@ async fn node(shutdown: &CancellationToken) -> Node {
 
 /// `seeded`: whether the seed has the bundles, or only listens.
 async fn swarm(seeded: bool, standing: Standing, tweak: impl FnOnce(&mut BridgeConfig)) -> Swarm {
+    swarm_with(Uplink::unlimited(), seeded, standing, tweak).await
+}
+
+async fn swarm_with(
+    uplink: Uplink,
+    seeded: bool,
+    standing: Standing,
+    tweak: impl FnOnce(&mut BridgeConfig),
+) -> Swarm {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("root");
     let files = make_site(&root);
@@ -93,7 +106,7 @@ async fn swarm(seeded: bool, standing: Standing, tweak: impl FnOnce(&mut BridgeC
         .await
         .unwrap();
     let shutdown = CancellationToken::new();
-    let seed = node(&shutdown).await;
+    let seed = node(Uplink::unlimited(), &shutdown).await;
     if seeded {
         for bundle in &published.bundles {
             let paths = bundle.files.clone();
@@ -111,9 +124,9 @@ async fn swarm(seeded: bool, standing: Standing, tweak: impl FnOnce(&mut BridgeC
         ..BridgeConfig::default()
     };
     tweak(&mut config);
-    let bridge = Bridge::start(config, node(&shutdown).await, shutdown.child_token())
-        .await
-        .unwrap();
+    let serving = shutdown.child_token();
+    let node = node(uplink, &shutdown).await;
+    let bridge = Bridge::start(config, node, serving.clone()).await.unwrap();
     let home = Some(format!("https://{SITE}/"));
     let mut carry = Carry::named(&published.record, published.manifest.clone(), home);
     carry.standing = standing;
@@ -121,6 +134,7 @@ async fn swarm(seeded: bool, standing: Standing, tweak: impl FnOnce(&mut BridgeC
     Swarm {
         _dir: dir,
         shutdown,
+        serving,
         published,
         seed,
         bridge,
@@ -316,8 +330,7 @@ async fn when_the_alarm_ends_visitors_go_home_and_then_the_site_is_left() {
     let bridge = &swarm.bridge;
     assert_eq!(get(bridge, "/docs/", &[]).await.status, 200);
     bridge.set_standing(&site, Standing::Alarmed { until: 1 }, None);
-    // The client would follow a redirect of GET; HEAD of another host's name it does too, so the
-    // address is looked at through OPTIONS-free raw bytes.
+    // The client would follow.
     let raw = raw(bridge, "GET /docs/?a=b HTTP/1.1").await;
     assert!(raw.starts_with("HTTP/1.1 302 "), "{raw}");
     assert!(
@@ -377,7 +390,7 @@ async fn a_folder_is_a_plain_web_server_for_any_host() {
         any_host: true,
         ..BridgeConfig::default()
     };
-    let node = node(&shutdown).await;
+    let node = node(Uplink::unlimited(), &shutdown).await;
     let bridge = Bridge::start(config, node.clone(), shutdown.child_token())
         .await
         .unwrap();
@@ -399,17 +412,30 @@ async fn a_folder_is_a_plain_web_server_for_any_host() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_goes_out_is_paced_and_an_answer_survives_the_drain() {
-    let swarm = swarm(true, Standing::Named, |_| {}).await;
-    // Fill the store first, so that only the visitor's answer is timed.
-    let large = get(&swarm.bridge, "/media/large.bin", &[]).await;
-    assert_eq!(large.body.len(), 2_500_000);
-    let bridge = swarm.bridge.clone();
+async fn what_goes_out_is_paced_and_an_answer_survives_the_stop() {
+    // 2.5 MB at 20 Mbit/s are a second.
+    let uplink = Uplink::new(20_000_000);
+    let swarm = swarm_with(uplink.clone(), true, Standing::Named, |_| {}).await;
+    let large = &swarm.files["/media/large.bin"];
+    assert!(get(&swarm.bridge, "/media/large.bin", &[]).await.body == *large);
+    let before = uplink.sent_total();
+    let (bridge, started) = (swarm.bridge.clone(), Instant::now());
     let answer = tokio::spawn(async move { get(&bridge, "/media/large.bin", &[]).await });
-    tokio::time::sleep(Duration::from_millis(5)).await;
-    let handle = swarm.bridge.clone();
-    swarm.shutdown.cancel();
-    let joined = tokio::time::timeout(Duration::from_secs(20), handle.join()).await;
-    assert!(joined.is_ok());
-    drop(answer.await);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(swarm.bridge.stats().connections, 1);
+    swarm.serving.cancel();
+    swarm.bridge.join().await;
+    assert!(
+        started.elapsed() > Duration::from_millis(800),
+        "{:?}",
+        started.elapsed()
+    );
+    assert!(answer.await.unwrap().body == *large);
+    assert!(uplink.sent_total() - before >= large.len() as u64);
+    assert!(
+        ask(&swarm.bridge, Method::GET, HOST, "/", &[])
+            .await
+            .is_err(),
+        "no more answers"
+    );
 }
