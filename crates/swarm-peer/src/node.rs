@@ -131,10 +131,13 @@ impl From<Magnet> for Source {
 }
 
 impl Source {
-    /// The ids under which peers and trackers know it, v1 first.
+    /// The ids under which peers and trackers know it, v1 first; that of aria2 last.
     pub fn swarm_ids(&self) -> Vec<SwarmId> {
         match self {
-            Self::Metainfo(meta) => meta.swarm_ids(),
+            Self::Metainfo(meta) => {
+                let alias = meta.alias_id();
+                meta.swarm_ids().into_iter().chain(alias).collect()
+            }
             Self::Magnet(magnet) => magnet.swarm_ids(),
         }
     }
