@@ -246,6 +246,9 @@ impl App {
             .ok_or_else(|| RegisterRefused::UnknownSite(site.clone()))?;
         let checked = check_record(root, site, trust.as_ref(), bytes, self.now().unix)
             .map_err(RegisterRefused::Trust)?;
+        self.registry()
+            .check_bundles(&checked)
+            .map_err(RegisterRefused::BundleTaken)?;
         if let Some(dir) = dir {
             let stored = StoredSite {
                 site: site.clone(),

@@ -48,16 +48,25 @@ impl Bundles {
         self.by_id.get(id).map(|claim| claim.pair.id)
     }
 
+    /// Whether all bundles of a manifest could be registered.
+    pub(super) fn check(&self, pairs: &[Pair]) -> Result<(), BundleTaken> {
+        let mut listed: HashMap<SwarmId, Pair> = HashMap::new();
+        for pair in pairs {
+            for id in [pair.id, pair.other] {
+                let known = self.by_id.get(&id).map(|claim| claim.pair);
+                let listed = listed.insert(id, *pair);
+                if known.or(listed).is_some_and(|partner| partner != *pair) {
+                    return Err(BundleTaken(id));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Registers all bundles of a manifest, or none.
     pub(super) fn claim(&mut self, pairs: &[Pair]) -> Result<(), BundleTaken> {
-        for (done, pair) in pairs.iter().enumerate() {
-            let taken = [pair.id, pair.other]
-                .into_iter()
-                .find(|id| self.by_id.get(id).is_some_and(|claim| claim.pair != *pair));
-            if let Some(id) = taken {
-                self.release(pairs.iter().take(done));
-                return Err(BundleTaken(id));
-            }
+        self.check(pairs)?;
+        for pair in pairs {
             for id in [pair.id, pair.other] {
                 let fresh = Claim {
                     pair: *pair,

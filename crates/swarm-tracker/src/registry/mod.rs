@@ -4,6 +4,7 @@
 //! listeners hold it behind one lock and check signatures before they take that lock.
 
 mod bundles;
+mod moment;
 mod sites;
 mod swarm;
 mod volunteer;
@@ -29,42 +30,15 @@ use swarm_proto::tracker::{
 use crate::config::AnnounceConfig;
 pub use bundles::BundleTaken;
 use bundles::{Bundles, Pair};
+pub use moment::Moment;
 pub use sites::{AlarmSuperseded, CheckedAlarm, CheckedRecord, check_alarm, check_record};
 use sites::{Site, Sites};
-use swarm::{Standing, SwarmPeers, Tick};
+use swarm::{Standing, SwarmPeers};
 use volunteer::VolunteerBook;
 
 /// How long the bundles of a replaced manifest stay in the tracker: visitors and volunteers
 /// that hold the old one finish with it.
 const RETIRED_FOR: Duration = Duration::from_secs(3600);
-
-/// A point in time, both ways of telling it: what ages uses `elapsed`, which no one can set
-/// back, and what others have signed or promised uses `unix`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moment {
-    /// Since the registry was made.
-    pub elapsed: Duration,
-    /// Seconds since 1970.
-    pub unix: u64,
-}
-
-impl Moment {
-    /// When, on the clock that never goes back, `unix` will have come.
-    fn deadline(self, unix: u64) -> Duration {
-        let left = Duration::from_secs(unix.saturating_sub(self.unix));
-        self.elapsed.saturating_add(left)
-    }
-
-    fn tick(self) -> Tick {
-        Tick::try_from(self.elapsed.as_secs()).unwrap_or(Tick::MAX)
-    }
-
-    fn tick_after(self, age: Duration) -> Tick {
-        let then = self.elapsed.saturating_add(age);
-        // Rounded up, so that a peer is not forgotten early.
-        Tick::try_from(then.as_secs()).map_or(Tick::MAX, |tick| tick.saturating_add(1))
-    }
-}
 
 /// What the registry is told at its start.
 #[derive(Debug, Clone)]
@@ -351,6 +325,15 @@ impl Registry {
         if let Some(site) = self.sites.get_mut(site) {
             site.trust = Some(trust);
         }
+    }
+
+    /// Whether the bundles of a record are free for its site.
+    ///
+    /// # Errors
+    /// [`BundleTaken`], as [`install`](Self::install) would find.
+    pub fn check_bundles(&self, checked: &CheckedRecord) -> Result<(), BundleTaken> {
+        let pairs: Vec<Pair> = checked.manifest.bundles.iter().map(Pair::of).collect();
+        self.bundles.check(&pairs)
     }
 
     /// Puts a checked record in force.
