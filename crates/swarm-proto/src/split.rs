@@ -145,8 +145,9 @@ mod tests {
     }
 
     fn weight(rng: &mut SmallRng, config: &SplitConfig) -> u64 {
-        match rng.random_range(0..20_u32) {
+        match rng.random_range(0..23_u32) {
             0 => 0,
+            20.. => rng.random_range(config.alone() / 2..=config.alone() * 4),
             // Around the weight from which a file stands alone.
             1 => config.alone() - 1 + rng.random_range(0..3_u64),
             2 => rng.random_range(config.alone()..=config.target * 2),

@@ -38,6 +38,10 @@ impl Alarm {
     }
 
     fn check(&self) -> Result<(), FormatError> {
+        // It becomes a `Location` header; URL parsers forgive line breaks.
+        if !self.home.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(field("home", "not printable"));
+        }
         if SiteName::from_url(&self.home)? != self.site {
             return Err(field("home", "another site than the alarm's"));
         }

@@ -430,6 +430,8 @@ fn t38_an_alarm_sends_nobody_to_another_site() {
         "https://example.org@example.net/",
         "javascript:alert(1)",
         "//example.org/",
+        "https://example.org/\r\nSet-Cookie: a=b",
+        "https://example.org/\u{1b}[31m",
     ] {
         let alarm = Alarm {
             home: home.into(),
