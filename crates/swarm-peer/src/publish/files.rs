@@ -54,7 +54,10 @@ pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
 }
 
 /// Reads a whole file of at most `max` bytes.
-pub(crate) fn read_limited(path: &Path, max: usize) -> Result<Vec<u8>, PublishError> {
+///
+/// # Errors
+/// [`PublishError::Read`], also for a file that is larger.
+pub fn read_limited(path: &Path, max: usize) -> Result<Vec<u8>, PublishError> {
     let read = || {
         let mut bytes = Vec::new();
         File::open(path)?

@@ -35,6 +35,7 @@ use swarm_proto::metainfo::Metainfo;
 use swarm_proto::split::SplitConfig;
 
 pub use error::PublishError;
+pub use files::read_limited;
 pub use keys::KeyStore;
 pub use load::load;
 pub use media::{is_compressible, media_type};
