@@ -56,8 +56,7 @@ pub(crate) fn options() -> Response<VerifiedBody> {
 pub(crate) fn error(error: &BridgeError) -> Response<VerifiedBody> {
     let status = error.status();
     let mut response = html(&format!(
-        "<h1>{}</h1>\n<p>This is a volunteer's copy of pages from sites that are overloaded: {}.</p>\n",
-        status,
+        "<h1>{status}</h1>\n<p>{}.</p>\n",
         escape(&error.to_string()),
     ));
     *response.status_mut() = status;
