@@ -110,6 +110,19 @@ impl Segment {
             Self::Opened(_, len) => *len,
         }
     }
+
+    /// The same bytes out of the whole file.
+    pub(crate) fn cut(&self, file: &Bytes) -> Option<Bytes> {
+        match self {
+            Self::Ready(bytes) => Some(bytes.clone()),
+            Self::Range(range) => {
+                let start = usize::try_from(range.start).ok()?;
+                let end = usize::try_from(range.end).ok()?;
+                (start <= end && end <= file.len()).then(|| file.slice(start..end))
+            }
+            Self::Opened(..) => None,
+        }
+    }
 }
 
 /// The body of a response.
@@ -148,6 +161,24 @@ impl VerifiedBody {
             body.segments.push_back(Segment::Ready(bytes));
         }
         body
+    }
+
+    /// Bytes at hand, in parts.
+    pub(crate) fn of_parts(parts: impl Iterator<Item = Bytes>) -> Self {
+        let mut body = Self::empty();
+        for part in parts.filter(|part| !part.is_empty()) {
+            body.left = body.left.saturating_add(part.len() as u64);
+            body.segments.push_back(Segment::Ready(part));
+        }
+        body
+    }
+
+    /// The whole body, where it is at hand in one part.
+    pub(crate) fn ready(&self) -> Option<Bytes> {
+        match self.segments.front() {
+            Some(Segment::Ready(bytes)) if bytes.len() as u64 == self.left => Some(bytes.clone()),
+            _ => None,
+        }
     }
 
     /// Segments of which `left` bytes will come; a pause of `stall` without a byte fails it.

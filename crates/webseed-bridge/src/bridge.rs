@@ -109,7 +109,11 @@ impl Bridge {
             write_timeout: config.http.write_timeout,
             drain: config.http.drain,
         };
-        let responder = Arc::new(Responder::new(sites.clone(), patience));
+        let responder = Arc::new(Responder::new(
+            sites.clone(),
+            patience,
+            config.http.cache_max,
+        ));
         let uplink = node.uplink().clone();
         let open = OpenCount::default();
         let tasks = TaskTracker::new();

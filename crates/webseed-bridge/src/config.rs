@@ -62,6 +62,8 @@ pub struct HttpConfig {
     /// Connections open at once; past it newcomers wait in the kernel's queue. Each holds at most
     /// one chunk of a reader, 256 KiB, and hyper's buffers.
     pub connections_max: usize,
+    /// Bytes of small files kept in memory. More saves reads where sites have many small files.
+    pub cache_max: usize,
     /// From a connection's start, or the last answer's end, to a complete request head. Longer
     /// keeps idle browsers connected, and lets idle attackers hold slots.
     #[serde(with = "duration")]
@@ -84,6 +86,7 @@ impl Default for HttpConfig {
     fn default() -> Self {
         Self {
             connections_max: 2048,
+            cache_max: 32 * 1024 * 1024,
             head_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(60),
             first_byte_timeout: Duration::from_secs(20),

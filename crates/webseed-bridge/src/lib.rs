@@ -7,6 +7,7 @@
 
 pub mod body;
 pub mod bridge;
+pub mod cache;
 pub mod conditional;
 pub mod config;
 pub mod duration;

@@ -18,6 +18,7 @@ use swarm_proto::geometry::ByteRange;
 use swarm_proto::manifest::{FileEntry, Lookup, SitePath};
 
 use crate::body::{DigestCheck, Segment, VerifiedBody};
+use crate::cache::SmallFiles;
 use crate::conditional::{self, Precondition, Validators};
 use crate::encoding;
 use crate::error::BridgeError;
@@ -44,6 +45,7 @@ pub struct Patience {
 pub struct Responder {
     sites: Arc<Sites>,
     patience: Patience,
+    small: SmallFiles,
 }
 
 /// A request for one page of one site.
@@ -60,9 +62,13 @@ struct SiteRequest<'a> {
 type Answer = Result<Response<VerifiedBody>, BridgeError>;
 
 impl Responder {
-    /// Answers from `sites`.
-    pub fn new(sites: Arc<Sites>, patience: Patience) -> Self {
-        Self { sites, patience }
+    /// Answers from `sites`; keeps small files in at most `cache_max` bytes of memory.
+    pub fn new(sites: Arc<Sites>, patience: Patience, cache_max: usize) -> Self {
+        Self {
+            sites,
+            patience,
+            small: SmallFiles::new(cache_max),
+        }
     }
 
     /// Answers one request. Never fails: errors are answers too.
@@ -281,8 +287,16 @@ impl Responder {
         };
         let check = (!found.state.is_checked())
             .then(|| DigestCheck::new(found.digest, found.state.clone()));
-        self.body(found, [Segment::Range(range)].into(), site, check)
-            .await
+        let (body, timing) = self
+            .body(found, [Segment::Range(range)].into(), site, check)
+            .await?;
+        if found.length <= SMALL_FILE_LEN
+            && found.state.is_checked()
+            && let Some(bytes) = body.ready()
+        {
+            self.small.insert(found.digest, bytes);
+        }
+        Ok((body, timing))
     }
 
     /// The body of `segments`, once its first bytes are there. Small bodies are read, and checked,
@@ -297,6 +311,13 @@ impl Responder {
         let started = Instant::now();
         let lengths = segments.iter().map(Segment::len);
         let total = lengths.fold(0u64, u64::saturating_add);
+        if found.length <= SMALL_FILE_LEN
+            && let Some(bytes) = self.small.get(&found.digest)
+        {
+            let parts = segments.iter().filter_map(|segment| segment.cut(&bytes));
+            let body = VerifiedBody::of_parts(parts).counted(site.stats().clone());
+            return Ok((body, HeaderValue::from_static("store;dur=0.0")));
+        }
         let first = segments.iter_mut().find_map(|segment| match segment {
             Segment::Range(range) if range.start < range.end => Some((*range, segment)),
             _ => None,

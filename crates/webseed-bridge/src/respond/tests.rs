@@ -132,7 +132,7 @@ fn setup(standing: Standing, not_found_page: bool, expires: u64) -> Setup {
         first_byte: Duration::from_secs(10),
         stall: Duration::from_secs(10),
     };
-    let responder = Responder::new(sites.clone(), patience);
+    let responder = Responder::new(sites.clone(), patience, 1 << 20);
     Setup { responder, sites }
 }
 
@@ -454,6 +454,42 @@ async fn a_shared_address_is_sandboxed() {
         ask(&setup, "GET", "other.example", "/", &[]).await.status,
         421
     );
+}
+
+#[tokio::test]
+async fn small_files_are_kept_and_answered_alike() {
+    let setup = named();
+    for headers in [
+        &[][..],
+        &[(RANGE, "bytes=3-8")],
+        &[(RANGE, "bytes=0-0,-2")],
+        &[(ACCEPT_ENCODING, "br")],
+        &[(ACCEPT_ENCODING, "br"), (RANGE, "bytes=-3")],
+    ] {
+        let cold = get(&named(), "/", headers).await;
+        get(&setup, "/", headers).await;
+        let warm = get(&setup, "/", headers).await;
+        assert_eq!(cold.status, warm.status, "{headers:?}");
+        assert_eq!(
+            cold.header(CONTENT_RANGE),
+            warm.header(CONTENT_RANGE),
+            "{headers:?}"
+        );
+        if !cold.header(CONTENT_TYPE).starts_with("multipart") {
+            assert_eq!(cold.body(), warm.body(), "{headers:?}");
+        }
+        assert_eq!(cold.body().len(), warm.body().len(), "{headers:?}");
+    }
+    // What contradicts the manifest is not kept.
+    for _ in 0..3 {
+        assert_eq!(get(&setup, "/wrong-small", &[]).await.status, 502);
+    }
+    assert_eq!(
+        get(&setup, "/", &[]).await.header("server-timing"),
+        "store;dur=0.0"
+    );
+    let site = setup.sites.all().remove(0);
+    assert!(site.stats().bytes() > PAGE.len() as u64 * 2);
 }
 
 #[tokio::test]
