@@ -205,6 +205,15 @@ impl BridgeHandle {
         }
     }
 
+    /// Tells trackers that visitors of a site may be sent here, which is so from the start where
+    /// [`crate::config::JoinConfig::offer`] says so, or no longer.
+    pub fn offer_site(&self, name: &SiteName, offered: bool) {
+        if let Some(site) = self.site(name) {
+            let edition = site.edition();
+            self.shared.joiner.offer(edition.manifest(), offered);
+        }
+    }
+
     /// Stops serving a site and leaves its swarms.
     pub async fn remove_site(&self, name: &SiteName) {
         let shared = &self.shared;

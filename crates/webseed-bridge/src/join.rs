@@ -161,6 +161,20 @@ impl Joiner {
         Ok(())
     }
 
+    /// Tells trackers that visitors of these bundles may be sent here, or no longer.
+    pub(crate) fn offer(&self, manifest: &SiteManifest, offered: bool) {
+        let offer = self.offer.as_ref().filter(|_| offered);
+        for entry in &manifest.bundles {
+            let id = entry.v1.swarm_id();
+            if self.joined().contains_key(&id)
+                && let Some(handle) = self.node.get(&id)
+            {
+                handle.set_bridge(offer.cloned());
+                handle.announce_now();
+            }
+        }
+    }
+
     /// Undoes one [`Self::join`] of the manifest.
     pub(crate) fn leave(&self, manifest: &SiteManifest) {
         self.leave_all(manifest.bundles.iter());

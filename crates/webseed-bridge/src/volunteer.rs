@@ -43,6 +43,8 @@ pub struct Volunteer {
     only: HashSet<SiteName>,
     /// End of the latest alarm of each site carried; bounded by what the bridge carries.
     alarms: HashMap<SiteName, u64>,
+    /// Of them, those whose alarm has ended: trackers were told to send nobody any more.
+    lapsed: HashSet<SiteName>,
     /// Sites whose lease was used up while their alarm stood; not taken up again before it ends.
     spent: HashMap<SiteName, u64>,
 }
@@ -61,6 +63,7 @@ impl Volunteer {
             lease,
             only: only.into_iter().collect(),
             alarms: HashMap::new(),
+            lapsed: HashSet::new(),
             spent: HashMap::new(),
         }
     }
@@ -153,6 +156,9 @@ impl Volunteer {
             self.bridge.add_site(carry).await?;
         }
         self.bridge.set_standing(site, standing, Some(&alarm.home));
+        if self.lapsed.remove(site) {
+            self.bridge.offer_site(site, true);
+        }
         if self.alarms.insert(site.clone(), alarm.until).is_none() {
             tracing::info!(%site, until = alarm.until, "helping");
         }
@@ -169,10 +175,14 @@ impl Volunteer {
             };
             if lease_is_over(&self.lease, *until, now, hits, bytes) {
                 over.push((site.clone(), *until));
+            } else if now >= *until && self.lapsed.insert(site.clone()) {
+                self.bridge.offer_site(site, false);
+                tracing::info!(%site, "alarm over, visitors go home");
             }
         }
         for (site, until) in over {
             self.alarms.remove(&site);
+            self.lapsed.remove(&site);
             if now < until {
                 self.spent.insert(site.clone(), until);
             }
