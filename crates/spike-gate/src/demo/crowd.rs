@@ -13,9 +13,6 @@ use super::site::Page;
 use super::timeline::{PERIOD, Sample, Timeline};
 use super::visitor::{Counts, Street};
 
-/// The line counts as full when a second's mean reaches this share of it.
-const FULL: f64 = 0.9;
-
 /// The hosts whose lines are watched.
 pub struct Hosts {
     /// The site's own.
@@ -32,8 +29,6 @@ pub struct Run {
     pub counts: Counts,
     /// Samples from the first arrival until the last visitor left.
     pub timeline: Timeline,
-    /// From the moment the site's line was first full to the first file fetched elsewhere.
-    pub relief: Option<Duration>,
 }
 
 impl Hosts {
@@ -75,7 +70,6 @@ pub async fn run(
     let before = hosts.totals();
     let started = Instant::now();
     let mut timeline = Timeline::default();
-    let mut full_since: Option<Instant> = None;
     let comings = tokio::spawn(come(street.clone(), pages, arrivals, started));
     tokio::pin!(comings);
     let mut tick = tokio::time::interval(PERIOD);
@@ -86,31 +80,15 @@ pub async fn run(
             _ = tick.tick() => false,
         };
         timeline.push(hosts.sample(&street, &before, started.elapsed()));
-        let full = hosts.origin.rate().is_some_and(|rate| {
-            timeline
-                .last()
-                .is_some_and(|last| last.at >= Duration::from_secs(1))
-                && timeline.now().origin >= rate as f64 * FULL
-        });
-        if full {
-            full_since.get_or_insert_with(Instant::now);
-        }
         panel.draw(scene, &timeline);
         if ended {
             break;
         }
     }
     panel.end(scene, &timeline);
-    let counts = street.tally.counts();
-    let relief = counts.first_elsewhere.map(|elsewhere| {
-        full_since.map_or(Duration::ZERO, |full| {
-            elsewhere.saturating_duration_since(full)
-        })
-    });
     Run {
-        counts,
+        counts: street.tally.counts(),
         timeline,
-        relief,
     }
 }
 

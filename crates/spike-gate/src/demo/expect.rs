@@ -19,7 +19,8 @@ const WELL_KNOWN: &str = "/.well-known/swarm/";
 
 /// The signed manifest, and the pages it vouches for.
 pub struct Expected {
-    site: SiteName,
+    /// Names of the site; the first is the signed one.
+    names: Vec<SiteName>,
     label: String,
     manifest: SiteManifest,
     /// HTML files by their path, read from the folder and matching the manifest.
@@ -88,10 +89,17 @@ impl Expected {
         }
         Ok(Self {
             label: manifest.site.label(),
-            site: manifest.site.clone(),
+            names: vec![manifest.site.clone()],
             manifest,
             pages,
         })
+    }
+
+    /// The same files are also served at another address.
+    #[must_use]
+    pub fn also_at(mut self, home: &Url) -> Self {
+        self.names.extend(SiteName::of(home));
+        self
     }
 
     /// The file of the site that an address names, wherever it is served.
@@ -99,7 +107,7 @@ impl Expected {
     /// `http://<site>/path`, `http://<label>.<any domain>/path` or `http://<any>/<site>/path`.
     pub fn path_of(&self, url: &Url) -> Option<SitePath> {
         let host = url.host_str()?;
-        let own = SiteName::of(url).is_ok_and(|name| name == self.site);
+        let own = SiteName::of(url).is_ok_and(|name| self.names.contains(&name));
         let labelled = host
             .split_once('.')
             .is_some_and(|(first, _)| first.eq_ignore_ascii_case(&self.label));
@@ -109,7 +117,7 @@ impl Expected {
         let rest = url
             .path()
             .strip_prefix('/')?
-            .strip_prefix(self.site.as_str())?;
+            .strip_prefix(self.manifest.site.as_str())?;
         SitePath::parse(rest).ok()
     }
 

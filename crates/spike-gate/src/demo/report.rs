@@ -57,7 +57,7 @@ pub struct WithGate {
     pub origin_bytes: u64,
     /// Bytes that left the volunteers.
     pub volunteer_bytes: u64,
-    /// From the moment the line was first full to the first file fetched elsewhere.
+    /// From the gate's first overload to the first visitor it sent elsewhere.
     pub relief_ms: Option<u64>,
     /// Bytes a visitor got that are not what the manifest says.
     pub wrong_bytes: u64,
@@ -91,7 +91,7 @@ pub enum Verdict {
 pub struct Details {
     /// Bytes that left the site's host in the first run.
     pub alone_bytes: u64,
-    /// Bytes of the site's host that went to other peers, of those in `origin_bytes`.
+    /// Bytes of the site's host that went to peers, of those in `origin_bytes`.
     pub seeded_bytes: u64,
     /// Bytes that left each volunteer.
     pub volunteers: Vec<u64>,
@@ -177,11 +177,7 @@ impl Report {
             &megabytes(details.alone_bytes),
             &megabytes(gate.origin_bytes),
         );
-        row(
-            "  of that to volunteers",
-            "",
-            &megabytes(details.seeded_bytes),
-        );
+        row("  of that to volunteers", "", &megabytes(details.seeded_bytes));
         for (i, bytes) in details.volunteers.iter().enumerate() {
             row(&format!("from volunteer {}", i + 1), "", &megabytes(*bytes));
         }

@@ -64,9 +64,6 @@ pub struct Counts {
     pub bytes: HashMap<String, u64>,
     /// Bytes of bodies that were not what the manifest says.
     pub wrong_bytes: u64,
-    /// When the first redirect to another host was followed, or the first file was asked for at
-    /// another host than the site's.
-    pub first_elsewhere: Option<Instant>,
     /// Why pages failed, with how often; bounded.
     pub reasons: HashMap<String, u64>,
 }
@@ -176,12 +173,6 @@ impl Street {
     ) -> Result<Got, LoadError> {
         let mut url = asked.clone();
         for _ in 0..=REDIRECTS_MAX {
-            if url.authority() != self.home.authority() {
-                self.tally
-                    .lock()
-                    .first_elsewhere
-                    .get_or_insert_with(Instant::now);
-            }
             let (status, location, body) = browser.get(&url, part_of).await?;
             let source = authority(&url);
             *self.tally.lock().bytes.entry(source).or_default() += body.len() as u64;

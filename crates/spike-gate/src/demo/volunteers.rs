@@ -1,0 +1,87 @@
+//! Strangers who lend a hand: each a node and a bridge of its own, with nothing but the tracker's
+//! address to begin with.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use swarm_peer::connector::AddressPolicy;
+use swarm_peer::node::{Node, NodeConfig, NodeError};
+use swarm_peer::uplink::Uplink;
+use swarm_proto::manifest::SiteName;
+use tokio_util::sync::CancellationToken;
+use webseed_bridge::config::{BridgeConfig, JoinConfig, LeaseConfig};
+use webseed_bridge::error::StartError;
+use webseed_bridge::site_source::SiteSource;
+use webseed_bridge::volunteer::Volunteer as Follower;
+use webseed_bridge::{Bridge, BridgeHandle};
+
+/// One volunteer.
+pub struct Volunteer {
+    bridge: BridgeHandle,
+    /// All that its machine sends.
+    pub uplink: Uplink,
+}
+
+/// Why a volunteer does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum VolunteerError {
+    /// The BitTorrent side.
+    #[error("volunteer's node")]
+    Node(#[from] NodeError),
+    /// The HTTP side.
+    #[error("volunteer's bridge")]
+    Bridge(#[from] StartError),
+}
+
+/// Loopback counts as an allowed network: all machines of the demo are there.
+pub fn policy() -> AddressPolicy {
+    AddressPolicy {
+        allow_net: ["127.0.0.0/8", "::1/128"].iter().filter_map(|net| net.parse().ok()).collect(),
+    }
+}
+
+impl Volunteer {
+    /// Starts one that holds nothing; its memory is `dir`, its line `uplink`.
+    ///
+    /// # Errors
+    /// [`VolunteerError`]: no port to be had, most likely.
+    pub async fn start(
+        tracker: String,
+        dir: &Path,
+        uplink: Uplink,
+        shutdown: CancellationToken,
+    ) -> Result<Self, VolunteerError> {
+        let node = NodeConfig {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            uplink: uplink.clone(),
+            policy: policy(),
+            ..NodeConfig::default()
+        };
+        let node = Node::start(node, shutdown.clone()).await?;
+        let config = BridgeConfig {
+            join: JoinConfig {
+                store: Some(dir.join("bundles")),
+                trackers: vec![tracker.clone()],
+                offer: true,
+                ..JoinConfig::default()
+            },
+            ..BridgeConfig::default()
+        };
+        let bridge = Bridge::start(config, node.clone(), shutdown.clone()).await?;
+        let source = SiteSource::new(
+            node.http().clone(),
+            vec![tracker],
+            HashMap::new(),
+            Some(dir.join("trust")),
+        );
+        let follower = Follower::new(bridge.clone(), source, LeaseConfig::default(), []);
+        tokio::spawn(follower.run(shutdown));
+        Ok(Self { bridge, uplink })
+    }
+
+    /// Where a browser finds `site` on this bridge.
+    pub fn url(&self, site: &SiteName) -> String {
+        format!("http://{}.localhost:{}/", site.label(), self.bridge.addr().port())
+    }
+}
