@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 /// The most bytes of one turn; one block of a piece.
 pub const QUANTUM: usize = 16 * 1024;
@@ -46,14 +46,65 @@ struct Shared {
 struct Line {
     /// When the line is free again.
     free_at: Option<Instant>,
-    /// Who waits, by ticket number. One entry for each writer, so bounded as connections are.
-    queue: BTreeMap<u64, Option<Waker>>,
+    /// Who waits, by ticket number; the head is being served. One entry for each writer, so
+    /// bounded as connections are.
+    queue: BTreeMap<u64, Waiter>,
     next: u64,
+    /// Whether [`Shared::serve`] runs.
+    served: bool,
+}
+
+struct Waiter {
+    bytes: usize,
+    waker: Option<Waker>,
 }
 
 impl Shared {
     fn line(&self) -> std::sync::MutexGuard<'_, Line> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Serves the queue until it is empty. Turns end by the clock alone: a writer that does not
+    /// come for its turn wastes that turn and holds up nobody.
+    async fn serve(self: Arc<Self>) {
+        loop {
+            let (number, start, end) = {
+                let rate = self.rate.load(Ordering::Relaxed);
+                let mut line = self.line();
+                if rate == 0 {
+                    for waiter in std::mem::take(&mut line.queue).into_values() {
+                        waiter.go();
+                    }
+                }
+                let Some((number, waiter)) = line.queue.first_key_value() else {
+                    line.served = false;
+                    return;
+                };
+                let (number, bytes) = (*number, waiter.bytes);
+                let now = Instant::now();
+                let idle_since = now.checked_sub(BURST).unwrap_or(now);
+                let start = line.free_at.map_or(idle_since, |at| at.max(idle_since));
+                let end = start + Duration::from_secs_f64(bytes as f64 / rate as f64);
+                line.free_at = Some(end);
+                (number, start, end)
+            };
+            if end > Instant::now() {
+                sleep_until(end).await;
+            }
+            let mut line = self.line();
+            match line.queue.remove(&number) {
+                Some(waiter) => waiter.go(),
+                None => line.free_at = Some(start),
+            }
+        }
+    }
+}
+
+impl Waiter {
+    fn go(self) {
+        if let Some(waker) = self.waker {
+            waker.wake();
+        }
     }
 }
 
@@ -62,9 +113,6 @@ struct Ticket {
     shared: Arc<Shared>,
     number: u64,
     bytes: usize,
-    /// At the head: when the line began to be ours, and the end of our turn.
-    turn: Option<(Instant, Pin<Box<Sleep>>)>,
-    done: bool,
 }
 
 impl Ticket {
@@ -72,64 +120,33 @@ impl Ticket {
         let mut line = shared.line();
         let number = line.next;
         line.next = line.next.wrapping_add(1);
-        line.queue.insert(number, None);
+        line.queue.insert(number, Waiter { bytes, waker: None });
+        if !line.served {
+            line.served = true;
+            tokio::spawn(shared.clone().serve());
+        }
         Self {
             shared: shared.clone(),
             number,
             bytes,
-            turn: None,
-            done: false,
         }
     }
 
     /// Ready once the bytes may be sent.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.turn.is_none() {
-            let rate = self.shared.rate.load(Ordering::Relaxed).max(1);
-            let mut line = self.shared.line();
-            if line.queue.first_key_value().map(|(number, _)| *number) != Some(self.number) {
-                line.queue.insert(self.number, Some(cx.waker().clone()));
-                return Poll::Pending;
+        match self.shared.line().queue.get_mut(&self.number) {
+            Some(waiter) => {
+                waiter.waker = Some(cx.waker().clone());
+                Poll::Pending
             }
-            let now = Instant::now();
-            let idle_since = now.checked_sub(BURST).unwrap_or(now);
-            let start = line.free_at.map_or(idle_since, |at| at.max(idle_since));
-            let end = start + Duration::from_secs_f64(self.bytes as f64 / rate as f64);
-            line.free_at = Some(end);
-            drop(line);
-            if end <= now {
-                self.leave();
-                return Poll::Ready(());
-            }
-            self.turn = Some((start, Box::pin(sleep_until(end))));
-        }
-        if let Some((_, sleep)) = self.turn.as_mut() {
-            ready!(sleep.as_mut().poll(cx));
-        }
-        self.leave();
-        Poll::Ready(())
-    }
-
-    /// Lets the next one come to the head.
-    fn leave(&mut self) {
-        self.done = true;
-        let mut line = self.shared.line();
-        line.queue.remove(&self.number);
-        if let Some((_, Some(waker))) = line.queue.first_key_value() {
-            waker.wake_by_ref();
+            None => Poll::Ready(()),
         }
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if self.done {
-            return;
-        }
-        if let Some((start, _)) = &self.turn {
-            self.shared.line().free_at = Some(*start);
-        }
-        self.leave();
+        self.shared.line().queue.remove(&self.number);
     }
 }
 
@@ -154,7 +171,7 @@ impl Uplink {
         }
     }
 
-    /// Sets another limit, in bits per second, or none. Purchases already made stand.
+    /// Sets another limit, in bits per second, or none. The turn under way stands.
     pub fn set_rate(&self, bits_per_second: Option<u64>) {
         let bytes = bits_per_second.map_or(0, |bits| (bits / 8).max(1));
         self.shared.rate.store(bytes, Ordering::Relaxed);
@@ -421,6 +438,48 @@ mod tests {
         let rate = uplink.sent_total() as f64 / started.elapsed().as_secs_f64();
         assert!((800_000.0..1_250_000.0).contains(&rate), "{rate} bytes a second");
         assert!(uplink.shared.line().queue.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_forgets_its_turn_holds_up_nobody() {
+        let uplink = Uplink::new(8_000_000);
+        let (near, _far) = tokio::io::duplex(1024);
+        let mut forgetful = Shaped::new(near, uplink.clone());
+        let once = std::future::poll_fn(|cx| {
+            let _ = Pin::new(&mut forgetful).poll_write(cx, &[0; 5000]);
+            Poll::Ready(())
+        });
+        once.await;
+        tokio::time::timeout(Duration::from_secs(1), uplink.take(10_000))
+            .await
+            .expect("others are served");
+        uplink.set_rate(None);
+        tokio::time::timeout(Duration::from_millis(50), uplink.take(1_000_000))
+            .await
+            .expect("no limit, no wait");
+        uplink.set_rate(Some(8_000_000));
+        tokio::time::timeout(Duration::from_secs(1), uplink.take(10_000))
+            .await
+            .expect("served again");
+    }
+
+    #[tokio::test]
+    async fn lifting_the_limit_lets_all_go() {
+        let uplink = Uplink::new(80_000);
+        let waiting: Vec<_> = (0..50)
+            .map(|_| {
+                let uplink = uplink.clone();
+                tokio::spawn(async move { uplink.take(10_000).await })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        uplink.set_rate(None);
+        for writer in waiting {
+            tokio::time::timeout(Duration::from_secs(1), writer)
+                .await
+                .expect("goes at once")
+                .expect("does not panic");
+        }
     }
 
     #[tokio::test]
