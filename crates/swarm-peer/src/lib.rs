@@ -4,6 +4,7 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 mod announce;
+pub mod config;
 pub mod connector;
 pub mod http;
 mod link;
@@ -14,6 +15,7 @@ pub mod reader;
 pub mod store;
 pub mod swarm;
 mod swarm_task;
+pub mod trust;
 pub mod uplink;
 
 pub use node::{AddBundle, Node, NodeConfig, NodeError, Source};

@@ -308,6 +308,11 @@ impl SwarmHandle {
         }
     }
 
+    /// Waits for the next change of [`Self::state`].
+    pub async fn state_changed(&self) {
+        let _ = self.shared.state.subscribe().changed().await;
+    }
+
     /// Changes what is fetched.
     pub async fn set_want(&self, want: Want) {
         self.shared.tell(Message::Want(want)).await;

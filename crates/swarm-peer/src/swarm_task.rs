@@ -413,9 +413,12 @@ impl SwarmTask {
     }
 
     fn publish(&mut self, now: Instant, download: &Download) {
-        if self.stats_at + STATS_EVERY > now {
-            return;
+        if self.stats_at + STATS_EVERY <= now {
+            self.publish_now(now, download);
         }
+    }
+
+    fn publish_now(&mut self, now: Instant, download: &Download) {
         self.stats_at = now;
         let figures = download.stats();
         let stats = self.shared.stats.lock();

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use swarm_proto::geometry::{ByteRange, PieceIndex};
+use swarm_proto::id::Digest;
 use swarm_proto::metainfo::Metainfo;
 use swarm_proto::verify::VerifiedBytes;
 
@@ -178,9 +179,30 @@ impl Storage {
         })
     }
 
+    /// Tells the same bundle in two places apart.
+    fn place_name(&self) -> String {
+        let digest = match self {
+            Self::Folder { dir } => {
+                let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
+                Digest::of(dir.as_os_str().as_encoded_bytes())
+            }
+            Self::Files { paths } => {
+                let all: Vec<&[u8]> = paths
+                    .iter()
+                    .map(|path| path.as_os_str().as_encoded_bytes())
+                    .collect();
+                Digest::of(&all.join(&0))
+            }
+            Self::Store { .. } | Self::Memory => return String::new(),
+        };
+        let mut text = digest.to_string();
+        text.truncate(16);
+        format!("-{text}")
+    }
+
     /// Where this bundle's resume state lies: in `state_dir` if there is one, else beside the data.
     pub fn state_path(&self, meta: &Metainfo, state_dir: Option<&Path>) -> Option<PathBuf> {
-        let name = format!("{}.state", hash_name(meta));
+        let name = format!("{}{}.state", hash_name(meta), self.place_name());
         match (self, state_dir) {
             (Self::Memory, _) => None,
             (Self::Store { dir }, _) => Some(dir.join(hash_name(meta)).join("state")),

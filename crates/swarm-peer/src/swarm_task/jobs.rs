@@ -114,6 +114,7 @@ impl SwarmTask {
                 }
             }
             Done::Finished(Ok(())) => {
+                self.publish_now(now, download);
                 {
                     let stats = self.shared.stats.lock();
                     let mut stats = stats.unwrap_or_else(PoisonError::into_inner);
