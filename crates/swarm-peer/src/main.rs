@@ -1,2 +1,9 @@
-//! placeholder
-fn main() {}
+//! The command line of the peer.
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

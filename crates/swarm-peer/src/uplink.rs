@@ -436,7 +436,10 @@ mod tests {
             .await
             .expect("the line is free again");
         let rate = uplink.sent_total() as f64 / started.elapsed().as_secs_f64();
-        assert!((800_000.0..1_250_000.0).contains(&rate), "{rate} bytes a second");
+        assert!(
+            (800_000.0..1_250_000.0).contains(&rate),
+            "{rate} bytes a second"
+        );
         assert!(uplink.shared.line().queue.is_empty());
     }
 
