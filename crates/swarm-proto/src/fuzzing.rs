@@ -12,7 +12,7 @@ use crate::metainfo::{Kind, Metainfo, path};
 use crate::verify::{AssembledPiece, verify};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 // ---- bencode, metainfo, magnet, merkle ----
 
@@ -263,4 +263,63 @@ pub fn announce(data: &[u8]) {
         }
     }
     let _ = http::decode_scrape_reply(data);
+}
+
+// ---- site manifest ----
+
+/// Everything a site signs: writing undoes reading, what is believed was signed, and names and
+/// paths survive being written and read again.
+pub fn manifest(data: &[u8]) {
+    use crate::manifest::{
+        Anchor, SignedAlarm, SignedKeySet, SignedManifest, SignedStamp, SiteName, SitePath,
+        SiteRecord, SiteTrust,
+    };
+
+    const NOW: u64 = 1_800_000_000;
+    if let Ok(keys) = SignedKeySet::parse(data) {
+        assert_eq!(keys.to_bytes(), data, "a chain has one spelling");
+        let site = keys.newest_claimed().site.clone();
+        if let Ok(set) = keys.verify(Anchor::Introduced, &site, NOW) {
+            assert_eq!(set.site, site, "keys of another site were believed");
+        }
+    }
+    if let Ok(manifest) = SignedManifest::parse(data) {
+        if let Ok(claimed) = manifest.claimed_manifest() {
+            let bundles = claimed.bundles.len();
+            let inside = |file: &crate::manifest::FileEntry| (file.bundle as usize) < bundles;
+            assert!(claimed.files.values().all(inside), "a file in no bundle");
+        }
+        assert_eq!(
+            SignedManifest::parse(&manifest.to_bytes()).ok(),
+            Some(manifest)
+        );
+    }
+    if let Ok(record) = SiteRecord::parse(data) {
+        let site = record.claimed_site().clone();
+        let _ = record.open_from(Anchor::Introduced, &site, NOW);
+        assert_eq!(SiteRecord::parse(&record.to_bytes()).ok(), Some(record));
+    }
+    if let Ok(stamp) = SignedStamp::parse(data) {
+        assert_eq!(SignedStamp::parse(&stamp.to_bytes()).ok(), Some(stamp));
+    }
+    if let Ok(alarm) = SignedAlarm::parse(data) {
+        assert_eq!(SignedAlarm::parse(&alarm.to_bytes()).ok(), Some(alarm));
+    }
+    if let Ok(trust) = SiteTrust::from_bytes(data) {
+        assert_eq!(SiteTrust::from_bytes(&trust.to_bytes()).ok(), Some(trust));
+    }
+    if let Ok(text) = std::str::from_utf8(data) {
+        if let Ok(name) = SiteName::parse(text) {
+            assert_eq!(SiteName::parse_canonical(name.as_str()).as_ref(), Ok(&name));
+            let label = name.label();
+            assert!(
+                (1..=63).contains(&label.len()) && label.is_ascii(),
+                "{label}"
+            );
+        }
+        if let Ok(path) = SitePath::parse(text) {
+            assert_eq!(SitePath::parse(&path.to_url()).as_ref(), Ok(&path));
+            assert!(path.components().all(|part| !part.starts_with('.')));
+        }
+    }
 }

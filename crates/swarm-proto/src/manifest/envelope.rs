@@ -4,7 +4,7 @@
 //! for another (a freshness stamp for a manifest, say), nor for something outside Spikeswarm.
 
 use super::error::{FormatError, TrustError};
-use super::fields::{Fields as _, decode_dict, field};
+use super::fields::{Fields as _, decode_dict, field, only};
 use super::key::{PublicKey, Role, SecretKey};
 use crate::bencode::Item;
 use crate::id::Digest;
@@ -94,11 +94,14 @@ impl Envelope {
                 got: found.to_owned(),
             });
         }
+        // Nothing may stand where no signature covers it: one statement has one spelling.
+        only(&dict, 3)?;
         let mut signatures: Vec<([u8; 32], [u8; 64])> = Vec::new();
         for value in dict.need_list("signatures", limits::SIGNATURES_MAX)? {
             let one = value
                 .as_dict()
                 .ok_or(field("signatures", "not a dictionary"))?;
+            only(one, 2)?;
             let key = one.need_array("key")?;
             if signatures.last().is_some_and(|(last, _)| *last >= key) {
                 return Err(field("signatures", "keys are not in rising order").into());

@@ -1,5 +1,5 @@
-//! Reading the fields of a dictionary, each with its own error. Unknown fields are left alone:
-//! they are signed with the rest, and a newer version may know them.
+//! Reading the fields of a dictionary, each with its own error. Unknown fields of a payload are left
+//! alone: they are signed with the rest, and a newer version may know them.
 
 use super::error::FormatError;
 use super::key::PublicKey;
@@ -34,6 +34,14 @@ pub(super) fn check_len(what: &'static str, len: usize, max: usize) -> Result<()
 
 pub(super) fn field(field: &'static str, why: &'static str) -> FormatError {
     FormatError::Field { field, why }
+}
+
+/// Refuses fields beyond the `count` that were asked for. For what no signature covers.
+pub(super) fn only(dict: &Dict<'_>, count: usize) -> Result<(), FormatError> {
+    if dict.len() > count {
+        return Err(field("envelope", "unknown fields outside the signature"));
+    }
+    Ok(())
 }
 
 /// Typed access to a [`Dict`].

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::envelope::{Envelope, Lifetime, PayloadType};
 use super::error::{FormatError, TrustError};
-use super::fields::{Fields as _, check_len, decode_dict, int};
+use super::fields::{Fields as _, check_len, decode_dict, int, only};
 use super::key::{PublicKey, Role, SecretKey};
 use super::keyset::KeySet;
 use super::name::SiteName;
@@ -117,6 +117,7 @@ impl SignedManifest {
     /// [`TrustError::Malformed`] or [`TrustError::WrongType`].
     pub fn parse(bytes: &[u8]) -> Result<Self, TrustError> {
         let dict = decode_dict("manifest", bytes, limits::MANIFEST_LEN_MAX, 16)?;
+        only(&dict, 2)?;
         let head = Envelope::parse(PayloadType::Manifest, dict.need_bytes("head")?)?;
         let claimed = ManifestHead::from_payload(head.payload())?;
         let body = dict.need_bytes("body")?;

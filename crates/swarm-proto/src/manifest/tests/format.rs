@@ -339,6 +339,28 @@ fn no_flipped_bit_changes_what_is_believed() {
 }
 
 #[test]
+fn nothing_stands_outside_the_signature() {
+    use crate::bencode::{Rules, decode};
+    let site = Site::new("example.org", 1);
+    let with_more = |bytes: &[u8]| {
+        let value = decode(bytes, &Rules::SIGNED).unwrap();
+        let entries = value.as_dict().unwrap().iter();
+        let entries = entries.map(|(key, value)| (key, Item::from(value)));
+        Item::dict(entries.chain([(&b"more"[..], Item::int(1))])).to_bytes()
+    };
+    let alarm = SignedAlarm::sign(&site.alarm(), &site.alarm).unwrap();
+    let manifest = site.signed(7);
+    assert_eq!(
+        name(SignedAlarm::parse(&with_more(&alarm.to_bytes()))),
+        "Malformed"
+    );
+    assert_eq!(
+        name(SignedManifest::parse(&with_more(&manifest.to_bytes()))),
+        "Malformed"
+    );
+}
+
+#[test]
 fn key_sets_that_make_no_sense_are_refused() {
     let site = Site::new("example.org", 1);
     let good = site.set(1);
@@ -454,4 +476,31 @@ fn unknown_fields_are_left_alone() {
     ])
     .to_bytes();
     open(&bytes).unwrap();
+}
+
+/// The body of the fuzz target, over what the vectors hold.
+#[test]
+fn fuzz_body_holds_for_changed_vectors() {
+    const VECTORS: &str = include_str!("../../../../../spec/vectors/manifest.json");
+    let vectors: serde_json::Value = serde_json::from_str(VECTORS).unwrap();
+    let decode = |value: &serde_json::Value| {
+        data_encoding::HEXLOWER
+            .decode(value.as_str().unwrap().as_bytes())
+            .unwrap()
+    };
+    let cases = vectors["cases"].as_array().unwrap();
+    let mut corpus: Vec<Vec<u8>> = cases.iter().map(|case| decode(&case["bytes"])).collect();
+    corpus.extend(
+        vectors["signatures"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| decode(&one["envelope"])),
+    );
+    corpus.extend([b"example.org:8080".to_vec(), b"/docs/a%20b.html".to_vec()]);
+    let site = Site::new("example.org", 1);
+    let mut trust = site.trust();
+    trust.accept_manifest(&site.signed(7), None, NOW).unwrap();
+    corpus.push(trust.to_bytes());
+    crate::fuzzing::tests::hammer(&corpus, 4, 4000, crate::fuzzing::manifest);
 }
