@@ -1,4 +1,4 @@
-//! Stable splitting: which files of a site share a bundle (spec 0002, 9).
+//! Stable splitting: which files of a site share a bundle (spec 0003, 7).
 //!
 //! Decided so that a change to one file changes at most two bundles: all others keep their info
 //! hashes, and with them their seeds. The proof is in the spec; the test below counts.
