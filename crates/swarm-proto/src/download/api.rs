@@ -20,7 +20,8 @@ pub struct DownloadConfig {
     pub depth_min: usize,
     /// Blocks asked of any peer at most. Default 128; more make the tail and a seek slower.
     pub depth_max: usize,
-    /// Seconds of a peer's measured rate that are asked for ahead. Default 1.
+    /// Seconds of a peer's measured rate that are asked for ahead. Default 0.5: a round trip,
+    /// and no more, lest peers of one seed commit to the same blocks of it.
     pub depth_secs: f64,
     /// Bytes of pieces under way or waiting to be verified. Default 64 MiB, or eight pieces if
     /// that is more.
@@ -39,7 +40,7 @@ impl Default for DownloadConfig {
             rechoke: Duration::from_secs(10),
             depth_min: 4,
             depth_max: 128,
-            depth_secs: 1.0,
+            depth_secs: 0.5,
             pending_bytes_max: 64 * 1024 * 1024,
             peer_id: None,
             seed_only: false,

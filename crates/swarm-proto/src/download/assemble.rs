@@ -31,6 +31,8 @@ struct Partial {
     blocks: Vec<BlockState>,
     unasked: usize,
     missing: usize,
+    /// The peer that was asked for the first block.
+    starter: ConnectionId,
     /// Only this peer is asked: one of the senders of an earlier try lied, and a piece from a
     /// single peer tells who.
     owner: Option<ConnectionId>,
@@ -84,13 +86,21 @@ impl BlockAssembler {
         self.partials.keys().copied()
     }
 
-    /// Begins a piece. Blocks for which `is_pad` holds are zeros and never asked for. Gives the
+    /// Whether the peer was the first to be asked for a block of the piece.
+    pub(super) fn is_starter(&self, piece: PieceIndex, conn: ConnectionId) -> bool {
+        self.partials
+            .get(&piece)
+            .is_some_and(|partial| partial.starter == conn)
+    }
+
+    /// Begins a piece with that peer, as its only one if `alone`. Blocks for which `is_pad` holds are zeros and never asked for. Gives the
     /// piece back at once if it is padding altogether.
     pub(super) fn start(
         &mut self,
         geometry: &Geometry,
         piece: PieceIndex,
-        owner: Option<ConnectionId>,
+        starter: ConnectionId,
+        alone: bool,
         is_pad: impl Fn(&BlockRange) -> bool,
     ) -> Option<(Bytes, Senders)> {
         let blocks: Vec<_> = geometry
@@ -116,7 +126,8 @@ impl BlockAssembler {
             blocks,
             unasked,
             missing: unasked,
-            owner,
+            starter,
+            owner: alone.then_some(starter),
         };
         if self.partials.insert(piece, partial).is_none() {
             self.bytes += u64::from(len);

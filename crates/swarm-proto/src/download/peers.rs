@@ -64,7 +64,7 @@ pub(super) struct Peer {
     pub(super) asked: BTreeSet<BlockRange>,
     pub(super) depth: usize,
     slow_start: bool,
-    rate_before: f64,
+    came_before: u64,
     /// A request timed out, and nothing came since.
     pub(super) snubs: bool,
     pub(super) down: Rate,
@@ -92,7 +92,7 @@ impl Peer {
             asked: BTreeSet::new(),
             depth: config.depth_min,
             slow_start: true,
-            rate_before: 0.0,
+            came_before: 0,
             snubs: false,
             down: Rate::default(),
             up: Rate::default(),
@@ -127,13 +127,15 @@ impl Peer {
     }
 
     pub(super) fn tick(&mut self, elapsed: Duration, config: &DownloadConfig) {
+        let came = self.down.since_tick;
         self.down.tick(elapsed);
         self.up.tick(elapsed);
         let rate = self.down.per_sec();
-        if self.slow_start && self.depth > config.depth_min && rate < self.rate_before * 1.1 {
+        // What came in this tick alone: the average lags behind, and would let the queue grow.
+        if self.slow_start && came > 0 && came < self.came_before + self.came_before / 4 {
             self.slow_start = false;
         }
-        self.rate_before = rate;
+        self.came_before = came;
         if !self.slow_start && !self.snubs {
             let blocks = rate * config.depth_secs / f64::from(BLOCK_LEN);
             self.depth = (blocks as usize + 2).clamp(config.depth_min, config.depth_max);

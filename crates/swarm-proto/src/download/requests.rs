@@ -10,6 +10,8 @@ use super::peers::Peer;
 use crate::geometry::{BlockRange, PieceIndex};
 use crate::session::{Command, ConnectionId};
 
+/// Until we have so many pieces, peers help each other with those under way.
+const FIRST_TOGETHER: u32 = 1;
 /// In the endgame, a block is asked of a second peer once the first owes it for so long, or is
 /// much slower.
 const ENDGAME_PATIENCE: Duration = Duration::from_secs(1);
@@ -71,8 +73,9 @@ impl Download {
     fn pick(&mut self, now: Instant, conn: ConnectionId) -> Option<BlockRange> {
         self.pick_deadline(now, conn)
             .or_else(|| self.pick_suspect(conn))
-            .or_else(|| self.pick_open(conn))
+            .or_else(|| self.pick_own(conn))
             .or_else(|| self.pick_new(conn))
+            .or_else(|| self.pick_open(conn))
             .or_else(|| self.pick_endgame(now, conn))
     }
 
@@ -118,12 +121,21 @@ impl Download {
         self.unasked(piece, conn)
     }
 
-    /// A block of a piece that is under way.
-    fn pick_open(&self, conn: ConnectionId) -> Option<BlockRange> {
-        let peer = self.peers.get(&conn)?;
+    /// A block of a piece that this peer began: a piece from one sender is done no later than
+    /// many pieces from many, and when it is false that sender is known at once.
+    fn pick_own(&self, conn: ConnectionId) -> Option<BlockRange> {
+        // The first pieces are got together, to have something to trade soon.
+        let any = self.have.count() < FIRST_TOGETHER;
         self.assembler
             .open()
-            .filter(|piece| peer.has(piece.get()))
+            .filter(|piece| any || self.assembler.is_starter(*piece, conn))
+            .find_map(|piece| self.unasked(piece, conn))
+    }
+
+    /// A block of a piece that is under way.
+    fn pick_open(&self, conn: ConnectionId) -> Option<BlockRange> {
+        self.assembler
+            .open()
             .find_map(|piece| self.unasked(piece, conn))
     }
 
@@ -164,6 +176,9 @@ impl Download {
     }
 
     fn unasked(&self, piece: PieceIndex, conn: ConnectionId) -> Option<BlockRange> {
+        if !self.peers.get(&conn)?.has(piece.get()) {
+            return None;
+        }
         match self.assembler.owner(piece) {
             Some(owner) if owner != conn => None,
             _ => self.assembler.unasked(self.geometry()?, piece),
@@ -207,10 +222,10 @@ impl Download {
             return;
         };
         let geometry = torrent.meta.geometry();
-        let owner = self.suspects.contains(piece).then_some(conn);
+        let alone = self.suspects.contains(piece);
         self.picker.set_startable(piece, false);
         let is_pad = |range: &BlockRange| torrent.meta.is_pad(&geometry.block_bytes(range));
-        if let Some((bytes, senders)) = self.assembler.start(geometry, piece, owner, is_pad) {
+        if let Some((bytes, senders)) = self.assembler.start(geometry, piece, conn, alone, is_pad) {
             self.assembled(piece, bytes, senders);
         }
     }
