@@ -121,13 +121,14 @@ impl Site {
         for skipped in &published.skipped {
             tracing::info!(?skipped, "left out");
         }
-        self.seed(&published).await?;
         self.say(&published);
-        tracing::info!(files = assets.len(), bytes = assets.bytes(), "published");
-        self.shared.set_assets(assets);
+        // First the register: a tracker refuses peers of bundles it has not heard of.
         if let Err(error) = self.register(&published.record).await {
             tracing::warn!(error = %chain(&error), "not registered");
         }
+        self.seed(&published).await?;
+        tracing::info!(files = assets.len(), bytes = assets.bytes(), "published");
+        self.shared.set_assets(assets);
         Ok(published.manifest)
     }
 

@@ -70,11 +70,12 @@ pub async fn watch(
         }
         let usable = usable(named.as_ref(), http.policy());
         knock(&mut doors, &usable).await;
-        let live: Vec<LiveBridge> = usable
+        let mut live: Vec<LiveBridge> = usable
             .iter()
             .filter(|(addr, _)| doors.get(addr).is_some_and(|door| door.open))
             .filter_map(|(_, view)| live(view, &site))
             .collect();
+        live.sort_by(|a, b| a.prefix.cmp(&b.prefix));
         if *shared.bridges() != live {
             tracing::info!(bridges = live.len(), "live bridges changed");
             shared.set_bridges(live);
