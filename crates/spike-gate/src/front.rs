@@ -41,8 +41,7 @@ impl Front {
         self.shared.meter().request();
         let (parts, body) = request.into_parts();
         if let Err(doubt) = check::check(&parts) {
-            tracing::debug!(%doubt, "request refused");
-            return refusal(doubt.status());
+            return refusal(doubt);
         }
         if let Some(answer) = self.known.answer(&parts.method, parts.uri.path()) {
             return answer;
@@ -241,8 +240,10 @@ fn redirect(location: &str) -> Option<Response<AnyBody>> {
     Some(answer)
 }
 
-fn refusal(status: StatusCode) -> Response<AnyBody> {
-    let mut answer = plain(status);
+/// What a request in doubt is answered; the connection closes.
+pub fn refusal(doubt: check::Doubt) -> Response<AnyBody> {
+    tracing::debug!(%doubt, "request refused");
+    let mut answer = plain(doubt.status());
     answer
         .headers_mut()
         .insert(header::CONNECTION, HeaderValue::from_static("close"));

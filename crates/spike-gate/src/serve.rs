@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::Request;
@@ -17,8 +18,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use webseed_bridge::serve::WriteDeadline;
 
-use crate::front::Front;
+use crate::front::{Front, refusal};
 use crate::meter::Metered;
+use crate::proxy::check::Doubt;
+use crate::proxy::framing::Scanned;
 
 /// Fields of one request.
 const HEADERS_MAX: usize = 128;
@@ -111,9 +114,19 @@ async fn connection(
     let stream = WriteDeadline::new(stream, bounds.write_timeout);
     let stream = Shaped::new(Shaped::new(stream, line.uplink), line.visitors);
     let stream = Metered::new(stream, front.shared.meter().clone());
+    let (stream, doubted) = Scanned::new(stream);
+    let number = AtomicU64::new(0);
     let service = service_fn(move |request: Request<Incoming>| {
         let front = front.clone();
-        async move { Ok::<_, std::convert::Infallible>(front.answer(request, peer.ip()).await) }
+        number.fetch_add(1, Ordering::Relaxed);
+        let doubtful = doubted.load(Ordering::Acquire) == number.load(Ordering::Relaxed);
+        async move {
+            Ok::<_, std::convert::Infallible>(if doubtful {
+                refusal(Doubt::Framing)
+            } else {
+                front.answer(request, peer.ip()).await
+            })
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

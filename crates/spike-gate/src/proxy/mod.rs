@@ -5,6 +5,7 @@
 
 pub mod body;
 pub mod check;
+pub mod framing;
 pub mod headers;
 
 use std::net::IpAddr;
