@@ -6,9 +6,13 @@
 
 mod fetch;
 mod fetch_site;
+mod inspect;
 mod output;
+mod publish;
 mod seed;
 mod status;
+mod units;
+mod verify;
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -52,12 +56,15 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Publish(publish::PublishArgs),
     /// Serve a published folder, or the files of a torrent.
     Seed(seed::SeedArgs),
     /// Fetch a torrent, a magnet link, or a whole site by its record.
     Fetch(fetch::FetchArgs),
     /// Show what running peers do.
     Status(status::StatusArgs),
+    Inspect(inspect::InspectArgs),
+    Verify(verify::VerifyArgs),
     /// Check or show the configuration.
     Config {
         #[command(subcommand)]
@@ -135,6 +142,7 @@ pub(crate) struct NodeArgs {
 }
 
 pub(crate) const EXIT_FAILURE: u8 = 1;
+pub(crate) const EXIT_USAGE: u8 = 2;
 pub(crate) const EXIT_NOT_FOUND: u8 = 3;
 pub(crate) const EXIT_INTEGRITY: u8 = 4;
 pub(crate) const EXIT_TIMEOUT: u8 = 5;
@@ -215,6 +223,9 @@ fn one_line(error: &anyhow::Error) -> String {
 fn perform(cli: Cli) -> Result<(), Failure> {
     let file = cli.config.as_deref();
     match cli.command {
+        Command::Publish(args) => publish::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Seed(args) => seed::seed(configure(file, &args.node)?, args),
         Command::Fetch(args) => fetch::fetch(configure(file, &args.node)?, args),
         Command::Status(args) => status::status(&configure(file, &args.node())?, &args),
