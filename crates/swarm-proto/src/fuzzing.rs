@@ -13,6 +13,9 @@ use crate::verify::{AssembledPiece, verify};
 
 #[cfg(test)]
 pub(crate) mod tests;
+mod wire;
+
+pub use wire::{frame, handshake, session};
 
 // ---- bencode, metainfo, magnet, merkle ----
 

@@ -284,7 +284,7 @@ mod tests {
             peer.tick(Duration::from_millis(500), &config);
         }
         assert!(
-            (18..=24).contains(&peer.depth),
+            (10..=14).contains(&peer.depth),
             "20 blocks a second, got {}",
             peer.depth
         );

@@ -128,14 +128,13 @@ impl PeerSession {
                 Ok(Some(message)) => {
                     if let Err(misbehaviour) = self.handle_message(now, message) {
                         self.close(CloseReason::Misbehaved(misbehaviour));
+                    } else if self.out.is_over_limit() {
+                        self.close(CloseReason::Misbehaved(Misbehaviour::NotReading));
                     }
                 }
                 Ok(None) => break,
                 Err(error) => self.close(CloseReason::Malformed(error)),
             }
-        }
-        if self.closed.is_none() && self.out.is_over_limit() {
-            self.close(CloseReason::Misbehaved(Misbehaviour::NotReading));
         }
     }
 
