@@ -137,8 +137,9 @@ impl Stage {
         for number in 1..=VOLUNTEERS {
             let dir = temp.join(format!("volunteer-{number}"));
             let line = Uplink::new(VOLUNTEER_UPLINK);
-            let stop = shutdown.clone();
-            volunteers.push(Volunteer::start(announce.clone(), &dir, line, stop).await?);
+            let site = (gate.site().clone(), gate.root_key());
+            let (tracker, stop) = (announce.clone(), shutdown.clone());
+            volunteers.push(Volunteer::start(site, tracker, &dir, line, stop).await?);
         }
         Ok(Self {
             gate,

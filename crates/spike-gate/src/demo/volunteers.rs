@@ -1,5 +1,5 @@
 //! Strangers who lend a hand: each a node and a bridge of its own, with nothing but the tracker's
-//! address to begin with.
+//! address and the site's root key to begin with.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -8,7 +8,7 @@ use std::path::Path;
 use swarm_peer::connector::AddressPolicy;
 use swarm_peer::node::{Node, NodeConfig, NodeError};
 use swarm_peer::uplink::Uplink;
-use swarm_proto::manifest::SiteName;
+use swarm_proto::manifest::{PublicKey, SiteName};
 use tokio_util::sync::CancellationToken;
 use webseed_bridge::config::{BridgeConfig, JoinConfig, LeaseConfig};
 use webseed_bridge::error::StartError;
@@ -44,9 +44,13 @@ pub fn policy() -> AddressPolicy {
 impl Volunteer {
     /// Starts one that holds nothing; its memory is `dir`, its line `uplink`.
     ///
+    /// `site` is who it is ready to help, by name and root key. Elsewhere TLS vouches for the key;
+    /// on loopback there is none, so it is given as by `--site-key`.
+    ///
     /// # Errors
     /// [`VolunteerError`]: no port to be had, most likely.
     pub async fn start(
+        site: (SiteName, PublicKey),
         tracker: String,
         dir: &Path,
         uplink: Uplink,
@@ -72,9 +76,11 @@ impl Volunteer {
         let source = SiteSource::new(
             node.http().clone(),
             vec![tracker],
-            HashMap::new(),
+            HashMap::from([(site.0, vec![site.1])]),
             Some(dir.join("trust")),
         );
+        let n2 = node.clone();
+        tokio::spawn(async move { loop { tokio::time::sleep(std::time::Duration::from_millis(1000)).await; for b in n2.bundles() { let s = b.stats(); eprintln!("DBG {} peers={} seeds={} have={}/{} down={} up={} wasted={} rate={:.0} trouble={:?}", n2.listen_addr().port(), s.peers, s.seeds, s.have, s.pieces, s.down_bytes, s.up_bytes, s.wasted_bytes, s.down_rate, s.trouble); } } });
         let follower = Follower::new(bridge.clone(), source, LeaseConfig::default(), []);
         tokio::spawn(follower.run(shutdown));
         Ok(Self { bridge, uplink })
