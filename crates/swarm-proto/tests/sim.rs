@@ -137,6 +137,23 @@ fn one_seed_feeds_five_leeches() {
 }
 
 #[test]
+fn padding_is_never_sent() {
+    let mut net = net(3, CALM);
+    net.seed(UPLINK);
+    net.leech(UPLINK);
+    net.mesh();
+    assert!(
+        net.run(Duration::from_secs(60), all_complete),
+        "{}",
+        state(&net)
+    );
+    assert_content(&net);
+    let files = torrent().0.files().iter().filter(|file| !file.pad);
+    let bytes: u64 = files.map(|file| file.length).sum();
+    assert_eq!(net.nodes[1].download.stats().downloaded, bytes);
+}
+
+#[test]
 fn swarms_outlive_broken_connections_and_churn() {
     seeds(100, |seed| {
         let mut net = net(seed, ROUGH);

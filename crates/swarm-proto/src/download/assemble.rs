@@ -29,6 +29,8 @@ struct Partial {
     /// The piece's bytes, made when the first block comes.
     buffer: BytesMut,
     blocks: Vec<BlockState>,
+    /// Bytes of each block that are not padding at its end: what is asked for. The rest are zeros.
+    lens: Vec<u32>,
     unasked: usize,
     missing: usize,
     /// The peer that was asked for the first block.
@@ -59,6 +61,15 @@ pub(super) struct BlockAssembler {
     /// Pieces with blocks that nobody was asked for.
     open: BTreeSet<PieceIndex>,
     bytes: u64,
+}
+
+impl Partial {
+    /// What is asked of the block at `at`.
+    fn range(&self, geometry: &Geometry, piece: PieceIndex, at: usize) -> Option<BlockRange> {
+        let begin = u32::try_from(at).ok()?.checked_mul(BLOCK_LEN)?;
+        let len = *self.lens.get(at)?;
+        geometry.block(piece.get(), begin, len).ok()
+    }
 }
 
 impl BlockAssembler {
@@ -101,13 +112,17 @@ impl BlockAssembler {
         piece: PieceIndex,
         starter: ConnectionId,
         alone: bool,
-        is_pad: impl Fn(&BlockRange) -> bool,
+        content: impl Fn(&BlockRange) -> u32,
     ) -> Option<(Bytes, Senders)> {
-        let blocks: Vec<_> = geometry
+        let lens: Vec<_> = geometry
             .blocks(piece)
-            .map(|range| match is_pad(&range) {
-                true => BlockState::Here(None),
-                false => BlockState::Unasked,
+            .map(|range| content(&range).min(range.len()))
+            .collect();
+        let blocks: Vec<_> = lens
+            .iter()
+            .map(|len| match len {
+                0 => BlockState::Here(None),
+                _ => BlockState::Unasked,
             })
             .collect();
         let unasked = blocks
@@ -124,6 +139,7 @@ impl BlockAssembler {
         let partial = Partial {
             buffer: BytesMut::new(),
             blocks,
+            lens,
             unasked,
             missing: unasked,
             starter,
@@ -180,7 +196,7 @@ impl BlockAssembler {
             .blocks
             .iter()
             .position(|state| *state == BlockState::Unasked)?;
-        geometry.nth_block(piece, u32::try_from(at).ok()?)
+        partial.range(geometry, piece, at)
     }
 
     /// A block of the piece that one other peer was asked for, and for which `slow` holds, given
@@ -203,7 +219,7 @@ impl BlockAssembler {
             } => *other != conn && slow(*other, *since),
             _ => false,
         })?;
-        geometry.nth_block(piece, u32::try_from(at).ok()?)
+        partial.range(geometry, piece, at)
     }
 
     /// The peer is asked for the block.
@@ -274,8 +290,8 @@ impl BlockAssembler {
         if partial.owner.is_some_and(|owner| owner != conn) {
             return (Placed::Useless, Vec::new());
         }
-        let aligned = range.begin().is_multiple_of(BLOCK_LEN)
-            && geometry.nth_block(piece, range.begin() / BLOCK_LEN) == Some(range);
+        let at = (range.begin() / BLOCK_LEN) as usize;
+        let aligned = partial.range(geometry, piece, at) == Some(range);
         let state = partial.blocks.get_mut((range.begin() / BLOCK_LEN) as usize);
         let (true, Some(state)) = (aligned, state) else {
             return (Placed::Useless, Vec::new());

@@ -224,8 +224,12 @@ impl Download {
         let geometry = torrent.meta.geometry();
         let alone = self.suspects.contains(piece);
         self.picker.set_startable(piece, false);
-        let is_pad = |range: &BlockRange| torrent.meta.is_pad(&geometry.block_bytes(range));
-        if let Some((bytes, senders)) = self.assembler.start(geometry, piece, conn, alone, is_pad) {
+        let content = |range: &BlockRange| {
+            let bytes = torrent.meta.content(&geometry.block_bytes(range));
+            u32::try_from(bytes).unwrap_or(u32::MAX)
+        };
+        let started = self.assembler.start(geometry, piece, conn, alone, content);
+        if let Some((bytes, senders)) = started {
             self.assembled(piece, bytes, senders);
         }
     }

@@ -451,6 +451,18 @@ impl Metainfo {
             })
     }
 
+    /// Bytes of the range up to the last one that is not padding.
+    pub fn content(&self, range: &ByteRange) -> u64 {
+        let (mut end, mut content) = (0, 0);
+        for span in self.spans(range) {
+            end += span.length;
+            if !span.pad {
+                content = end;
+            }
+        }
+        content
+    }
+
     /// Whether the range has bytes and all of them are padding.
     pub fn is_pad(&self, range: &ByteRange) -> bool {
         let mut length = 0;
