@@ -63,8 +63,8 @@ pub struct PeerSession {
     useless_since: Instant,
     received_at: Instant,
     sent_at: Instant,
-    /// Bytes were handed out since the last time the clock was seen.
-    sent: bool,
+    /// The latest time that the driver told.
+    clock: Instant,
 }
 
 /// The window over which useless messages are counted.
@@ -95,7 +95,7 @@ impl PeerSession {
             useless_since: now,
             received_at: now,
             sent_at: now,
-            sent: false,
+            clock: now,
             config,
         };
         if let Some(swarm_id) = session.config.dialled {
@@ -207,7 +207,7 @@ impl PeerSession {
             return None;
         }
         let bytes = self.out.next()?;
-        self.sent = true;
+        self.sent_at = self.clock;
         for range in self.out.departed() {
             self.uploads.departed(range);
         }
@@ -244,9 +244,7 @@ impl PeerSession {
     }
 
     fn see_clock(&mut self, now: Instant) {
-        if std::mem::take(&mut self.sent) {
-            self.sent_at = now;
-        }
+        self.clock = self.clock.max(now);
         if self.useless_since + USELESS_WINDOW <= now {
             self.useless = 0;
             self.useless_since = now;
