@@ -63,3 +63,31 @@ pub fn target(data: &[u8]) {
         assert_eq!(SitePath::parse(&url), Ok(path));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn range_holds_for_any_field(length: u64, small in 0u64..300, field in "(bytes=)?[0-9,\\- ]{0,60}") {
+            for length in [length, small] {
+                let mut data = length.to_be_bytes().to_vec();
+                data.extend_from_slice(field.as_bytes());
+                range(&data);
+            }
+        }
+
+        #[test]
+        fn target_holds_for_any_bytes(
+            host in "[a-z0-9.:\\[\\]%@-]{0,30}",
+            path in "(/[a-z0-9.%/:\\\\~ -]{0,40})?",
+            noise in proptest::collection::vec(any::<u8>(), 0..80),
+        ) {
+            target(format!("{host}\n{path}").as_bytes());
+            target(format!("{host}\nhttp://{host}{path}").as_bytes());
+            target(&noise);
+        }
+    }
+}
