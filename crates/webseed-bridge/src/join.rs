@@ -5,12 +5,14 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use swarm_peer::node::{AddBundle, Node, NodeError};
 use swarm_peer::store::Storage;
-use swarm_peer::swarm::SwarmHandle;
+use swarm_peer::swarm::{SwarmHandle, SwarmState};
 use swarm_proto::geometry::ByteRange;
 use swarm_proto::id::{InfoHashV1, SwarmId};
 use swarm_proto::magnet::Magnet;
@@ -52,8 +54,10 @@ pub(crate) struct Joiner {
     config: JoinConfig,
     offer: Option<BridgeOffer>,
     /// Bundles joined here, with their length and how many editions use them.
-    joined: Mutex<HashMap<SwarmId, Use>>,
+    joined: Arc<Joined>,
 }
+
+type Joined = Mutex<HashMap<SwarmId, Use>>;
 
 struct Use {
     editions: usize,
@@ -66,7 +70,7 @@ impl Joiner {
             node,
             config,
             offer,
-            joined: Mutex::default(),
+            joined: Arc::default(),
         }
     }
 
@@ -198,9 +202,42 @@ impl Joiner {
                 }
             };
             if last {
+                let handle = self.node.get(&id);
                 self.node.remove(&id);
+                if let (Some(handle), Some(dir)) = (handle, &self.config.store) {
+                    let joined = self.joined.clone();
+                    tokio::spawn(discard(handle, id, dir.join(entry.v2.to_string()), joined));
+                }
             }
         }
+    }
+}
+
+/// Deletes what is kept of a bundle that was left, once its swarm has closed its files: what is
+/// held is what the operator gave space for, and nothing else. Not done at shutdown, so that a
+/// restart finds what was fetched.
+async fn discard(handle: SwarmHandle, id: SwarmId, home: PathBuf, joined: Arc<Joined>) {
+    let ended = async {
+        while !matches!(handle.state(), SwarmState::Stopped | SwarmState::Failed(_)) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    if tokio::time::timeout(Duration::from_secs(60), ended)
+        .await
+        .is_err()
+    {
+        return;
+    }
+    let gone = home.with_extension("gone");
+    {
+        // Joined anew meanwhile: it stays.
+        let joined = joined.lock().unwrap_or_else(PoisonError::into_inner);
+        if joined.contains_key(&id) || std::fs::rename(&home, &gone).is_err() {
+            return;
+        }
+    }
+    if let Err(error) = tokio::fs::remove_dir_all(&gone).await {
+        tracing::warn!(path = %gone.display(), %error, "bundle left behind on disk");
     }
 }
 

@@ -62,7 +62,7 @@ fn make_site(root: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 struct Swarm {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     shutdown: CancellationToken,
     /// Stops the bridge and leaves the nodes running.
     serving: CancellationToken,
@@ -132,7 +132,7 @@ async fn swarm_with(
     carry.standing = standing;
     bridge.add_site(carry).await.unwrap();
     Swarm {
-        _dir: dir,
+        dir: dir,
         shutdown,
         serving,
         published,
@@ -343,6 +343,16 @@ async fn when_the_alarm_ends_visitors_go_home_and_then_the_site_is_left() {
     assert_eq!(get(bridge, "/docs/", &[]).await.status, 421);
     assert_eq!(bridge.stats().sites, []);
     assert_eq!(bridge.stats().hits, 1);
+    // What was fetched goes too.
+    let store = swarm.dir.path().join("store");
+    let started = Instant::now();
+    while std::fs::read_dir(&store).unwrap().count() > 0 {
+        assert!(
+            started.elapsed() < Duration::from_secs(20),
+            "bundles are still on disk"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 async fn raw(bridge: &BridgeHandle, line: &str) -> String {
