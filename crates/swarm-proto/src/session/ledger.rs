@@ -75,6 +75,10 @@ pub(super) struct RequestLedger {
     /// Last time the peer sent a block, or started to owe one.
     progress_at: Option<Instant>,
     unrequested: u32,
+    /// Blocks that may still come though nothing in `asked` says so: of requests that were taken
+    /// back and made again, which the peer may have answered twice, and of strays forgotten.
+    /// Grows by our own doing only.
+    excused: u32,
     timeout: Duration,
 }
 
@@ -89,6 +93,7 @@ impl RequestLedger {
             strays: VecDeque::new(),
             progress_at: None,
             unrequested: 0,
+            excused: 0,
             timeout,
         }
     }
@@ -104,13 +109,15 @@ impl RequestLedger {
                 Ask::Already
             }
             _ => {
-                self.asked.insert(
+                let before = self.asked.insert(
                     range,
                     Asked {
                         at: now,
                         standing: Standing::Waiting,
                     },
                 );
+                // A cancel and the block it was for may have crossed.
+                self.excused = self.excused.saturating_add(u32::from(before.is_some()));
                 Ask::Send
             }
         };
@@ -171,6 +178,10 @@ impl RequestLedger {
             .block(raw.index, raw.begin, len)
             .map_err(Misbehaviour::OutOfRange)?;
         let Some(asked) = self.asked.remove(&range) else {
+            if let Some(left) = self.excused.checked_sub(1) {
+                self.excused = left;
+                return Ok(None);
+            }
             self.unrequested += 1;
             return match self.unrequested > limits::UNREQUESTED_BLOCKS_MAX {
                 true => Err(Misbehaviour::UnrequestedBlocks),
@@ -232,6 +243,7 @@ impl RequestLedger {
                     .is_some_and(|asked| asked.standing == Standing::Stray)
             {
                 self.asked.remove(&oldest);
+                self.excused = self.excused.saturating_add(1);
             }
         }
     }
@@ -321,6 +333,29 @@ mod tests {
         assert!(ledger.cancel(range) && !ledger.cancel(range));
         assert_eq!(ledger.ask(now, range), Ask::Send);
         assert_eq!(ledger.waiting, 1);
+    }
+
+    #[test]
+    fn a_peer_that_answers_what_was_cancelled_and_asked_again_is_honest() {
+        let (geometry, mut ledger, now) = setup();
+        let now = now + Duration::from_secs(3600);
+        let rounds = limits::UNREQUESTED_BLOCKS_MAX + 10;
+        for index in 0..rounds {
+            let range = geometry.block(index, 0, 16_384).unwrap();
+            assert_eq!(ledger.ask(now, range), Ask::Send);
+            assert!(ledger.cancel(range));
+            assert_eq!(ledger.ask(now, range), Ask::Send);
+            // Sent before the cancel was read, and once more for the second request.
+            assert!(ledger.block(now, &geometry, raw(range)).unwrap().is_some());
+            assert_eq!(ledger.block(now, &geometry, raw(range)), Ok(None));
+        }
+        assert_eq!(ledger.unrequested, 0);
+        // More than that is a flood as ever.
+        let range = geometry.block(0, 0, 16_384).unwrap();
+        for _ in 0..limits::UNREQUESTED_BLOCKS_MAX {
+            assert_eq!(ledger.block(now, &geometry, raw(range)), Ok(None));
+        }
+        assert!(ledger.block(now, &geometry, raw(range)).is_err());
     }
 
     #[test]
