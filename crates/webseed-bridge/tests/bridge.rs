@@ -132,7 +132,7 @@ async fn swarm_with(
     carry.standing = standing;
     bridge.add_site(carry).await.unwrap();
     Swarm {
-        dir: dir,
+        dir,
         shutdown,
         serving,
         published,
