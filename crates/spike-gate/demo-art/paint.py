@@ -47,20 +47,19 @@ def night(path, poster, w=854, h=480, frames=240, fps=24):
             if f == 60:
                 im.save(poster, quality=82, optimize=True, progressive=True)
         subprocess.run(["ffmpeg", "-loglevel", "error", "-y", "-framerate", str(fps), "-i", f"{tmp}/%04d.png", "-c:v", "libx264", "-preset", "slower",
-                        "-b:v", "520k", "-maxrate", "900k", "-bufsize", "1800k", "-pix_fmt", "yuv420p", "-movflags", "+faststart", "-map_metadata", "-1", str(path)], check=True)
+                        "-b:v", "330k", "-maxrate", "600k", "-bufsize", "1200k", "-pix_fmt", "yuv420p", "-movflags", "+faststart", "-map_metadata", "-1", str(path)], check=True)
 
 
 def pack(path, drawings):
-    """The download: two wallpapers and the charts."""
-    readme = "Larkmoor Observatory sky pack\n\nTwo wallpapers and the charts of the season.\nYours under MIT OR Apache-2.0.\n"
+    """The download: a wallpaper and the charts."""
+    readme = "Larkmoor Observatory sky pack\n\nA wallpaper and the charts of the season.\nYours under MIT OR Apache-2.0.\n"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as z:
         def put(name, data):
             z.writestr(zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0)), data, zipfile.ZIP_DEFLATED)
         put("README.txt", readme)
-        for name, img in (("wallpaper-dome.jpg", sky.hero(2560, 1440)), ("wallpaper-aurora.jpg", sky.aurora(1920, 1080))):
-            b = io.BytesIO()
-            tone(img).save(b, "JPEG", quality=86, optimize=True, progressive=True)
-            put(name, b.getvalue())
+        b = io.BytesIO()
+        tone(sky.hero(2560, 1440)).save(b, "JPEG", quality=86, optimize=True, progressive=True)
+        put("wallpaper-dome.jpg", b.getvalue())
         for name in ("chart-winter", "chart-summer", "moon-calendar", "comet-path"):
             put(name + ".svg", drawings[name])
 

@@ -4,6 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use swarm_peer::node::{Node, NodeConfig, NodeError};
 use swarm_peer::uplink::Uplink;
@@ -25,6 +26,9 @@ pub const ORIGIN_UPLINK: u64 = 8_000_000;
 
 /// The line of each volunteer, bits per second.
 pub const VOLUNTEER_UPLINK: u64 = 40_000_000;
+
+/// Share of the site's line that the seed gets while volunteers fetch.
+const SEED_SHARE: f64 = 0.6;
 
 /// Volunteer bridges.
 pub const VOLUNTEERS: usize = 4;
@@ -121,6 +125,11 @@ impl Stage {
         let mut config = GateConfig::new(origin, temp.join("gate"), ORIGIN_UPLINK);
         config.site = Some(Url::parse(&format!("http://{host}:{}/", addr.port()))?);
         config.root = Some(root.to_owned());
+        // A wave of minutes in half a minute: the gate decides sooner than it would elsewhere.
+        config.overload.warm_after = Duration::from_secs(1);
+        config.overload.spike_after = Duration::from_secs(2);
+        config.overload.spike_within = Duration::from_secs(4);
+        config.seed_share = SEED_SHARE;
         let parts = Parts {
             node,
             tracker: TrackerLink::Embedded {

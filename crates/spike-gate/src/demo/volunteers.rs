@@ -79,8 +79,6 @@ impl Volunteer {
             HashMap::from([(site.0, vec![site.1])]),
             Some(dir.join("trust")),
         );
-        let n2 = node.clone();
-        tokio::spawn(async move { loop { tokio::time::sleep(std::time::Duration::from_millis(1000)).await; for b in n2.bundles() { let s = b.stats(); eprintln!("DBG {} peers={} seeds={} have={}/{} down={} up={} wasted={} rate={:.0} trouble={:?}", n2.listen_addr().port(), s.peers, s.seeds, s.have, s.pieces, s.down_bytes, s.up_bytes, s.wasted_bytes, s.down_rate, s.trouble); } } });
         let follower = Follower::new(bridge.clone(), source, LeaseConfig::default(), []);
         tokio::spawn(follower.run(shutdown));
         Ok(Self { bridge, uplink })
