@@ -1,15 +1,19 @@
 //! What one host may send: a token bucket shared by everything that writes to the network.
 //!
 //! Peers, the bridge's HTTP answers and the gate's own seed all draw on one [`Uplink`], so that the
-//! limit its owner gave holds for their sum. Writers stand in one queue, and each turn is a quantum
+//! limit its owner gave holds for their sum. Writers stand in a queue, and each turn is a quantum
 //! of at most [`QUANTUM`] bytes, less on a slow line: a busy connection cannot starve the others,
 //! and who has little to send waits for one round only. Who leaves the queue has spent nothing, so
 //! that a crowd that gives up does not keep the line idle for those who wait on.
+//!
+//! An uplink may have several lanes, each with a queue of its own. Lanes that have something to
+//! send share the line by their weights; what one leaves, the others use (start-time fair queueing,
+//! Goyal, Vin and Cheng 1996).
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -26,13 +30,17 @@ const QUANTUM_MIN: usize = 1400;
 /// How long one turn may keep the line, in seconds.
 const TURN: f64 = 0.002;
 
+/// The least weight of a lane.
+const WEIGHT_MIN: f64 = 0.001;
+
 /// What an idle uplink may send ahead of its rate; covers the timer's granularity.
 const BURST: Duration = Duration::from_millis(20);
 
-/// A shared limit on bytes sent, and their count. Cheap to clone; clones share both.
+/// A shared limit on bytes sent, and their count. Cheap to clone; clones share both, and the lane.
 #[derive(Clone)]
 pub struct Uplink {
     shared: Arc<Shared>,
+    lane: usize,
 }
 
 struct Shared {
@@ -42,16 +50,64 @@ struct Shared {
     line: Mutex<Line>,
 }
 
-#[derive(Default)]
 struct Line {
     /// When the line is free again.
     free_at: Option<Instant>,
-    /// Who waits, by ticket number; the head is being served. One entry for each writer, so
-    /// bounded as connections are.
-    queue: BTreeMap<u64, Waiter>,
+    /// Never empty, and never shrinks.
+    lanes: Vec<Lane>,
+    /// The tag of the lane served last.
+    tag: f64,
     next: u64,
     /// Whether [`Shared::serve`] runs.
     served: bool,
+}
+
+struct Lane {
+    weight: f64,
+    /// Bytes served over weight; the lane with the least is next.
+    tag: f64,
+    /// Who waits, by ticket number; the head is next. One entry for each writer, so bounded as
+    /// connections are.
+    queue: BTreeMap<u64, Waiter>,
+}
+
+impl Lane {
+    fn new(weight: f64) -> Self {
+        Self {
+            weight: weight.max(WEIGHT_MIN),
+            tag: 0.0,
+            queue: BTreeMap::new(),
+        }
+    }
+}
+
+impl Line {
+    fn new() -> Self {
+        Self {
+            free_at: None,
+            lanes: vec![Lane::new(1.0)],
+            tag: 0.0,
+            next: 0,
+            served: false,
+        }
+    }
+
+    /// Whose turn it is: lane, ticket and bytes. The lane is charged for them.
+    fn turn(&mut self) -> Option<(usize, u64, usize)> {
+        let waiting = self.lanes.iter_mut().enumerate();
+        let (index, lane) = waiting
+            .filter(|(_, lane)| !lane.queue.is_empty())
+            .min_by(|(_, a), (_, b)| a.tag.total_cmp(&b.tag))?;
+        let (number, waiter) = lane.queue.first_key_value()?;
+        let (number, bytes) = (*number, waiter.bytes);
+        self.tag = lane.tag;
+        lane.tag += bytes as f64 / lane.weight;
+        Some((index, number, bytes))
+    }
+
+    fn queue(&mut self, lane: usize) -> Option<&mut BTreeMap<u64, Waiter>> {
+        self.lanes.get_mut(lane).map(|lane| &mut lane.queue)
+    }
 }
 
 struct Waiter {
@@ -64,35 +120,36 @@ impl Shared {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Serves the queue until it is empty. Turns end by the clock alone: a writer that does not
+    /// Serves the lanes until all are empty. Turns end by the clock alone: a writer that does not
     /// come for its turn wastes that turn and holds up nobody.
     async fn serve(self: Arc<Self>) {
         loop {
-            let (number, start, end) = {
+            let (lane, number, start, end) = {
                 let rate = self.rate.load(Ordering::Relaxed);
                 let mut line = self.line();
                 if rate == 0 {
-                    for waiter in std::mem::take(&mut line.queue).into_values() {
-                        waiter.go();
+                    for lane in &mut line.lanes {
+                        for waiter in std::mem::take(&mut lane.queue).into_values() {
+                            waiter.go();
+                        }
                     }
                 }
-                let Some((number, waiter)) = line.queue.first_key_value() else {
+                let Some((lane, number, bytes)) = line.turn() else {
                     line.served = false;
                     return;
                 };
-                let (number, bytes) = (*number, waiter.bytes);
                 let now = Instant::now();
                 let idle_since = now.checked_sub(BURST).unwrap_or(now);
                 let start = line.free_at.map_or(idle_since, |at| at.max(idle_since));
                 let end = start + Duration::from_secs_f64(bytes as f64 / rate as f64);
                 line.free_at = Some(end);
-                (number, start, end)
+                (lane, number, start, end)
             };
             if end > Instant::now() {
                 sleep_until(end).await;
             }
             let mut line = self.line();
-            match line.queue.remove(&number) {
+            match line.queue(lane).and_then(|queue| queue.remove(&number)) {
                 Some(waiter) => waiter.go(),
                 None => line.free_at = Some(start),
             }
@@ -108,25 +165,35 @@ impl Waiter {
     }
 }
 
-/// A place in the queue; gives up its turn when dropped.
+/// A place in a lane's queue; gives up its turn when dropped.
 struct Ticket {
     shared: Arc<Shared>,
+    lane: usize,
     number: u64,
     bytes: usize,
 }
 
 impl Ticket {
-    fn new(shared: &Arc<Shared>, bytes: usize) -> Self {
+    fn new(uplink: &Uplink, bytes: usize) -> Self {
+        let (shared, lane) = (uplink.shared.clone(), uplink.lane);
         let mut line = shared.line();
-        let number = line.next;
+        let (number, tag) = (line.next, line.tag);
         line.next = line.next.wrapping_add(1);
-        line.queue.insert(number, Waiter { bytes, waker: None });
+        if let Some(lane) = line.lanes.get_mut(lane) {
+            if lane.queue.is_empty() {
+                // What a lane did not use while it had nothing to send is gone.
+                lane.tag = lane.tag.max(tag);
+            }
+            lane.queue.insert(number, Waiter { bytes, waker: None });
+        }
         if !line.served {
             line.served = true;
             tokio::spawn(shared.clone().serve());
         }
+        drop(line);
         Self {
-            shared: shared.clone(),
+            shared,
+            lane,
             number,
             bytes,
         }
@@ -134,7 +201,9 @@ impl Ticket {
 
     /// Ready once the bytes may be sent.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match self.shared.line().queue.get_mut(&self.number) {
+        let mut line = self.shared.line();
+        let queue = line.queue(self.lane);
+        match queue.and_then(|queue| queue.get_mut(&self.number)) {
             Some(waiter) => {
                 waiter.waker = Some(cx.waker().clone());
                 Poll::Pending
@@ -146,7 +215,9 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.shared.line().queue.remove(&self.number);
+        if let Some(queue) = self.shared.line().queue(self.lane) {
+            queue.remove(&self.number);
+        }
     }
 }
 
@@ -166,8 +237,27 @@ impl Uplink {
             shared: Arc::new(Shared {
                 rate: AtomicU64::new(rate),
                 sent: AtomicU64::new(0),
-                line: Mutex::default(),
+                line: Mutex::new(Line::new()),
             }),
+            lane: 0,
+        }
+    }
+
+    /// Another lane of the same line, with this weight; an uplink starts with one lane of weight 1.
+    /// Lanes are never taken away, so they are for the parts of a program, not for connections.
+    pub fn lane(&self, weight: f64) -> Self {
+        let mut line = self.shared.line();
+        line.lanes.push(Lane::new(weight));
+        Self {
+            shared: self.shared.clone(),
+            lane: line.lanes.len() - 1,
+        }
+    }
+
+    /// Gives this lane another weight.
+    pub fn set_weight(&self, weight: f64) {
+        if let Some(lane) = self.shared.line().lanes.get_mut(self.lane) {
+            lane.weight = weight.max(WEIGHT_MIN);
         }
     }
 
@@ -198,7 +288,7 @@ impl Uplink {
         while left > 0 {
             let quantum = left.min(self.quantum());
             if self.rate().is_some() {
-                let mut ticket = Ticket::new(&self.shared, quantum);
+                let mut ticket = Ticket::new(self, quantum);
                 std::future::poll_fn(|cx| ticket.poll(cx)).await;
             }
             self.count(quantum);
@@ -228,10 +318,22 @@ impl std::fmt::Debug for Uplink {
     }
 }
 
+/// Chooses the lane of a [`Shaped`] stream while it is in use. Cheap to clone; clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct LaneSwitch(Arc<AtomicBool>);
+
+impl LaneSwitch {
+    /// What is written from now on goes by the second lane, or by the first.
+    pub fn second(&self, second: bool) {
+        self.0.store(second, Ordering::Relaxed);
+    }
+}
+
 /// A stream whose writes are paced and counted by an [`Uplink`]; reads pass through.
 pub struct Shaped<S> {
     inner: S,
     uplink: Uplink,
+    second: Option<(Uplink, LaneSwitch)>,
     /// Bytes bought and not yet written.
     granted: usize,
     waiting: Option<Ticket>,
@@ -243,8 +345,17 @@ impl<S> Shaped<S> {
         Self {
             inner,
             uplink,
+            second: None,
             granted: 0,
             waiting: None,
+        }
+    }
+
+    /// Wraps `inner`; the switch decides by which of two lanes of one line its bytes go.
+    pub fn switched(inner: S, first: Uplink, second: Uplink, switch: LaneSwitch) -> Self {
+        Self {
+            second: Some((second, switch)),
+            ..Self::new(inner, first)
         }
     }
 
@@ -256,9 +367,13 @@ impl<S> Shaped<S> {
     /// Ready once `granted` bytes may be written; buys up to `wanted` if none are.
     fn poll_grant(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<()> {
         if self.granted == 0 {
-            let ticket = self.waiting.get_or_insert_with(|| {
-                Ticket::new(&self.uplink.shared, wanted.min(self.uplink.quantum()))
-            });
+            let lane = match &self.second {
+                Some((second, switch)) if switch.0.load(Ordering::Relaxed) => second,
+                _ => &self.uplink,
+            };
+            let ticket = self
+                .waiting
+                .get_or_insert_with(|| Ticket::new(lane, wanted.min(lane.quantum())));
             ready!(ticket.poll(cx));
             self.granted = ticket.bytes;
             self.waiting = None;
@@ -369,144 +484,4 @@ pub fn parse_rate(text: &str) -> Result<u64, RateError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    #[test]
-    fn rates_are_read_in_their_usual_spellings() {
-        for (text, bits) in [
-            ("8Mbit", 8_000_000),
-            ("500kbit", 500_000),
-            ("1.5Gbit", 1_500_000_000),
-            ("2MB/s", 16_000_000),
-            ("20 Mbit/s", 20_000_000),
-            ("20Mbps", 20_000_000),
-            ("1000", 1000),
-        ] {
-            assert_eq!(parse_rate(text), Ok(bits), "{text}");
-        }
-        for text in ["", "fast", "8Qbit", "-1Mbit", "0", "1..2Mbit", "1e99Gbit"] {
-            assert!(parse_rate(text).is_err(), "{text}");
-        }
-    }
-
-    #[tokio::test]
-    async fn writers_share_the_rate_fairly() {
-        let uplink = Uplink::new(8_000_000);
-        let started = Instant::now();
-        let send = |uplink: Uplink| async move {
-            let (near, mut far) = tokio::io::duplex(64 * 1024);
-            let mut shaped = Shaped::new(near, uplink);
-            let reader = tokio::spawn(async move {
-                let mut all = Vec::new();
-                far.read_to_end(&mut all).await.map(|_| all.len())
-            });
-            shaped.write_all(&vec![7; 250_000]).await.unwrap();
-            drop(shaped);
-            (reader.await.unwrap().unwrap(), started.elapsed())
-        };
-        let ((a, a_took), (b, b_took)) = tokio::join!(send(uplink.clone()), send(uplink.clone()));
-        assert_eq!((a, b), (250_000, 250_000));
-        assert_eq!(uplink.sent_total(), 500_000);
-        let took = a_took.max(b_took).as_secs_f64();
-        assert!(
-            (0.45..0.8).contains(&took),
-            "half a megabyte at 1 MB/s took {took}"
-        );
-        let apart = (a_took.as_secs_f64() - b_took.as_secs_f64()).abs();
-        assert!(apart < 0.15, "one writer ended {apart} s after the other");
-    }
-
-    #[tokio::test]
-    async fn who_gives_up_waiting_leaves_the_line_to_others() {
-        let uplink = Uplink::new(8_000_000);
-        let started = Instant::now();
-        let crowd: Vec<_> = (0..500)
-            .map(|_| {
-                let uplink = uplink.clone();
-                tokio::spawn(async move { uplink.take(16_000).await })
-            })
-            .collect();
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        for visitor in crowd {
-            visitor.abort();
-        }
-        tokio::time::timeout(Duration::from_secs(2), uplink.take(100_000))
-            .await
-            .expect("the line is free again");
-        let rate = uplink.sent_total() as f64 / started.elapsed().as_secs_f64();
-        assert!(
-            (800_000.0..1_250_000.0).contains(&rate),
-            "{rate} bytes a second"
-        );
-        assert!(uplink.shared.line().queue.is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_writer_that_forgets_its_turn_holds_up_nobody() {
-        let uplink = Uplink::new(8_000_000);
-        let (near, _far) = tokio::io::duplex(1024);
-        let mut forgetful = Shaped::new(near, uplink.clone());
-        let once = std::future::poll_fn(|cx| {
-            let _ = Pin::new(&mut forgetful).poll_write(cx, &[0; 5000]);
-            Poll::Ready(())
-        });
-        once.await;
-        tokio::time::timeout(Duration::from_secs(1), uplink.take(10_000))
-            .await
-            .expect("others are served");
-        uplink.set_rate(None);
-        tokio::time::timeout(Duration::from_millis(50), uplink.take(1_000_000))
-            .await
-            .expect("no limit, no wait");
-        uplink.set_rate(Some(8_000_000));
-        tokio::time::timeout(Duration::from_secs(1), uplink.take(10_000))
-            .await
-            .expect("served again");
-    }
-
-    #[tokio::test]
-    async fn lifting_the_limit_lets_all_go() {
-        let uplink = Uplink::new(80_000);
-        let waiting: Vec<_> = (0..50)
-            .map(|_| {
-                let uplink = uplink.clone();
-                tokio::spawn(async move { uplink.take(10_000).await })
-            })
-            .collect();
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        uplink.set_rate(None);
-        for writer in waiting {
-            tokio::time::timeout(Duration::from_secs(1), writer)
-                .await
-                .expect("goes at once")
-                .expect("does not panic");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_short_answer_waits_for_one_round_only() {
-        let uplink = Uplink::new(8_000_000);
-        for _ in 0..20 {
-            let uplink = uplink.clone();
-            tokio::spawn(async move { uplink.take(1_000_000).await });
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        let started = Instant::now();
-        uplink.take(300).await;
-        let took = started.elapsed();
-        assert!(took < Duration::from_millis(120), "took {took:?}");
-    }
-
-    #[tokio::test]
-    async fn an_idle_uplink_saves_up_no_more_than_its_burst() {
-        let uplink = Uplink::new(800_000);
-        uplink.take(1000).await;
-        tokio::time::sleep(Duration::from_millis(400)).await;
-        let started = Instant::now();
-        uplink.take(30_000).await;
-        let took = started.elapsed();
-        assert!(took > Duration::from_millis(270), "took {took:?}");
-    }
-}
+mod tests;
