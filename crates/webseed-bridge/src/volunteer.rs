@@ -93,6 +93,7 @@ impl Volunteer {
                 Ok(reply) => {
                     pause = BACKOFF.0;
                     since = reply.version;
+                    self.lower_unlisted(&reply.sites);
                     for site in reply.sites {
                         if shutdown.is_cancelled() {
                             return;
@@ -107,6 +108,20 @@ impl Volunteer {
                 }
             }
             self.end_leases(unix_now()).await;
+        }
+    }
+
+    /// A site takes its alarm back before its end by leaving the list. A tracker that lies about
+    /// that only sends visitors home.
+    fn lower_unlisted(&mut self, listed: &[SiteInNeed]) {
+        let listed: HashSet<&SiteName> = listed.iter().map(|entry| &entry.site).collect();
+        let now = unix_now();
+        for (site, until) in &mut self.alarms {
+            if *until > now && !listed.contains(site) {
+                *until = now;
+                let over = Standing::Alarmed { until: now };
+                self.bridge.set_standing(site, over, None);
+            }
         }
     }
 

@@ -237,8 +237,12 @@ async fn a_site_is_helped_while_it_asks_and_left_afterwards() {
     );
     until(&bridge, "/", "421").await;
     assert_eq!(bridge.stats().sites, []);
-    // And once more.
-    setup.say(Some(setup.alarm(&setup.alarm_key, 60)));
+    // And once more; this time the site takes its alarm back long before its end.
+    setup.say(Some(setup.alarm(&setup.alarm_key, 3600)));
+    until(&bridge, "/", "200").await;
+    setup.say(None);
+    until(&bridge, "/", "302").await;
+    setup.say(Some(setup.alarm(&setup.alarm_key, 3600)));
     until(&bridge, "/", "200").await;
 }
 
