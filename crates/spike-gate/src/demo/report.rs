@@ -177,7 +177,11 @@ impl Report {
             &megabytes(details.alone_bytes),
             &megabytes(gate.origin_bytes),
         );
-        row("  of that to volunteers", "", &megabytes(details.seeded_bytes));
+        row(
+            "  of that to volunteers",
+            "",
+            &megabytes(details.seeded_bytes),
+        );
         for (i, bytes) in details.volunteers.iter().enumerate() {
             row(&format!("from volunteer {}", i + 1), "", &megabytes(*bytes));
         }

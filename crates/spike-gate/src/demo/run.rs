@@ -167,7 +167,9 @@ async fn acts(
 }
 
 fn introduce(panel: &Panel, root: &Path, shipped: bool, pages: &[Page], arrivals: &[Arrival]) {
-    let weights = arrivals.iter().filter_map(|arrival| Some(pages.get(arrival.page)?.weight));
+    let weights = arrivals
+        .iter()
+        .filter_map(|arrival| Some(pages.get(arrival.page)?.weight));
     let mean = weights.sum::<u64>() / (arrivals.len() as u64).max(1);
     let name = match shipped {
         true => "the site that comes with the program".to_owned(),
@@ -198,7 +200,9 @@ fn introduce(panel: &Panel, root: &Path, shipped: bool, pages: &[Page], arrivals
 
 fn judge(alone: &Run, gate: &Run, stage: &Stage) -> (Report, Details) {
     let sent = gate.timeline.last().cloned().unwrap_or_default();
-    let rates = gate.timeline.rates(CURVE.calm + CURVE.climb, CURVE.length());
+    let rates = gate
+        .timeline
+        .rates(CURVE.calm + CURVE.climb, CURVE.length());
     let rate = rates.origin + rates.volunteers.iter().sum::<f64>();
     let uplinks = (ORIGIN_UPLINK + VOLUNTEER_UPLINK * VOLUNTEERS as u64) as f64;
     let with_gate = WithGate {

@@ -102,7 +102,12 @@ impl Stage {
         // Gate and origin share a machine: what passes between them is on no line.
         let (inner, inner_addr) = bind().await?;
         let unlimited = Uplink::unlimited();
-        tokio::spawn(origin::serve(inner, root.to_owned(), unlimited, shutdown.clone()));
+        tokio::spawn(origin::serve(
+            inner,
+            root.to_owned(),
+            unlimited,
+            shutdown.clone(),
+        ));
 
         let config = TrackerConfig {
             http: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
@@ -110,7 +115,12 @@ impl Stage {
         };
         let handle = Tracker::start(config, shutdown.clone()).await?;
         let (outer, tracker) = bind().await?;
-        tokio::spawn(relay(outer, handle.http_addr(), uplink.clone(), shutdown.clone()));
+        tokio::spawn(relay(
+            outer,
+            handle.http_addr(),
+            uplink.clone(),
+            shutdown.clone(),
+        ));
         let announce = format!("http://{tracker}/announce");
 
         let node = NodeConfig {
@@ -185,7 +195,12 @@ impl Stage {
         let (listener, addr) = bind().await?;
         let uplink = Uplink::new(ORIGIN_UPLINK);
         let stop = self.shutdown.child_token();
-        tokio::spawn(origin::serve(listener, self.root.clone(), uplink.clone(), stop.clone()));
+        tokio::spawn(origin::serve(
+            listener,
+            self.root.clone(),
+            uplink.clone(),
+            stop.clone(),
+        ));
         Ok(Bare {
             home: Url::parse(&format!("http://{}:{}/", self.host, addr.port()))?,
             uplink,
@@ -198,7 +213,11 @@ impl Stage {
         let gate = self.gate.clone();
         Hosts {
             origin: self.uplink.clone(),
-            volunteers: self.volunteers.iter().map(|one| one.uplink.clone()).collect(),
+            volunteers: self
+                .volunteers
+                .iter()
+                .map(|one| one.uplink.clone())
+                .collect(),
             state: Box::new(move || gate.state().as_str()),
         }
     }
@@ -211,7 +230,12 @@ impl Stage {
     /// One line about what was published.
     pub fn summary(&self) -> String {
         let files = self.manifest.files.len();
-        let bytes: u64 = self.manifest.bundles.iter().map(|bundle| bundle.length).sum();
+        let bytes: u64 = self
+            .manifest
+            .bundles
+            .iter()
+            .map(|bundle| bundle.length)
+            .sum();
         format!(
             "{files} files, {} bundles of {:.1} MB in all, signed by {}",
             self.manifest.bundles.len(),

@@ -130,7 +130,12 @@ async fn a_missing_picture_is_a_failed_page() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore]
 async fn tmp_origin_alone() {
-    let env = |n: &str, d: f64| std::env::var(n).ok().and_then(|v| v.parse().ok()).unwrap_or(d);
+    let env = |n: &str, d: f64| {
+        std::env::var(n)
+            .ok()
+            .and_then(|v| v.parse().ok())
+            .unwrap_or(d)
+    };
     let curve = super::curve::Curve {
         calm_rate: env("CALM", 1.5),
         calm: Duration::from_secs_f64(env("CALMS", 3.0)),
@@ -139,14 +144,32 @@ async fn tmp_origin_alone() {
         plateau: Duration::from_secs_f64(env("PLATS", 6.0)),
     };
     let uplink = Uplink::new(8_000_000 * env("X", 1.0) as u64);
-    let s = scene(uplink.clone(), Duration::from_secs_f64(env("PATIENCE", 10.0)), |_| {}).await;
+    let s = scene(
+        uplink.clone(),
+        Duration::from_secs_f64(env("PATIENCE", 10.0)),
+        |_| {},
+    )
+    .await;
     let pages: Arc<[site::Page]> = site::pages(&s.root).unwrap().into();
     let arrivals = curve.arrivals(pages.len(), 0.25, 1986);
     let w: u64 = arrivals.iter().map(|a| pages[a.page].weight).sum::<u64>() / arrivals.len() as u64;
     println!("arrivals {} mean weight {w}", arrivals.len());
-    let hosts = super::crowd::Hosts { origin: uplink, volunteers: vec![], state: Box::new(|| "") };
+    let hosts = super::crowd::Hosts {
+        origin: uplink,
+        volunteers: vec![],
+        state: Box::new(|| ""),
+    };
     let mut panel = super::panel::Panel::new();
-    let sc = super::panel::Scene { title: "alone", length: curve.length(), origin_uplink: 8e6, volunteer_uplink: 4e7 };
+    let sc = super::panel::Scene {
+        title: "alone",
+        length: curve.length(),
+        origin_uplink: 8e6,
+        volunteer_uplink: 4e7,
+    };
     let run = super::crowd::run(Arc::new(s.street), pages, arrivals, &hosts, &mut panel, &sc).await;
-    println!("{:?} {:?}", super::report::Pages::of(&run.counts), run.counts.reasons);
+    println!(
+        "{:?} {:?}",
+        super::report::Pages::of(&run.counts),
+        run.counts.reasons
+    );
 }

@@ -37,7 +37,10 @@ pub enum VolunteerError {
 /// Loopback counts as an allowed network: all machines of the demo are there.
 pub fn policy() -> AddressPolicy {
     AddressPolicy {
-        allow_net: ["127.0.0.0/8", "::1/128"].iter().filter_map(|net| net.parse().ok()).collect(),
+        allow_net: ["127.0.0.0/8", "::1/128"]
+            .iter()
+            .filter_map(|net| net.parse().ok())
+            .collect(),
     }
 }
 
@@ -86,6 +89,10 @@ impl Volunteer {
 
     /// Where a browser finds `site` on this bridge.
     pub fn url(&self, site: &SiteName) -> String {
-        format!("http://{}.localhost:{}/", site.label(), self.bridge.addr().port())
+        format!(
+            "http://{}.localhost:{}/",
+            site.label(),
+            self.bridge.addr().port()
+        )
     }
 }

@@ -1,7 +1,7 @@
 //! The reverse proxy: one request to the origin, its answer back, both streaming.
 //!
-//! `Host` stays as it came. There is no cache and no retry of anything that could have had an
-//! effect; a pooled connection that turns out to be closed before a byte was sent is replaced.
+//! `Host` stays as it came. There is no cache, and no retry of anything that could have had an
+//! effect: only a `GET` or `HEAD` whose pooled connection broke is asked once more.
 
 pub mod body;
 pub mod check;
@@ -14,6 +14,7 @@ use std::time::Duration;
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -149,14 +150,21 @@ impl Proxy {
         let tunnel = wants_tunnel(&parts)
             .then(|| parts.extensions.remove::<OnUpgrade>())
             .flatten();
+        // A pooled connection may close just as it is used. What has no effect is asked again.
+        let again = (matches!(parts.method, Method::GET | Method::HEAD)
+            && body.is_end_stream()
+            && tunnel.is_none())
+        .then(|| parts.clone());
         let body = Patient::new(body, self.upstream.idle_timeout).boxed_unsync();
         let request = self.request(parts, body, visitor, plain, tunnel.is_some())?;
-        let answered =
-            tokio::time::timeout(self.upstream.head_timeout, self.client.request(request));
-        let mut response = match answered.await {
-            Ok(answer) => answer.map_err(ProxyError::Unreachable)?,
-            Err(_) => return Err(ProxyError::TimedOut(self.upstream.head_timeout)),
-        };
+        let mut answered = self.ask(request).await;
+        if let (Err(ProxyError::Unreachable(error)), Some(parts)) = (&answered, again)
+            && !error.is_connect()
+        {
+            let request = self.request(parts, body::empty(), visitor, plain, false)?;
+            answered = self.ask(request).await;
+        }
+        let mut response = answered?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let Some(visitor) = tunnel else {
                 // Nobody asked for this.
@@ -172,6 +180,14 @@ impl Proxy {
         headers::strip_hop_by_hop(&mut parts.headers);
         let body = Patient::new(body, self.upstream.idle_timeout).boxed_unsync();
         Ok(Response::from_parts(parts, body))
+    }
+
+    async fn ask(&self, request: Request<AnyBody>) -> Result<Response<Incoming>, ProxyError> {
+        let patience = self.upstream.head_timeout;
+        match tokio::time::timeout(patience, self.client.request(request)).await {
+            Ok(answer) => answer.map_err(ProxyError::Unreachable),
+            Err(_) => Err(ProxyError::TimedOut(patience)),
+        }
     }
 
     fn request(
