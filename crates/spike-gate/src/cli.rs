@@ -42,6 +42,8 @@ struct Cli {
 enum Command {
     /// Stand before the origin until a signal to stop.
     Run(Box<RunArgs>),
+    /// A whole spike on this machine, in a minute, with a verdict at the end.
+    Demo(spike_gate::demo::DemoArgs),
     /// Show where a running gate stands and what it carried.
     Status {
         /// The running gate's state directory.
@@ -176,6 +178,8 @@ pub(crate) fn main() -> ExitCode {
 
 fn log(cli: &Cli) {
     let level = match (cli.quiet, cli.verbose) {
+        // The demo draws its own picture.
+        (0, 0) if matches!(cli.command, Command::Demo(_)) => "error",
         (0, 0) => "info",
         (0, 1) => "debug",
         (0, _) => "trace",
@@ -199,6 +203,9 @@ fn perform(cli: Cli) -> Result<ExitCode, Failure> {
             let json = args.json;
             let settings = configure(file, *args)?;
             runtime()?.block_on(crate::run::run(plan(&settings)?, json))?;
+        }
+        Command::Demo(args) => {
+            return Ok(runtime()?.block_on(spike_gate::demo::main(args)));
         }
         Command::Status { state, json } => {
             let mut settings = configure(

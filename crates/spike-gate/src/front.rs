@@ -8,15 +8,17 @@ use std::time::Instant;
 use http::request::Parts;
 use http::response;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use swarm_peer::uplink::Uplink;
 use url::Url;
 
 use crate::csp::Policy;
 use crate::decide::Decision;
 use crate::divert::{Divert, Shared};
 use crate::facts::{Dest, Facts};
-use crate::proxy::body::{self, AnyBody};
+use crate::proxy::body::{self, AnyBody, Paced};
 use crate::proxy::{Proxy, Visitor, check};
 use crate::rewrite::body::RewrittenBody;
 use crate::rewrite::{Page, Rewriter, banner};
@@ -33,7 +35,12 @@ pub struct Front {
     pub known: Arc<WellKnown>,
     /// Only log what would have been done.
     pub shadow: bool,
+    /// The part of the line that large answers share, so that pages and redirects find room.
+    pub heavy: Uplink,
 }
+
+/// Answers from this length on share [`Front::heavy`].
+const HEAVY_LEN: u64 = 64 * 1024;
 
 impl Front {
     /// Answers one request of the visitor at `ip`.
@@ -89,6 +96,10 @@ impl Front {
             Ok(answer) => {
                 if is_page(answer.headers()) {
                     self.shared.note_policy(&path, Policy::of(answer.headers()));
+                }
+                let length = answer.body().size_hint().exact();
+                if length.is_none_or(|length| length >= HEAVY_LEN) && !is_page(answer.headers()) {
+                    return answer.map(|body| Paced::new(body, self.heavy.clone()).boxed_unsync());
                 }
                 answer
             }

@@ -15,7 +15,6 @@ use swarm_peer::uplink::Uplink;
 use swarm_proto::manifest::{PublicKey, SiteManifest, SiteName};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
@@ -23,8 +22,9 @@ use url::Url;
 use crate::divert::{Frontage, Shared};
 use crate::front::Front;
 use crate::meter::{GateStats, Meter};
-use crate::overload::{OverloadConfig, OverloadDetector, Sample, State, Verdict};
+use crate::overload::{OverloadConfig, OverloadDetector, State, Verdict};
 use crate::proxy::{Proxy, Upstream};
+use crate::pulse::Sampler;
 use crate::serve::{Bounds, Line, serve};
 use crate::site::{Folders, Site, unix_now};
 use crate::tracker::TrackerLink;
@@ -52,8 +52,9 @@ pub struct GateConfig {
     pub banner: bool,
     /// Path prefixes (percent-encoded, `/private/`) whose files stay home.
     pub keep: Vec<String>,
-    /// Share of the uplink kept for the seed while volunteers fetch, 0 to 1. Default 0.5: more
-    /// brings relief sooner, and makes visitors wait longer until then.
+    /// Share of the uplink kept for the seed while volunteers fetch in warming, 0 to below 1; in
+    /// a spike half of the rest is added. Default 0.5: more brings relief sooner, and makes
+    /// visitors wait longer until then.
     pub seed_share: f64,
     /// How long one alarm holds; it is renewed at half of it. Default 10 min.
     pub alarm_for: Duration,
@@ -284,17 +285,18 @@ impl Gate {
             let announce = tracker.announce_url();
             said.join = Some(join_page(name.as_str(), &announce, &root_key.to_string()));
         });
+        let (visitors, heavy) = (Uplink::unlimited(), Uplink::unlimited());
         let front = Arc::new(Front {
             proxy,
             shared: shared.clone(),
             known: known.clone(),
             shadow: config.shadow,
+            heavy: heavy.clone(),
         });
         tracker.pin(&name, &root_key).await;
 
         let (events, _) = broadcast::channel(64);
         let tasks = TaskTracker::new();
-        let visitors = Uplink::unlimited();
         let line = Line {
             uplink: node.uplink().clone(),
             visitors: visitors.clone(),
@@ -321,6 +323,7 @@ impl Gate {
             shared: shared.clone(),
             uplink: node.uplink().clone(),
             visitors,
+            heavy,
             config: config.clone(),
             events: events.clone(),
             verdict,
@@ -426,86 +429,6 @@ async fn carry(
     let sequence = published.sequence;
     manifest.send_replace(Some(published));
     tokio::join!(site.keep_stamped(), site.keep_alarm(states, sequence));
-}
-
-/// Reads the meters, moves the state, and gives the seed room while it is needed.
-struct Sampler {
-    detector: OverloadDetector,
-    shared: Arc<Shared>,
-    uplink: Uplink,
-    visitors: Uplink,
-    config: GateConfig,
-    events: broadcast::Sender<GateEvent>,
-    verdict: watch::Sender<Verdict>,
-    state: watch::Sender<State>,
-}
-
-/// How long the seed's room is kept free after warming began, before anybody has asked for a
-/// piece.
-const FEED_LEAD: Duration = Duration::from_secs(5);
-/// The seed is at work while it sends more than this share of the uplink.
-const FEED_LEAST: f64 = 0.02;
-
-impl Sampler {
-    async fn run(mut self) {
-        let mut tick = interval(self.config.overload.sample_every);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut in_need_since: Option<Instant> = None;
-        let mut last = (Instant::now(), 0_u64);
-        let mut seed_rate = 0.0_f64;
-        loop {
-            tick.tick().await;
-            let now = Instant::now();
-            let meter = self.shared.meter();
-            let passed = meter.passed();
-            let swarm = self.uplink.sent_total().saturating_sub(passed);
-            let sample = Sample {
-                passed,
-                diverted: meter.diverted(),
-                swarm,
-            };
-            let verdict = self.detector.observe(now, sample);
-            if verdict.pressure >= self.config.overload.spike_at {
-                meter.overloaded(now);
-            }
-            let span = (now - last.0).as_secs_f64().max(0.001);
-            let rate = swarm.saturating_sub(last.1) as f64 * 8.0 / span;
-            last = (now, swarm);
-            seed_rate += (rate - seed_rate) * 0.25;
-            if let Some(from) = verdict.from {
-                self.moved(from, &verdict);
-                in_need_since = verdict
-                    .state
-                    .in_need()
-                    .then(|| in_need_since.unwrap_or(now));
-            }
-            self.make_room(in_need_since.map(|since| now - since), seed_rate);
-            self.verdict.send_replace(verdict);
-        }
-    }
-
-    fn moved(&self, from: State, verdict: &Verdict) {
-        tracing::info!(%from, to = %verdict.state, pressure = verdict.pressure, "state");
-        self.shared.set_state(verdict.state);
-        self.state.send_replace(verdict.state);
-        let _ = self.events.send(GateEvent::State {
-            from,
-            to: verdict.state,
-            pressure: verdict.pressure,
-            why: verdict.readings.clone(),
-        });
-    }
-
-    /// A line full of visitors would starve the seed, whose bytes are what relieves it.
-    fn make_room(&self, in_need: Option<Duration>, seed_rate: f64) {
-        let Some(uplink) = self.uplink.rate() else {
-            return;
-        };
-        let feeding = in_need
-            .is_some_and(|since| since < FEED_LEAD || seed_rate > uplink as f64 * FEED_LEAST);
-        let rate = feeding.then(|| (uplink as f64 * (1.0 - self.config.seed_share)) as u64);
-        self.visitors.set_rate(rate);
-    }
 }
 
 impl GateHandle {

@@ -16,6 +16,7 @@ pub mod gate;
 pub mod meter;
 pub mod overload;
 pub mod proxy;
+mod pulse;
 pub mod rewrite;
 pub mod serve;
 pub mod site;
