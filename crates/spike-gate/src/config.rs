@@ -60,6 +60,9 @@ pub struct Settings {
     pub keep: Vec<String>,
     /// Share of `upload` kept for the seed while volunteers fetch, 0 to below 1.
     pub seed_share: f64,
+    /// How long a request for something large waits, on a full line, for its turn or a bridge.
+    #[serde(with = "duration")]
+    pub patience: Duration,
     /// How long one alarm holds; renewed at half of it, an hour at most.
     #[serde(with = "duration")]
     pub alarm_for: Duration,
@@ -92,6 +95,7 @@ impl Default for Settings {
             banner: true,
             keep: Vec::new(),
             seed_share: 0.5,
+            patience: Duration::from_secs(8),
             alarm_for: Duration::from_secs(600),
             allow_net: Vec::new(),
             overload: OverloadConfig::default(),
@@ -251,6 +255,7 @@ impl Settings {
             return Err("alarm_for must be between 10s and 1h".into());
         }
         gate.alarm_for = self.alarm_for;
+        gate.patience = self.patience;
         self.overload.check()?;
         gate.overload = self.overload.clone();
         gate.upstream = UpstreamConfig {

@@ -20,6 +20,12 @@ pub enum Decision {
         /// Whether the invitation is added: in pages of their own, not in frames.
         banner: bool,
     },
+    /// Something large that a bridge could serve, but none is there yet: it waits for its turn
+    /// at home, or for a bridge, whichever comes first.
+    Wait {
+        /// Bytes of it.
+        bytes: u64,
+    },
     /// `302` to a bridge.
     Redirect {
         /// The whole address.
@@ -50,13 +56,16 @@ pub struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// Bridges that may get `asset` from a browser with or without cookies.
-    pub fn candidates(&self, asset: &Asset, cookie: bool) -> Vec<&'a LiveBridge> {
-        if self
-            .keep
+    /// Whether the operator keeps `asset` home.
+    fn keeps(&self, asset: &Asset) -> bool {
+        self.keep
             .iter()
             .any(|prefix| asset.url_path.starts_with(prefix.as_str()))
-        {
+    }
+
+    /// Bridges that may get `asset` from a browser with or without cookies.
+    pub fn candidates(&self, asset: &Asset, cookie: bool) -> Vec<&'a LiveBridge> {
+        if self.keeps(asset) {
             return Vec::new();
         }
         self.bridges
@@ -68,6 +77,9 @@ impl<'a> View<'a> {
     }
 }
 
+/// Files below this length never wait: what they cost is the round trip.
+const WAIT_LEN: u64 = 16 * 1024;
+
 /// Decides. `policies` are the pages' own; what is sent away is booked on `spread`.
 pub fn decide(
     facts: &Facts,
@@ -76,14 +88,17 @@ pub fn decide(
     spread: &mut Spread,
     now: Instant,
 ) -> Decision {
-    if view.state != State::Spike || facts.upgrade || facts.authorized || facts.sent_home {
+    if !view.state.in_need() || facts.upgrade || facts.authorized || facts.sent_home {
         return Decision::Pass;
     }
-    if view.bridges.is_empty() || !matches!(facts.method, Method::GET | Method::HEAD) {
+    if !matches!(facts.method, Method::GET | Method::HEAD) {
         return Decision::Pass;
     }
     if let Some(decision) = redirect(facts, view, policies, spread, now) {
         return decision;
+    }
+    if view.state != State::Spike || view.bridges.is_empty() {
+        return Decision::Pass;
     }
     match facts.dest {
         _ if facts.method != Method::GET || facts.range.is_some() || facts.scripted => {
@@ -110,6 +125,13 @@ fn redirect(
     if !may_be_redirected(facts, asset) {
         return None;
     }
+    let wait = (asset.length >= WAIT_LEN && facts.method == Method::GET && !view.keeps(asset))
+        .then_some(Decision::Wait {
+            bytes: asset.length,
+        });
+    if view.state != State::Spike {
+        return wait;
+    }
     let candidates: Vec<_> = view
         .candidates(asset, facts.cookie)
         .into_iter()
@@ -130,7 +152,9 @@ fn redirect(
         (_, Some(Some(length))) => length.min(asset.length),
         _ => asset.length,
     };
-    let bridge = spread.choose(now, asset, bytes, &candidates)?;
+    let Some(bridge) = spread.choose(now, asset, bytes, &candidates) else {
+        return wait;
+    };
     Some(Decision::Redirect {
         location: bridge.url_of(asset),
         bytes,

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
+use tokio::sync::watch;
 use url::Url;
 
 use crate::assets::{Asset, Assets};
@@ -12,6 +13,7 @@ use crate::bridges::{LiveBridge, Spread};
 use crate::csp::{Policy, PolicyBook};
 use crate::decide::{Decision, View, decide};
 use crate::facts::Facts;
+use crate::lane::Lane;
 use crate::meter::Meter;
 use crate::overload::State;
 
@@ -41,6 +43,8 @@ pub struct Shared {
     policies: Mutex<PolicyBook>,
     seen: Mutex<SeenBook>,
     meter: Arc<Meter>,
+    lane: Lane,
+    changes: watch::Sender<()>,
 }
 
 #[derive(Debug, Clone)]
@@ -68,6 +72,8 @@ impl Shared {
             policies: Mutex::default(),
             seen: Mutex::default(),
             meter,
+            lane: Lane::default(),
+            changes: watch::channel(()).0,
         }
     }
 
@@ -91,6 +97,17 @@ impl Shared {
 
     fn change(&self, change: impl FnOnce(&mut Held)) {
         change(&mut self.held.write().unwrap_or_else(PoisonError::into_inner));
+        self.changes.send_replace(());
+    }
+
+    /// Tells whoever waits that it is worth deciding again.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// Where large answers wait for their turn.
+    pub fn lane(&self) -> &Lane {
+        &self.lane
     }
 
     fn held(&self) -> Held {
@@ -179,7 +196,7 @@ impl Divert {
 
     /// Decides, and books what is sent away.
     pub fn decide(&self, facts: &Facts, now: Instant) -> Decision {
-        if self.state != State::Spike {
+        if !self.state.in_need() {
             return Decision::Pass;
         }
         let policies = lock(&self.shared.policies);

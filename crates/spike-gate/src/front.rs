@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::request::Parts;
 use http::response;
@@ -12,12 +12,14 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use swarm_peer::uplink::Uplink;
+use tokio::time::sleep;
 use url::Url;
 
 use crate::csp::Policy;
 use crate::decide::Decision;
 use crate::divert::{Divert, Shared};
 use crate::facts::{Dest, Facts};
+use crate::lane::Slot;
 use crate::proxy::body::{self, AnyBody, Paced};
 use crate::proxy::{Proxy, Visitor, check};
 use crate::rewrite::body::RewrittenBody;
@@ -37,6 +39,8 @@ pub struct Front {
     pub shadow: bool,
     /// The part of the line that large answers share, so that pages and redirects find room.
     pub heavy: Uplink,
+    /// How long somebody waits in the lane before being served all the same.
+    pub patience: Duration,
 }
 
 /// Answers from this length on share [`Front::heavy`].
@@ -54,16 +58,7 @@ impl Front {
             return answer;
         }
         let facts = Facts::of(&parts);
-        let divert = Divert::now(&self.shared);
-        let mut decision = divert.decide(&facts, Instant::now());
-        if self.shadow && decision != Decision::Pass {
-            tracing::info!(
-                path = parts.uri.path(),
-                ?decision,
-                "shadow: would have diverted"
-            );
-            decision = Decision::Pass;
-        }
+        let (divert, decision, slot) = self.decide(&facts, parts.uri.path()).await;
         match decision {
             Decision::Redirect {
                 location,
@@ -74,12 +69,40 @@ impl Front {
                     self.shared.meter().redirected(&bridge, bytes);
                     answer
                 }
-                None => self.pass(parts, body, ip).await,
+                None => self.pass(parts, body, ip, None).await,
             },
             Decision::Rewrite { banner } => {
                 self.rewrite(parts, body, ip, facts, divert, banner).await
             }
-            Decision::Pass => self.pass(parts, body, ip).await,
+            Decision::Pass | Decision::Wait { .. } => self.pass(parts, body, ip, slot).await,
+        }
+    }
+
+    /// Decides, and waits where that is the decision.
+    async fn decide(&self, facts: &Facts, path: &str) -> (Divert, Decision, Option<Slot>) {
+        let patience = sleep(self.patience);
+        tokio::pin!(patience);
+        let mut changes = self.shared.changes();
+        let mut waiting = None;
+        loop {
+            changes.mark_unchanged();
+            let divert = Divert::now(&self.shared);
+            let decision = divert.decide(facts, Instant::now());
+            if self.shadow && decision != Decision::Pass {
+                tracing::info!(path, ?decision, "shadow: would have diverted");
+                return (divert, Decision::Pass, None);
+            }
+            let Decision::Wait { bytes } = decision else {
+                return (divert, decision, None);
+            };
+            waiting.get_or_insert_with(|| self.shared.meter().wait(bytes));
+            tokio::select! {
+                biased;
+                slot = self.shared.lane().enter() => return (divert, decision, slot),
+                // The gate is never the reason that somebody gets nothing.
+                () = &mut patience => return (divert, Decision::Pass, None),
+                _ = changes.changed() => {}
+            }
         }
     }
 
@@ -90,7 +113,13 @@ impl Front {
         }
     }
 
-    async fn pass(&self, parts: Parts, body: Incoming, ip: IpAddr) -> Response<AnyBody> {
+    async fn pass(
+        &self,
+        parts: Parts,
+        body: Incoming,
+        ip: IpAddr,
+        slot: Option<Slot>,
+    ) -> Response<AnyBody> {
         let path = parts.uri.path().to_owned();
         match self.proxy.pass(parts, body, self.visitor(ip), false).await {
             Ok(answer) => {
@@ -98,8 +127,11 @@ impl Front {
                     self.shared.note_policy(&path, Policy::of(answer.headers()));
                 }
                 let length = answer.body().size_hint().exact();
-                if length.is_none_or(|length| length >= HEAVY_LEN) && !is_page(answer.headers()) {
-                    return answer.map(|body| Paced::new(body, self.heavy.clone()).boxed_unsync());
+                if slot.is_some()
+                    || length.is_none_or(|length| length >= HEAVY_LEN) && !is_page(answer.headers())
+                {
+                    return answer
+                        .map(|body| Paced::new(body, self.heavy.clone(), slot).boxed_unsync());
                 }
                 answer
             }

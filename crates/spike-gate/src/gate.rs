@@ -56,6 +56,9 @@ pub struct GateConfig {
     /// a spike half of the rest is added. Default 0.5: more brings relief sooner, and makes
     /// visitors wait longer until then.
     pub seed_share: f64,
+    /// How long a request for something large waits, while the line is full, for its turn or a
+    /// bridge before it is served all the same. Default 8 s.
+    pub patience: Duration,
     /// How long one alarm holds; it is renewed at half of it. Default 10 min.
     pub alarm_for: Duration,
     /// When a spike begins and ends.
@@ -109,6 +112,7 @@ impl GateConfig {
             banner: true,
             keep: Vec::new(),
             seed_share: 0.5,
+            patience: Duration::from_secs(8),
             alarm_for: Duration::from_secs(600),
             overload: OverloadConfig::default(),
             upstream: UpstreamConfig::default(),
@@ -292,6 +296,7 @@ impl Gate {
             known: known.clone(),
             shadow: config.shadow,
             heavy: heavy.clone(),
+            patience: config.patience,
         });
         tracker.pin(&name, &root_key).await;
 

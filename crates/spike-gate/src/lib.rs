@@ -13,6 +13,7 @@ pub mod duration;
 pub mod facts;
 pub mod front;
 pub mod gate;
+pub mod lane;
 pub mod meter;
 pub mod overload;
 pub mod proxy;

@@ -23,6 +23,8 @@ pub struct Meter {
     rewritten: AtomicU64,
     requests: AtomicU64,
     redirects: AtomicU64,
+    waits: AtomicU64,
+    queued: AtomicU64,
     pages: AtomicU64,
     files: AtomicU64,
     origin_failures: AtomicU64,
@@ -30,6 +32,19 @@ pub struct Meter {
     first_overload: OnceLock<Instant>,
     first_redirect: OnceLock<Instant>,
     first_rewrite: OnceLock<Instant>,
+}
+
+/// Somebody waits.
+#[derive(Debug)]
+pub struct Waiting {
+    meter: Arc<Meter>,
+    bytes: u64,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.meter.queued.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// A reading of the [`Meter`].
@@ -46,6 +61,8 @@ pub struct GateStats {
     pub requests: u64,
     /// Redirects given.
     pub redirects: u64,
+    /// Requests that waited for their turn or a bridge.
+    pub waits: u64,
     /// Pages rewritten to the end.
     pub pages_rewritten: u64,
     /// Files moved by rewriting.
@@ -97,6 +114,21 @@ impl Meter {
         }
     }
 
+    /// A request for `bytes` waits for its turn or a bridge, until the guard is dropped.
+    pub fn wait(self: &Arc<Self>, bytes: u64) -> Waiting {
+        self.waits.fetch_add(1, Ordering::Relaxed);
+        self.queued.fetch_add(bytes, Ordering::Relaxed);
+        Waiting {
+            meter: self.clone(),
+            bytes,
+        }
+    }
+
+    /// Bytes of what is waited for now.
+    pub fn queued(&self) -> u64 {
+        self.queued.load(Ordering::Relaxed)
+    }
+
     /// A page names `files` elsewhere, for `bytes`.
     pub fn page_rewritten(&self, files: usize, bytes: u64) {
         self.first_rewrite.get_or_init(Instant::now);
@@ -139,6 +171,7 @@ impl Meter {
             rewritten_bytes: read(&self.rewritten),
             requests: read(&self.requests),
             redirects: read(&self.redirects),
+            waits: read(&self.waits),
             pages_rewritten: read(&self.pages),
             files_moved: read(&self.files),
             origin_failures: read(&self.origin_failures),

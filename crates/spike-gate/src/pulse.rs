@@ -32,7 +32,7 @@ const FEED_LEAD: Duration = Duration::from_secs(5);
 const FEED_LEAST: f64 = 0.02;
 /// Visitors' share of the line at most. The rest keeps the line's own queue short.
 const VISITORS_MOST: f64 = 0.97;
-/// Of that, the share of large answers outside calm.
+/// Of that, the share of large answers in a spike.
 const HEAVY_MOST: f64 = 0.6;
 
 impl Sampler {
@@ -42,6 +42,7 @@ impl Sampler {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut in_need_since: Option<Instant> = None;
         let mut last = (Instant::now(), 0_u64);
+        let mut last_passed = 0;
         let mut seed_rate = 0.0_f64;
         loop {
             tick.tick().await;
@@ -53,6 +54,7 @@ impl Sampler {
                 passed,
                 diverted: meter.diverted(),
                 swarm,
+                queued: meter.queued(),
             };
             let verdict = self.detector.observe(now, sample);
             if verdict.pressure >= self.config.overload.spike_at {
@@ -69,8 +71,19 @@ impl Sampler {
                     .in_need()
                     .then(|| in_need_since.unwrap_or(now));
             }
+            let sent = passed.saturating_sub(last_passed) as f64 * 8.0 / span;
+            last_passed = passed;
+            self.shared.lane().adapt(sent >= self.full_at());
             self.make_room(in_need_since.map(|since| now - since), seed_rate);
             self.verdict.send_replace(verdict);
+        }
+    }
+
+    /// The visitors' rate at which the line counts as full.
+    fn full_at(&self) -> f64 {
+        match self.heavy.rate().or(self.visitors.rate()) {
+            Some(part) => part as f64 * 0.8,
+            None => self.config.plan_rate as f64 * 0.95,
         }
     }
 
@@ -88,7 +101,7 @@ impl Sampler {
 
     /// Parts the line. Visitors queue before it, not on it, so that what the seed and the tracker
     /// say is not held up by pictures; while volunteers fetch, the seed has a share of its own;
-    /// and outside calm large answers leave room for pages and redirects.
+    /// and in a spike large answers leave room for pages and redirects.
     fn make_room(&self, in_need: Option<Duration>, seed_rate: f64) {
         let Some(line) = self.uplink.rate().map(|rate| rate as f64) else {
             return;
@@ -103,7 +116,7 @@ impl Sampler {
         };
         let visitors = line * VISITORS_MOST * (1.0 - seed);
         self.visitors.set_rate(Some(visitors as u64));
-        let heavy = (state != State::Calm).then_some((visitors * HEAVY_MOST) as u64);
+        let heavy = (state == State::Spike).then_some((visitors * HEAVY_MOST) as u64);
         self.heavy.set_rate(heavy);
     }
 }

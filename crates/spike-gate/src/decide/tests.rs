@@ -85,6 +85,7 @@ impl Case {
     fn check(&self, method: &str, uri: &str, headers: &[(&str, &str)], expected: &str) {
         let found = match self.decide(method, uri, headers) {
             Decision::Pass => "pass".to_owned(),
+            Decision::Wait { .. } => "wait".to_owned(),
             Decision::Rewrite { banner: true } => "rewrite".to_owned(),
             Decision::Rewrite { banner: false } => "rewrite without banner".to_owned(),
             Decision::Redirect {
@@ -353,4 +354,57 @@ fn a_page_with_a_strict_policy_keeps_its_images() {
         ("referer", "http://s.example/strict"),
     ];
     case.check("GET", "/d.zip", &link, "http://s.b.example:8080/d.zip 1000");
+}
+
+#[test]
+fn something_large_waits_for_a_bridge_and_nothing_else_does() {
+    let mut film = asset("/film.mp4", "video/mp4");
+    film.1.length = 5_000_000;
+    let mut script = asset("/large.js", "text/javascript");
+    script.1.length = 5_000_000;
+    let mut private = asset("/private/large.png", "image/png");
+    private.1.length = 5_000_000;
+    let small = asset("/small.png", "image/png");
+    let assets = || {
+        [film.clone(), script.clone(), private.clone(), small.clone()]
+            .into_iter()
+            .collect()
+    };
+    for state in [State::Warming, State::Spike] {
+        let case = Case {
+            state,
+            bridges: Vec::new(),
+            assets: assets(),
+            ..Case::spike()
+        };
+        case.check("GET", "/film.mp4", &[("sec-fetch-dest", "video")], "wait");
+        case.check("GET", "/film.mp4", &[], "wait");
+        case.check("GET", "/film.mp4?x", &[], "pass");
+        case.check("GET", "/film.mp4?spikeswarm=home", &[], "pass");
+        case.check("HEAD", "/film.mp4", &[], "pass");
+        case.check("GET", "/film.mp4", &[("authorization", "x")], "pass");
+        case.check("GET", "/large.js", &[("sec-fetch-dest", "script")], "pass");
+        case.check("GET", "/private/large.png", &[], "pass");
+        case.check("GET", "/small.png", &[], "pass");
+        case.check("GET", "/", &[("sec-fetch-dest", "document")], "pass");
+    }
+    for state in [State::Calm, State::Cooling] {
+        let case = Case {
+            state,
+            bridges: Vec::new(),
+            assets: assets(),
+            ..Case::spike()
+        };
+        case.check("GET", "/film.mp4", &[], "pass");
+    }
+    let case = Case {
+        assets: assets(),
+        ..Case::spike()
+    };
+    case.check(
+        "GET",
+        "/film.mp4",
+        &[],
+        "http://s.b.example:8080/film.mp4 5000000",
+    );
 }

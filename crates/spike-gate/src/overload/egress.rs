@@ -1,7 +1,8 @@
 //! Egress, and where it is heading, against the plan's rate.
 //!
-//! The load judged is what visitors *ask for*: bytes sent to them plus bytes they were sent
-//! elsewhere for, so that diverting does not end the spike that made it necessary. The room they
+//! The load judged is what visitors *ask for*: bytes sent to them, bytes they were sent elsewhere
+//! for and bytes they are kept waiting for, so that neither diverting nor queueing ends the spike
+//! that made it necessary. The room they
 //! are judged against is the plan's rate less what this machine's seed sends at the same time,
 //! but never less than half of it: a seed that fills an idle line is no pressure, one that feeds
 //! volunteers while visitors queue is.
@@ -103,7 +104,9 @@ impl Egress {
         let diverted = bits(sample.diverted, old.diverted);
         let swarm = bits(sample.swarm, old.swarm);
         let room = (self.plan - swarm).max(self.plan * ROOM_LEAST);
-        passed / room + diverted / self.plan
+        // What waits was asked for too, and would be on its way were there room.
+        let queued = sample.queued as f64 * 8.0 / self.rate_window.as_secs_f64();
+        passed / room + (diverted + queued) / self.plan
     }
 
     /// The straight line through the last trend window, continued to the horizon.

@@ -191,13 +191,15 @@ impl OverloadConfig {
     }
 }
 
-/// Totals since the gate started, read at one moment. They never go back.
+/// Read at one moment. All but `queued` are totals since the gate started and never go back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sample {
     /// Bytes sent to visitors.
     pub passed: u64,
     /// Bytes visitors were sent elsewhere for.
     pub diverted: u64,
+    /// Bytes of what visitors are kept waiting for at this moment.
+    pub queued: u64,
     /// Bytes sent to the swarm by this machine over the same uplink.
     pub swarm: u64,
 }

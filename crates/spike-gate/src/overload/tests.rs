@@ -167,6 +167,17 @@ fn visitors_squeezed_by_the_seed_still_count_as_a_wave() {
 }
 
 #[test]
+fn a_queue_keeps_the_spike_up_however_little_leaves() {
+    let mut sim = Sim::new(OverloadConfig::default());
+    sim.run(10.0, 1.2, 0.0, 0.0);
+    assert_eq!(sim.detector.state(), State::Spike);
+    sim.sample.queued = 5_000_000;
+    assert_eq!(sim.run(900.0, 0.2, 0.0, 0.0), State::Spike);
+    sim.sample.queued = 0;
+    assert_eq!(sim.run(130.0, 0.2, 0.0, 0.0), State::Cooling);
+}
+
+#[test]
 fn a_stalled_process_does_not_leap_over_dwell_times() {
     let mut sim = Sim::new(OverloadConfig::default());
     sim.run(8.0, 2.0, 0.0, 0.0);

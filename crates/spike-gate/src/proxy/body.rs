@@ -11,6 +11,8 @@ use http_body_util::{BodyExt, Empty, Full};
 use swarm_peer::uplink::Uplink;
 use tokio::time::{Sleep, sleep};
 
+use crate::lane::Slot;
+
 /// What a body fails with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -94,6 +96,7 @@ pub struct Paced<B> {
     inner: B,
     share: Uplink,
     waiting: Option<Waiting>,
+    _slot: Option<Slot>,
 }
 
 struct Waiting {
@@ -102,12 +105,14 @@ struct Waiting {
 }
 
 impl<B> Paced<B> {
-    /// Paces `inner` by `share`, which all bodies of its kind draw on.
-    pub fn new(inner: B, share: Uplink) -> Self {
+    /// Paces `inner` by `share`, which all bodies of its kind draw on, and gives `slot` back in
+    /// the end.
+    pub fn new(inner: B, share: Uplink, slot: Option<Slot>) -> Self {
         Self {
             inner,
             share,
             waiting: None,
+            _slot: slot,
         }
     }
 }
@@ -180,7 +185,7 @@ mod tests {
     async fn a_paced_body_keeps_its_bytes_and_its_pace() {
         let share = Uplink::new(8_000_000);
         let started = Instant::now();
-        let body = Paced::new(full(vec![7_u8; 200_000]), share.clone());
+        let body = Paced::new(full(vec![7_u8; 200_000]), share.clone(), None);
         assert_eq!(body.size_hint().exact(), Some(200_000));
         let bytes = body.collect().await.unwrap().to_bytes();
         assert_eq!(bytes.len(), 200_000);
@@ -191,12 +196,12 @@ mod tests {
         );
         share.set_rate(None);
         let started = Instant::now();
-        let body = Paced::new(full(vec![7_u8; 20_000_000]), share);
+        let body = Paced::new(full(vec![7_u8; 20_000_000]), share, None);
         assert_eq!(body.collect().await.unwrap().to_bytes().len(), 20_000_000);
         assert!(started.elapsed() < Duration::from_secs(5));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_silent_source_ends_the_body() {
         let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(1);
         let stream = futures_util::stream::unfold(receiver, |mut receiver| async {
@@ -204,7 +209,7 @@ mod tests {
             Some((Ok::<_, BoxError>(Frame::data(bytes)), receiver))
         });
         let inner = http_body_util::StreamBody::new(Box::pin(stream));
-        let mut body = Patient::new(inner, Duration::from_secs(60));
+        let mut body = Patient::new(inner, Duration::from_millis(200));
         sender.send(Bytes::from_static(b"x")).await.unwrap();
         assert!(body.frame().await.unwrap().is_ok());
         let error = body.frame().await.unwrap().unwrap_err();
