@@ -20,6 +20,10 @@ const LENGTH_MIN: u64 = 256;
 /// Up to this, the slow settings are worth their time; a larger file gets the quick ones.
 const THOROUGH_LENGTH_MAX: u64 = 1024 * 1024;
 
+/// Up to this, brotli 8 makes of pages what brotli 9 does to one in two thousand bytes, without
+/// filling 32 MiB of hash table for each.
+const SMALL_LENGTH_MAX: u64 = 64 * 1024;
+
 /// A variant must be smaller than this share of the file, in percent, to be kept: a bridge, a
 /// peer and every visitor carry each variant's padding and hashes.
 const KEPT_PERCENT_MAX: u64 = 95;
@@ -67,11 +71,15 @@ fn encode(
     encoding: Encoding,
     mut output: impl io::Write,
 ) -> io::Result<()> {
-    let thorough = length <= THOROUGH_LENGTH_MAX;
     match encoding {
         Encoding::Brotli => {
+            let quality = match length {
+                ..=SMALL_LENGTH_MAX => 8,
+                ..=THOROUGH_LENGTH_MAX => 9,
+                _ => 6,
+            };
             let params = brotli::enc::BrotliEncoderParams {
-                quality: if thorough { 9 } else { 6 },
+                quality,
                 lgwin: 22,
                 size_hint: usize::try_from(length).unwrap_or(0),
                 ..Default::default()
@@ -79,7 +87,11 @@ fn encode(
             brotli::BrotliCompress(&mut input, &mut output, &params)?;
         }
         Encoding::Zstd => {
-            let level = if thorough { 19 } else { 11 };
+            let level = if length <= THOROUGH_LENGTH_MAX {
+                19
+            } else {
+                11
+            };
             let mut encoder = zstd::Encoder::new(&mut output, level)?;
             encoder.set_pledged_src_size(Some(length))?;
             // RFC 9659: browsers take windows up to 8 MiB.
