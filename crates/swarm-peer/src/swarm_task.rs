@@ -155,6 +155,7 @@ impl SwarmTask {
         let config = DownloadConfig {
             upload_slots: self.node.config().upload_slots,
             seed_only: self.bundle.seed_only,
+            peer_id: Some(self.node.peer_id()),
             ..DownloadConfig::default()
         };
         let mut download = Download::new(source, have, config, rand::random());
@@ -257,6 +258,10 @@ impl SwarmTask {
                     reason,
                 } => self.ban(addr, peer_id, &reason),
                 Action::Completed => self.finish_soon(),
+                Action::UnusableMetadata(error) => {
+                    tracing::error!(bundle = %self.name(), %error, "unusable metadata");
+                    self.trouble = Some(format!("unusable metadata: {error}"));
+                }
                 _ => {}
             }
         }

@@ -238,5 +238,8 @@ pub const SUSPECT_PIECES_MAX: usize = 64;
 /// sender that is then banned.
 pub const SUSPECT_TRIES_MAX: usize = 8;
 
+/// Pieces that one peer suggests and we remember (libtorrent's `max_suggest_pieces`).
+pub const SUGGESTIONS_MAX: usize = 16;
+
 /// Pieces with a deadline.
 pub const DEADLINES_MAX: usize = 1024;

@@ -10,6 +10,7 @@ use super::{Action, Download, Fetch, PeerInfo, TICK};
 use crate::bitfield::Bitfield;
 use crate::geometry::{BlockRange, PieceIndex};
 use crate::id::{PeerId, SwarmId};
+use crate::limits;
 use crate::session::{Block, CloseReason, Command, ConnectionId, PieceSet, SessionEvent};
 
 /// Two sides that both have everything stay connected for so long, in case one is to learn better.
@@ -93,6 +94,14 @@ impl Download {
                 self.advance_fetch(now);
             }
             SessionEvent::PeerHas(set) => self.peer_has(now, conn, set),
+            SessionEvent::Suggested(piece) => {
+                if let Some(peer) = self.peers.get_mut(&conn) {
+                    peer.suggestions.push_back(piece);
+                    while peer.suggestions.len() > limits::SUGGESTIONS_MAX {
+                        peer.suggestions.pop_front();
+                    }
+                }
+            }
             SessionEvent::Choked(choked) => {
                 if let Some(peer) = self.peers.get_mut(&conn) {
                     peer.chokes_us = choked;
@@ -114,8 +123,12 @@ impl Download {
                     self.set_choke(now, conn, true);
                 }
                 self.fill_slots(now);
+                self.suggest_to_all();
             }
-            SessionEvent::Requested(range) => self.requested(conn, range),
+            SessionEvent::Requested(range) => {
+                self.requested(conn, range);
+                self.suggest_more(conn, range.piece());
+            }
             SessionEvent::Cancelled(_) => {}
             SessionEvent::Block(block) => self.block(now, conn, block),
             SessionEvent::Rejected(range) => self.released(now, conn, range),
@@ -247,7 +260,9 @@ impl Download {
                 return;
             }
         }
-        peer.idle_at = None;
+        if let Some(peer) = self.peers.get_mut(&conn) {
+            peer.idle_at = None;
+        }
         self.update_interest_of(conn);
         self.fill(now, conn);
     }
@@ -339,6 +354,7 @@ impl Download {
         self.advance_fetch(now);
         self.update_interest();
         self.fill_all(now);
+        self.suggest_to_all();
         self.close_useless(now);
     }
 

@@ -22,6 +22,7 @@ mod outcome;
 mod peers;
 mod picker;
 mod requests;
+mod suggest;
 mod suspects;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -46,6 +47,7 @@ use hashes::{HashServer, LayerFetch};
 use metadata::MetadataFetch;
 use peers::{BanList, Departed, Identity, Peer, Rate};
 use picker::PiecePicker;
+use suggest::Handout;
 use suspects::Suspects;
 
 /// How often rates, interest and stalled requests are looked at.
@@ -90,6 +92,8 @@ pub struct Download {
     verifying: HashMap<PieceIndex, (Bytes, Senders)>,
     verifying_bytes: u64,
     suspects: Suspects,
+    /// What we suggest to leeches, once we have everything.
+    handout: Option<Handout>,
     /// Counts what may give an idle peer something to do.
     changes: u64,
     ticked_at: Option<Instant>,
@@ -151,6 +155,7 @@ impl Download {
             verifying: HashMap::new(),
             verifying_bytes: 0,
             suspects: Suspects::default(),
+            handout: None,
             changes: 0,
             ticked_at: None,
             rechoke_at: None,
@@ -297,7 +302,8 @@ impl Download {
         if self.have.contains(piece) || !(room || self.deadlines.contains_key(&piece)) {
             return;
         }
-        if self.deadlines.insert(piece, at) == Some(at) {
+        // A reader that moves on only changes the order, which the next request obeys.
+        if self.deadlines.insert(piece, at).is_some() {
             return;
         }
         self.refresh(piece);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::api::{DownloadConfig, PeerInfo};
 use crate::bitfield::Bitfield;
-use crate::geometry::{BLOCK_LEN, BlockRange};
+use crate::geometry::{BLOCK_LEN, BlockRange, PieceIndex};
 use crate::id::{PeerId, SwarmId};
 use crate::limits;
 use crate::session::ConnectionId;
@@ -60,6 +60,10 @@ pub(super) struct Peer {
     pub(super) we_choke: bool,
     /// Since when it has been choked, or unchoked.
     pub(super) choke_since: Instant,
+    /// What we suggested to it and it hasn't asked for yet.
+    pub(super) suggested: BTreeSet<PieceIndex>,
+    /// What it suggested to us, latest last.
+    pub(super) suggestions: VecDeque<PieceIndex>,
     /// What it was asked for and owes.
     pub(super) asked: BTreeSet<BlockRange>,
     pub(super) depth: usize,
@@ -89,6 +93,8 @@ impl Peer {
             wants: false,
             we_choke: true,
             choke_since: now,
+            suggested: BTreeSet::new(),
+            suggestions: VecDeque::new(),
             asked: BTreeSet::new(),
             depth: config.depth_min,
             slow_start: true,

@@ -74,6 +74,7 @@ impl Download {
         self.pick_deadline(now, conn)
             .or_else(|| self.pick_suspect(conn))
             .or_else(|| self.pick_own(conn))
+            .or_else(|| self.pick_suggested(conn))
             .or_else(|| self.pick_new(conn))
             .or_else(|| self.pick_open(conn))
             .or_else(|| self.pick_endgame(now, conn))
@@ -137,6 +138,23 @@ impl Download {
         self.assembler
             .open()
             .find_map(|piece| self.unasked(piece, conn))
+    }
+
+    /// The first block of a new piece that the peer suggests.
+    fn pick_suggested(&mut self, conn: ConnectionId) -> Option<BlockRange> {
+        if self.assembler.bytes() + self.verifying_bytes >= self.pending_max() {
+            return None;
+        }
+        while let Some(piece) = self.peers.get_mut(&conn)?.suggestions.pop_front() {
+            let has = self.peers.get(&conn)?.has(piece.get());
+            if has && self.picker.is_startable(piece) && self.may_start(piece, conn) {
+                self.start(piece, conn);
+                if let Some(range) = self.unasked(piece, conn) {
+                    return Some(range);
+                }
+            }
+        }
+        None
     }
 
     /// The first block of a new piece, the rarest.

@@ -116,6 +116,8 @@ pub enum Command {
     Bitfield(Bitfield),
     /// We have one more piece.
     Have(PieceIndex),
+    /// This piece would be a good one to ask us for (BEP 6).
+    Suggest(PieceIndex),
     /// Whether we want pieces of the peer.
     Interested(bool),
     /// Whether the peer's requests are refused.
@@ -169,6 +171,8 @@ pub enum SessionEvent {
     ExtendedHandshake(ExtendedHandshake),
     /// Pieces the peer has.
     PeerHas(PieceSet),
+    /// The peer would like to be asked for this piece (BEP 6).
+    Suggested(PieceIndex),
     /// Whether the peer refuses our requests. On `true` every request it doesn't reject itself
     /// follows as [`Rejected`](Self::Rejected).
     Choked(bool),

@@ -33,6 +33,11 @@ impl PeerSession {
                 None if self.said_pieces => self.out.push_have(piece),
                 None => {}
             },
+            Command::Suggest(piece) => {
+                if self.phase.agreed().fast() {
+                    self.out.push(&Message::Suggest(piece.get()));
+                }
+            }
             Command::Interested(want) => {
                 if self.flow.we_want != want {
                     self.flow.we_want = want;

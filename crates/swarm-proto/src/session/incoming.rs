@@ -31,8 +31,9 @@ impl PeerSession {
             Message::Bitfield(bits) => self.peer_has(Claim::Bits(bits)),
             Message::HaveAll => self.fast()?.peer_has(Claim::All),
             Message::HaveNone => self.fast()?.peer_has(Claim::None),
-            // Hints that we don't follow: the picker knows better what is rare.
-            Message::Suggest(_) | Message::AllowedFast(_) => self.fast()?.useless(),
+            Message::Suggest(index) => self.fast()?.peer_suggests(index),
+            // A hint that we don't follow: slots are given at once here.
+            Message::AllowedFast(_) => self.fast()?.useless(),
             Message::Request(raw) => self.peer_requests(raw),
             Message::Cancel(raw) => self.peer_cancels(raw),
             Message::Reject(raw) => self.fast()?.peer_rejects(raw),
@@ -97,6 +98,25 @@ impl PeerSession {
             self.events.push_back(SessionEvent::PeerInterested(want));
         }
         self.useless()
+    }
+
+    fn peer_suggests(&mut self, index: u32) -> Result<(), Misbehaviour> {
+        let Some(geometry) = &self.geometry else {
+            return self.useless();
+        };
+        let piece = geometry
+            .piece(index)
+            .ok_or(Misbehaviour::NoSuchPiece(index))?;
+        let suggested = self
+            .suggested
+            .get_or_insert_with(|| Bitfield::none_of(geometry));
+        match suggested.insert(piece) {
+            true => {
+                self.events.push_back(SessionEvent::Suggested(piece));
+                Ok(())
+            }
+            false => self.useless(),
+        }
     }
 
     fn peer_has_one(&mut self, index: u32) -> Result<(), Misbehaviour> {

@@ -52,6 +52,8 @@ pub struct PeerSession {
     ledger: RequestLedger,
     uploads: Uploads,
     peer_pieces: PeerPieces,
+    /// Pieces that the peer suggested, each of which counts once.
+    suggested: Option<Bitfield>,
     /// What we have, until the peer is told: a bitfield can only be the first message.
     unsaid_pieces: Option<Bitfield>,
     said_pieces: bool,
@@ -86,6 +88,7 @@ impl PeerSession {
             ledger: RequestLedger::new(config.timeouts.request),
             uploads: Uploads::default(),
             peer_pieces: PeerPieces::default(),
+            suggested: None,
             unsaid_pieces: None,
             said_pieces: false,
             ut_metadata: None,
