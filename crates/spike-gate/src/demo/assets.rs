@@ -6,7 +6,7 @@ use super::html::{Tag, Token, tokens, unescape};
 
 /// What an asset is wanted for; `Sec-Fetch-Dest` says so to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Want {
+pub(super) enum Want {
     /// Pictures, icons, posters.
     Image,
     /// Style sheets.
@@ -21,7 +21,7 @@ pub enum Want {
 
 impl Want {
     /// The value of `Sec-Fetch-Dest`.
-    pub fn dest(self) -> &'static str {
+    pub(super) fn dest(self) -> &'static str {
         match self {
             Self::Image => "image",
             Self::Style => "style",
@@ -34,7 +34,7 @@ impl Want {
 
 /// One thing to load.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asset {
+pub(super) struct Asset {
     /// Where from, absolute, without fragment.
     pub url: Url,
     /// What for.
@@ -44,7 +44,7 @@ pub struct Asset {
 }
 
 /// Assets of a page, in the order of the page, each address once.
-pub fn of_page(base: &Url, page: &str) -> Vec<Asset> {
+pub(super) fn of_page(base: &Url, page: &str) -> Vec<Asset> {
     let mut found = Found {
         base: base.clone(),
         assets: Vec::new(),
@@ -81,10 +81,8 @@ pub fn of_page(base: &Url, page: &str) -> Vec<Asset> {
                 found.attribute(&tag, "src", Want::Media);
                 media_plays = false;
             }
-            "script" => {
-                if !tag.get("type").is_some_and(|kind| kind == "module") {
-                    found.attribute(&tag, "src", Want::Script);
-                }
+            "script" if tag.get("type") != Some("module") => {
+                found.attribute(&tag, "src", Want::Script);
             }
             "link" => found.link(&tag),
             "style" => {
@@ -158,7 +156,7 @@ fn resolve(base: &Url, address: &str) -> Option<Url> {
 }
 
 /// What a style sheet's `url()` and `@import` name.
-pub fn of_sheet(base: &Url, sheet: &str) -> Vec<Asset> {
+pub(super) fn of_sheet(base: &Url, sheet: &str) -> Vec<Asset> {
     let sheet = without_comments(sheet);
     let mut found: Vec<Asset> = Vec::new();
     let mut rest = sheet.as_str();

@@ -14,7 +14,7 @@ use super::timeline::{PERIOD, Sample, Timeline};
 use super::visitor::{Counts, Street};
 
 /// The hosts whose lines are watched.
-pub struct Hosts {
+pub(super) struct Hosts {
     /// The site's own.
     pub origin: Uplink,
     /// The volunteers'.
@@ -24,7 +24,7 @@ pub struct Hosts {
 }
 
 /// What came of a run.
-pub struct Run {
+pub(super) struct Run {
     /// The visitors' counts.
     pub counts: Counts,
     /// Samples from the first arrival until the last visitor left.
@@ -59,7 +59,7 @@ impl Hosts {
 }
 
 /// Sends the crowd and waits until the last visitor has its page or has given up.
-pub async fn run(
+pub(super) async fn run(
     street: Arc<Street>,
     pages: Arc<[Page]>,
     arrivals: Vec<Arrival>,

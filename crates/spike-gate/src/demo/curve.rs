@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 ///
 /// The climb is exponential, as a link that is passed on: each visitor sends the next ones.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Curve {
+pub(super) struct Curve {
     /// Pages per second in the calm.
     pub calm_rate: f64,
     /// Length of the calm.
@@ -24,12 +24,12 @@ pub struct Curve {
 
 impl Curve {
     /// From the first to the last arrival.
-    pub fn length(&self) -> Duration {
+    pub(super) fn length(&self) -> Duration {
         self.calm + self.climb + self.plateau
     }
 
     /// Pages per second asked for at `at`.
-    pub fn rate(&self, at: Duration) -> f64 {
+    pub(super) fn rate(&self, at: Duration) -> f64 {
         if at < self.calm {
             return self.calm_rate;
         }
@@ -44,7 +44,7 @@ impl Curve {
     /// The crowd: who comes when, and for which of the site's pages.
     ///
     /// Page 0, the front page, gets the share `front`; the others share the rest evenly.
-    pub fn arrivals(&self, pages: usize, front: f64, seed: u64) -> Vec<Arrival> {
+    pub(super) fn arrivals(&self, pages: usize, front: f64, seed: u64) -> Vec<Arrival> {
         const STEP: Duration = Duration::from_millis(5);
         let mut rng = SmallRng::seed_from_u64(seed);
         let mut out = Vec::new();
@@ -69,7 +69,7 @@ impl Curve {
 
 /// One visitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Arrival {
+pub(super) struct Arrival {
     /// After the start of the run.
     pub at: Duration,
     /// Index into the site's pages.

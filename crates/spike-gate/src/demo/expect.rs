@@ -18,7 +18,7 @@ use super::page::{self, Difference};
 const WELL_KNOWN: &str = "/.well-known/swarm/";
 
 /// The signed manifest, and the pages it vouches for.
-pub struct Expected {
+pub(super) struct Expected {
     /// Names of the site; the first is the signed one.
     names: Vec<SiteName>,
     label: String,
@@ -29,7 +29,7 @@ pub struct Expected {
 
 /// Why a body is not what the manifest says.
 #[derive(Debug, thiserror::Error)]
-pub enum Wrong {
+pub(super) enum Wrong {
     /// Neither the site's address nor a bridge's way to write it.
     #[error("{0} is no address of the site")]
     Elsewhere(Url),
@@ -69,7 +69,7 @@ impl Expected {
     ///
     /// # Errors
     /// [`Unpublished`]: a page changed since, or cannot be read.
-    pub fn new(manifest: SiteManifest, root: &Path) -> Result<Self, Unpublished> {
+    pub(super) fn new(manifest: SiteManifest, root: &Path) -> Result<Self, Unpublished> {
         let mut pages = HashMap::new();
         for (path, entry) in &manifest.files {
             if !entry.media_type.starts_with("text/html") {
@@ -97,7 +97,7 @@ impl Expected {
 
     /// The same files are also served at another address.
     #[must_use]
-    pub fn also_at(mut self, home: &Url) -> Self {
+    pub(super) fn also_at(mut self, home: &Url) -> Self {
         self.names.extend(SiteName::of(home));
         self
     }
@@ -105,7 +105,7 @@ impl Expected {
     /// The file of the site that an address names, wherever it is served.
     ///
     /// `http://<site>/path`, `http://<label>.<any domain>/path` or `http://<any>/<site>/path`.
-    pub fn path_of(&self, url: &Url) -> Option<SitePath> {
+    pub(super) fn path_of(&self, url: &Url) -> Option<SitePath> {
         let host = url.host_str()?;
         let own = SiteName::of(url).is_ok_and(|name| self.names.contains(&name));
         let labelled = host
@@ -133,7 +133,12 @@ impl Expected {
     ///
     /// # Errors
     /// [`Wrong`]: what is wrong with it.
-    pub fn judge(&self, asked: &Url, integrity: Option<&str>, body: &[u8]) -> Result<(), Wrong> {
+    pub(super) fn judge(
+        &self,
+        asked: &Url,
+        integrity: Option<&str>,
+        body: &[u8],
+    ) -> Result<(), Wrong> {
         if let Some(demanded) = integrity
             && !satisfies(demanded, body)
         {

@@ -5,7 +5,7 @@
 
 /// One piece of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Token<'a> {
+pub(super) enum Token<'a> {
     /// `<name a="b">`, also when it closes itself.
     Open(Tag<'a>),
     /// `</name>`, lower case.
@@ -18,7 +18,7 @@ pub enum Token<'a> {
 
 /// An opening tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tag<'a> {
+pub(super) struct Tag<'a> {
     /// Lower case.
     pub name: String,
     /// Names in lower case, values as written but for the quotes; character references stand.
@@ -27,7 +27,7 @@ pub struct Tag<'a> {
 
 impl<'a> Tag<'a> {
     /// The value of an attribute; the first counts.
-    pub fn get(&self, name: &str) -> Option<&'a str> {
+    pub(super) fn get(&self, name: &str) -> Option<&'a str> {
         self.attributes
             .iter()
             .find(|(key, _)| key == name)
@@ -39,13 +39,13 @@ impl<'a> Tag<'a> {
 const RAW: [&str; 4] = ["script", "style", "title", "textarea"];
 
 /// Elements without content and closing tag.
-pub const VOID: [&str; 13] = [
+pub(super) const VOID: [&str; 13] = [
     "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track",
     "wbr",
 ];
 
 /// Cuts a page into tokens.
-pub fn tokens(page: &str) -> Vec<Token<'_>> {
+pub(super) fn tokens(page: &str) -> Vec<Token<'_>> {
     let mut out = Vec::new();
     let mut rest = page;
     let mut raw: Option<String> = None;
@@ -168,7 +168,7 @@ fn read_attribute(text: &str) -> (&str, &str, &str) {
 }
 
 /// The characters that addresses in attributes are escaped with.
-pub fn unescape(value: &str) -> String {
+pub(super) fn unescape(value: &str) -> String {
     if !value.contains('&') {
         return value.to_owned();
     }

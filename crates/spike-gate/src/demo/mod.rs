@@ -29,7 +29,11 @@ mod volunteers;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+pub use expect::Unpublished;
 pub use run::{DemoError, run};
+pub use site::SiteError;
+pub use stage::StageError;
+pub use volunteers::VolunteerError;
 
 /// A whole spike on this machine, in a minute, with a verdict at the end.
 #[derive(Debug, Clone, clap::Args)]

@@ -31,7 +31,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 type Body = BoxBody<Bytes, std::io::Error>;
 
 /// Serves `root` on `listener` until `shutdown`; everything sent goes through `uplink`.
-pub async fn serve(
+pub(super) async fn serve(
     listener: TcpListener,
     root: PathBuf,
     uplink: Uplink,

@@ -9,7 +9,7 @@ use super::html::{Tag, Token, VOID, tokens, unescape};
 /// Where two pages part.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("differs at {at:?}: {what}")]
-pub struct Difference {
+pub(super) struct Difference {
     at: String,
     what: String,
 }
@@ -28,7 +28,7 @@ const MARK: &str = "data-spikeswarm";
 ///
 /// # Errors
 /// The first [`Difference`].
-pub fn compare(
+pub(super) fn compare(
     expected: &str,
     received: &str,
     stands_for: &dyn Fn(&str) -> String,
@@ -60,9 +60,8 @@ fn without_inserted(tokens: Vec<Token<'_>>) -> Vec<Token<'_>> {
     for token in tokens {
         match (&mut inside, &token) {
             (None, Token::Open(tag)) if tag.get(MARK).is_some() => {
-                if !VOID.contains(&tag.name.as_str()) {
-                    inside = Some((tag.name.clone(), 1));
-                }
+                let holds = !VOID.contains(&tag.name.as_str());
+                inside = holds.then(|| (tag.name.clone(), 1));
             }
             (None, _) => kept.push(token),
             (Some((name, depth)), Token::Open(tag)) if tag.name == *name => *depth += 1,

@@ -15,14 +15,14 @@ const LINE_PERIOD: Duration = Duration::from_secs(2);
 const BAR_LEN: usize = 28;
 
 /// Shows how a run goes.
-pub struct Panel {
+pub(super) struct Panel {
     bar: Option<ProgressBar>,
     colour: bool,
     last_line: Option<Duration>,
 }
 
 /// What stays the same during a run.
-pub struct Scene<'a> {
+pub(super) struct Scene<'a> {
     /// `1/2 the origin alone` or such.
     pub title: &'a str,
     /// Expected length.
@@ -35,7 +35,7 @@ pub struct Scene<'a> {
 
 impl Panel {
     /// Draws where standard error goes.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let terminal = std::io::stderr().is_terminal();
         let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let bar = terminal.then(|| {
@@ -53,7 +53,7 @@ impl Panel {
     }
 
     /// One line that stays.
-    pub fn say(&self, line: &str) {
+    pub(super) fn say(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.println(line),
             None => write_line(line),
@@ -61,7 +61,7 @@ impl Panel {
     }
 
     /// What is being done while no crowd is there.
-    pub fn doing(&self, what: &str) {
+    pub(super) fn doing(&self, what: &str) {
         match &self.bar {
             Some(bar) => bar.set_message(format!("  {what} …")),
             None => write_line(&format!("  {what}")),
@@ -69,7 +69,7 @@ impl Panel {
     }
 
     /// The state of a run.
-    pub fn draw(&mut self, scene: &Scene<'_>, timeline: &Timeline) {
+    pub(super) fn draw(&mut self, scene: &Scene<'_>, timeline: &Timeline) {
         let Some(bar) = &self.bar else {
             let at = timeline.last().map_or(Duration::ZERO, |sample| sample.at);
             if self
@@ -85,7 +85,7 @@ impl Panel {
     }
 
     /// Wipes the panel at the end of a run and leaves its last line.
-    pub fn end(&mut self, scene: &Scene<'_>, timeline: &Timeline) {
+    pub(super) fn end(&mut self, scene: &Scene<'_>, timeline: &Timeline) {
         if let Some(bar) = &self.bar {
             bar.set_message("");
         }
@@ -94,7 +94,7 @@ impl Panel {
     }
 
     /// Takes the panel off the terminal.
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }

@@ -23,7 +23,12 @@ const VOLUNTEERS: [&str; 4] = ["#2b6cb0", "#4a90cf", "#7ab0de", "#a9cdec"];
 const STEP: Duration = Duration::from_millis(500);
 
 /// Draws both runs to the same scale.
-pub fn svg(alone: &Timeline, gate: &Timeline, length: Duration, summary: [&str; 2]) -> String {
+pub(super) fn svg(
+    alone: &Timeline,
+    gate: &Timeline,
+    length: Duration,
+    summary: [&str; 2],
+) -> String {
     let runs = [alone, gate];
     let rates = runs.map(|timeline| smooth(timeline, length));
     let most = |of: &dyn Fn(&Rates) -> f64| {

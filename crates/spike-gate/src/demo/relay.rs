@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use std::net::SocketAddr;
 
 /// Passes connections on from `listener` to `inner` until `shutdown`.
-pub async fn relay(
+pub(super) async fn relay(
     listener: TcpListener,
     inner: SocketAddr,
     uplink: Uplink,

@@ -15,7 +15,7 @@ const COMPLETE_LEAST: f64 = 0.99;
 
 /// How the pages of one run went.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Pages {
+pub(super) struct Pages {
     /// Loaded whole, in time and with the right bytes.
     pub pages_completed: u64,
     /// All others.
@@ -28,7 +28,7 @@ pub struct Pages {
 
 impl Pages {
     /// Of the counts of a run that has ended.
-    pub fn of(counts: &Counts) -> Self {
+    pub(super) fn of(counts: &Counts) -> Self {
         let mut times = counts.completed.clone();
         times.sort_unstable();
         Self {
@@ -49,7 +49,7 @@ fn percentile(sorted: &[Duration], percent: usize) -> Option<u64> {
 
 /// The second run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct WithGate {
+pub(super) struct WithGate {
     /// Its pages.
     #[serde(flatten)]
     pub pages: Pages,
@@ -65,7 +65,7 @@ pub struct WithGate {
 
 /// What `--json` prints.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
+pub(super) struct Report {
     /// First run: the origin and its line.
     pub origin_alone: Pages,
     /// Second run: the same crowd at the gate.
@@ -79,7 +79,7 @@ pub struct Report {
 /// Pass or fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// All was kept that was promised.
     Pass,
     /// Something was not; [`Report::shortfalls`] says what.
@@ -88,7 +88,7 @@ pub enum Verdict {
 
 /// What only the table shows.
 #[derive(Debug, Clone, Default)]
-pub struct Details {
+pub(super) struct Details {
     /// Bytes that left the site's host in the first run.
     pub alone_bytes: u64,
     /// Bytes of the site's host that went to peers, of those in `origin_bytes`.
@@ -105,7 +105,7 @@ pub struct Details {
 
 impl Report {
     /// Puts the figures together and judges them.
-    pub fn new(origin_alone: Pages, with_gate: WithGate, uplinks_used: f64) -> Self {
+    pub(super) fn new(origin_alone: Pages, with_gate: WithGate, uplinks_used: f64) -> Self {
         let mut report = Self {
             origin_alone,
             with_gate,
@@ -119,7 +119,7 @@ impl Report {
     }
 
     /// What was promised and not kept.
-    pub fn shortfalls(&self) -> Vec<String> {
+    pub(super) fn shortfalls(&self) -> Vec<String> {
         let mut out = Vec::new();
         let alone = self.origin_alone.pages_completed;
         let pages = &self.with_gate.pages;
@@ -146,7 +146,7 @@ impl Report {
     }
 
     /// The table.
-    pub fn table(&self, details: &Details) -> String {
+    pub(super) fn table(&self, details: &Details) -> String {
         let mut out = String::new();
         let alone = &self.origin_alone;
         let gate = &self.with_gate;
@@ -218,7 +218,7 @@ impl Report {
 }
 
 /// Bytes in decimal megabytes.
-pub fn megabytes(bytes: u64) -> String {
+pub(super) fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
 }
 

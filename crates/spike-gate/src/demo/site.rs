@@ -32,7 +32,7 @@ pub enum SiteError {
 ///
 /// # Errors
 /// [`SiteError::Unpack`].
-pub fn unpack(root: &Path) -> Result<(), SiteError> {
+pub(super) fn unpack(root: &Path) -> Result<(), SiteError> {
     for (name, bytes) in SHIPPED {
         let file = root.join(name);
         let written = file
@@ -46,7 +46,7 @@ pub fn unpack(root: &Path) -> Result<(), SiteError> {
 
 /// One page to visit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page {
+pub(super) struct Page {
     /// Percent-encoded URL path; a folder's index goes by the folder's.
     pub url_path: String,
     /// Bytes of the page and of all that a browser loads with it.
@@ -57,7 +57,7 @@ pub struct Page {
 ///
 /// # Errors
 /// [`SiteError`]: unreadable, or no page at all.
-pub fn pages(root: &Path) -> Result<Vec<Page>, SiteError> {
+pub(super) fn pages(root: &Path) -> Result<Vec<Page>, SiteError> {
     let mut found = Vec::new();
     walk(root, root, &mut found)?;
     // The front page, then by depth and name; error pages are not what people come for.

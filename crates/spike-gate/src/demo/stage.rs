@@ -22,16 +22,16 @@ use crate::gate::{Gate, GateConfig, GateError, GateHandle, Parts};
 use crate::tracker::TrackerLink;
 
 /// The line of the site's own host, bits per second.
-pub const ORIGIN_UPLINK: u64 = 8_000_000;
+pub(super) const ORIGIN_UPLINK: u64 = 8_000_000;
 
 /// The line of each volunteer, bits per second.
-pub const VOLUNTEER_UPLINK: u64 = 40_000_000;
+pub(super) const VOLUNTEER_UPLINK: u64 = 40_000_000;
 
 /// Share of the site's line that the seed gets while volunteers fetch.
 const SEED_SHARE: f64 = 0.6;
 
 /// Volunteer bridges.
-pub const VOLUNTEERS: usize = 4;
+pub(super) const VOLUNTEERS: usize = 4;
 
 /// Why the demo cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +61,7 @@ pub enum StageError {
 }
 
 /// Everything that runs.
-pub struct Stage {
+pub(super) struct Stage {
     gate: GateHandle,
     manifest: Arc<SiteManifest>,
     uplink: Uplink,
@@ -73,7 +73,7 @@ pub struct Stage {
 }
 
 /// The origin with nothing before it.
-pub struct Bare {
+pub(super) struct Bare {
     /// Its front page.
     pub home: Url,
     /// Its line.
@@ -92,7 +92,7 @@ impl Stage {
     ///
     /// # Errors
     /// [`StageError`].
-    pub async fn open(
+    pub(super) async fn open(
         root: &Path,
         host: &str,
         temp: &Path,
@@ -115,12 +115,8 @@ impl Stage {
         };
         let handle = Tracker::start(config, shutdown.clone()).await?;
         let (outer, tracker) = bind().await?;
-        tokio::spawn(relay(
-            outer,
-            handle.http_addr(),
-            uplink.clone(),
-            shutdown.clone(),
-        ));
+        let lane = uplink.lane(1.0);
+        tokio::spawn(relay(outer, handle.http_addr(), lane, shutdown.clone()));
         let announce = format!("http://{tracker}/announce");
 
         let node = NodeConfig {
@@ -173,17 +169,17 @@ impl Stage {
     }
 
     /// What was signed.
-    pub fn manifest(&self) -> &SiteManifest {
+    pub(super) fn manifest(&self) -> &SiteManifest {
         &self.manifest
     }
 
     /// The front page, behind the gate.
-    pub fn home(&self) -> &Url {
+    pub(super) fn home(&self) -> &Url {
         self.gate.url()
     }
 
     /// The gate.
-    pub fn gate(&self) -> &GateHandle {
+    pub(super) fn gate(&self) -> &GateHandle {
         &self.gate
     }
 
@@ -191,7 +187,7 @@ impl Stage {
     ///
     /// # Errors
     /// [`StageError::Port`].
-    pub async fn bare(&self) -> Result<Bare, StageError> {
+    pub(super) async fn bare(&self) -> Result<Bare, StageError> {
         let (listener, addr) = bind().await?;
         let uplink = Uplink::new(ORIGIN_UPLINK);
         let stop = self.shutdown.child_token();
@@ -209,7 +205,7 @@ impl Stage {
     }
 
     /// The lines to watch.
-    pub fn hosts(&self) -> Hosts {
+    pub(super) fn hosts(&self) -> Hosts {
         let gate = self.gate.clone();
         Hosts {
             origin: self.uplink.clone(),
@@ -223,12 +219,12 @@ impl Stage {
     }
 
     /// Bytes the site's host sent to other peers, the tracker's answers included.
-    pub fn seeded_bytes(&self) -> u64 {
+    pub(super) fn seeded_bytes(&self) -> u64 {
         self.gate.swarm_bytes()
     }
 
     /// One line about what was published.
-    pub fn summary(&self) -> String {
+    pub(super) fn summary(&self) -> String {
         let files = self.manifest.files.len();
         let bytes: u64 = self
             .manifest
@@ -245,7 +241,7 @@ impl Stage {
     }
 
     /// What can be opened in a browser.
-    pub fn addresses(&self) -> Vec<String> {
+    pub(super) fn addresses(&self) -> Vec<String> {
         let mut lines = vec![
             format!("the site, through its gate   {}", self.gate.url()),
             format!("the tracker's own page       http://{}/", self.tracker),
@@ -258,14 +254,14 @@ impl Stage {
     }
 
     /// Ends all of it.
-    pub async fn close(self) {
+    pub(super) async fn close(self) {
         self.shutdown.cancel();
     }
 }
 
 impl Bare {
     /// Ends it.
-    pub fn close(self) {
+    pub(super) fn close(self) {
         self.stop.cancel();
     }
 }

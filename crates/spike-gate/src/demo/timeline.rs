@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 /// Between two samples.
-pub const PERIOD: Duration = Duration::from_millis(250);
+pub(super) const PERIOD: Duration = Duration::from_millis(250);
 
 /// Counters at one moment; all grow only.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Sample {
+pub(super) struct Sample {
     /// Since the start of the run.
     pub at: Duration,
     /// Pages asked for.
@@ -26,13 +26,13 @@ pub struct Sample {
 
 /// The samples of one run.
 #[derive(Debug, Clone, Default)]
-pub struct Timeline {
+pub(super) struct Timeline {
     samples: Vec<Sample>,
 }
 
 /// Rates between two moments.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Rates {
+pub(super) struct Rates {
     /// Pages asked for, per second.
     pub arrived: f64,
     /// Pages completed, per second.
@@ -45,17 +45,12 @@ pub struct Rates {
 
 impl Timeline {
     /// Adds a sample; they come in order.
-    pub fn push(&mut self, sample: Sample) {
+    pub(super) fn push(&mut self, sample: Sample) {
         self.samples.push(sample);
     }
 
-    /// All samples.
-    pub fn samples(&self) -> &[Sample] {
-        &self.samples
-    }
-
     /// The newest sample.
-    pub fn last(&self) -> Option<&Sample> {
+    pub(super) fn last(&self) -> Option<&Sample> {
         self.samples.last()
     }
 
@@ -66,7 +61,7 @@ impl Timeline {
     }
 
     /// Mean rates from `from` to `to`; zero where nothing was sampled.
-    pub fn rates(&self, from: Duration, to: Duration) -> Rates {
+    pub(super) fn rates(&self, from: Duration, to: Duration) -> Rates {
         let (Some(a), Some(b)) = (self.at(from).or(self.samples.first()), self.at(to)) else {
             return Rates::default();
         };
@@ -92,7 +87,7 @@ impl Timeline {
     }
 
     /// Rates over the last second.
-    pub fn now(&self) -> Rates {
+    pub(super) fn now(&self) -> Rates {
         let Some(last) = self.last() else {
             return Rates::default();
         };
@@ -100,7 +95,7 @@ impl Timeline {
     }
 
     /// Stretches of time with one state of the gate.
-    pub fn states(&self) -> Vec<(Duration, Duration, &'static str)> {
+    pub(super) fn states(&self) -> Vec<(Duration, Duration, &'static str)> {
         let mut out: Vec<(Duration, Duration, &'static str)> = Vec::new();
         for sample in &self.samples {
             match out.last_mut() {

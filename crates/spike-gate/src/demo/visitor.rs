@@ -34,7 +34,7 @@ const REDIRECTS_MAX: usize = 5;
 const ASSETS_MAX: usize = 512;
 
 /// What all visitors share: where the site is, who judges, and what is counted.
-pub struct Street {
+pub(super) struct Street {
     /// Address of the front page; pages are resolved against it.
     pub home: Url,
     /// The judge.
@@ -47,13 +47,13 @@ pub struct Street {
 
 /// Counts of one run.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub(super) struct Tally {
     inner: Mutex<Counts>,
 }
 
 /// See [`Tally`].
 #[derive(Debug, Default, Clone)]
-pub struct Counts {
+pub(super) struct Counts {
     /// Pages asked for.
     pub arrived: u64,
     /// Load times of pages that were complete in time.
@@ -73,12 +73,12 @@ const REASONS_MAX: usize = 64;
 
 impl Tally {
     /// The counts so far.
-    pub fn counts(&self) -> Counts {
+    pub(super) fn counts(&self) -> Counts {
         self.lock().clone()
     }
 
     /// Arrived, completed, failed.
-    pub fn pages(&self) -> (u64, u64, u64) {
+    pub(super) fn pages(&self) -> (u64, u64, u64) {
         let counts = self.lock();
         (counts.arrived, counts.completed.len() as u64, counts.failed)
     }
@@ -109,7 +109,7 @@ enum LoadError {
 
 impl Street {
     /// Loads one page and counts how it went.
-    pub async fn visit(&self, path: &str) {
+    pub(super) async fn visit(&self, path: &str) {
         self.tally.lock().arrived += 1;
         let started = Instant::now();
         let visit = tokio::time::timeout(self.patience, self.load(path)).await;

@@ -17,7 +17,7 @@ use webseed_bridge::volunteer::Volunteer as Follower;
 use webseed_bridge::{Bridge, BridgeHandle};
 
 /// One volunteer.
-pub struct Volunteer {
+pub(super) struct Volunteer {
     bridge: BridgeHandle,
     /// All that its machine sends.
     pub uplink: Uplink,
@@ -35,7 +35,7 @@ pub enum VolunteerError {
 }
 
 /// Loopback counts as an allowed network: all machines of the demo are there.
-pub fn policy() -> AddressPolicy {
+pub(super) fn policy() -> AddressPolicy {
     AddressPolicy {
         allow_net: ["127.0.0.0/8", "::1/128"]
             .iter()
@@ -52,7 +52,7 @@ impl Volunteer {
     ///
     /// # Errors
     /// [`VolunteerError`]: no port to be had, most likely.
-    pub async fn start(
+    pub(super) async fn start(
         site: (SiteName, PublicKey),
         tracker: String,
         dir: &Path,
@@ -88,7 +88,7 @@ impl Volunteer {
     }
 
     /// Where a browser finds `site` on this bridge.
-    pub fn url(&self, site: &SiteName) -> String {
+    pub(super) fn url(&self, site: &SiteName) -> String {
         format!(
             "http://{}.localhost:{}/",
             site.label(),
