@@ -97,11 +97,9 @@ impl BlockAssembler {
         self.partials.keys().copied()
     }
 
-    /// Whether the peer was the first to be asked for a block of the piece.
-    pub(super) fn is_starter(&self, piece: PieceIndex, conn: ConnectionId) -> bool {
-        self.partials
-            .get(&piece)
-            .is_some_and(|partial| partial.starter == conn)
+    /// The peer that was the first to be asked for a block of the piece.
+    pub(super) fn starter(&self, piece: PieceIndex) -> Option<ConnectionId> {
+        self.partials.get(&piece).map(|partial| partial.starter)
     }
 
     /// Begins a piece with that peer, as its only one if `alone`. Blocks for which `is_pad` holds are zeros and never asked for. Gives the

@@ -349,3 +349,6 @@ impl Download {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

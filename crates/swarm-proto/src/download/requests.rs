@@ -125,11 +125,19 @@ impl Download {
     /// A block of a piece that this peer began: a piece from one sender is done no later than
     /// many pieces from many, and when it is false that sender is known at once.
     fn pick_own(&self, conn: ConnectionId) -> Option<BlockRange> {
-        // The first pieces are got together, to have something to trade soon.
-        let any = self.have.count() < FIRST_TOGETHER;
+        // The first pieces are got together, to have something to trade soon; and what a peer
+        // began that sends no more is gone on with by any.
+        let together = self.have.count() < FIRST_TOGETHER;
+        let is_ours = |piece: &PieceIndex| {
+            let starter = self.assembler.starter(*piece);
+            let other = starter.and_then(|starter| self.peers.get(&starter));
+            together
+                || starter == Some(conn)
+                || other.is_none_or(|peer| peer.snubs || peer.chokes_us)
+        };
         self.assembler
             .open()
-            .filter(|piece| any || self.assembler.is_starter(*piece, conn))
+            .filter(is_ours)
             .find_map(|piece| self.unasked(piece, conn))
     }
 
