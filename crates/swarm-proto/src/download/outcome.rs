@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::assemble::Senders;
 use super::{Action, Download};
-use crate::geometry::PieceIndex;
+use crate::geometry::{BLOCK_LEN, PieceIndex};
 use crate::session::{CloseReason, Command, ConnectionId, Misbehaviour};
 use crate::verify::{AssembledPiece, VerifyError, VerifyFault};
 
@@ -29,8 +29,10 @@ impl Download {
             return;
         }
         if let Some((bytes, _)) = self.take_verifying(piece) {
-            for liar in self.suspects.settle(piece, &bytes) {
-                self.ban(now, liar, piece);
+            for (liar, blocks) in self.suspects.settle(piece, &bytes) {
+                let blocks: Vec<_> = blocks.iter().map(ToString::to_string).collect();
+                let what = format!("false block {} of piece {}", blocks.join(", "), piece.get());
+                self.ban(now, liar, piece, what);
             }
         }
         self.abandon(piece);
@@ -63,7 +65,15 @@ impl Download {
         match distinct.first() {
             // Without a hash nobody can be blamed.
             _ if error.fault == VerifyFault::Unknown => {}
-            Some(only) if distinct.len() == 1 => self.ban(now, *only, piece),
+            Some(only) if distinct.len() == 1 => {
+                let blocks = bytes.len().div_ceil(BLOCK_LEN as usize);
+                let what = format!(
+                    "false piece {}, all of whose blocks (0 to {}) it sent",
+                    piece.get(),
+                    blocks.saturating_sub(1)
+                );
+                self.ban(now, *only, piece, what);
+            }
             Some(_) => self.suspects.add(piece, &bytes, &senders),
             None => tracing::error!(piece = piece.get(), "padding alone is false"),
         }
@@ -108,7 +118,7 @@ impl Download {
     }
 
     /// This peer lied about a block of the piece.
-    fn ban(&mut self, now: Instant, conn: ConnectionId, piece: PieceIndex) {
+    fn ban(&mut self, now: Instant, conn: ConnectionId, piece: PieceIndex, what: String) {
         let Some(identity) = self.identity(conn) else {
             return;
         };
@@ -121,7 +131,7 @@ impl Download {
         self.actions.push_back(Action::Ban {
             addr: identity.addr,
             peer_id: identity.peer_id,
-            reason: Misbehaviour::FalseBlock(piece.get()).to_string(),
+            reason: what,
         });
         self.assembler.forget(conn);
         if self.peers.contains_key(&conn) {

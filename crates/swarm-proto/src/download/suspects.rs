@@ -61,19 +61,28 @@ impl Suspects {
         }
     }
 
-    /// The piece is known now: those that sent something else.
-    pub(super) fn settle(&mut self, piece: PieceIndex, bytes: &[u8]) -> BTreeSet<ConnectionId> {
+    /// The piece is known now: those that sent something else, and which blocks that was.
+    pub(super) fn settle(
+        &mut self,
+        piece: PieceIndex,
+        bytes: &[u8],
+    ) -> BTreeMap<ConnectionId, BTreeSet<usize>> {
+        let mut liars: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
         let Some(tries) = self.tries.remove(&piece) else {
-            return BTreeSet::new();
+            return liars;
         };
         self.order.retain(|listed| *listed != piece);
         let truth: Vec<_> = hashes(bytes).collect();
-        tries
-            .iter()
-            .flat_map(|blocks| blocks.iter().zip(&truth))
-            .filter(|((_, sent), truth)| sent != *truth)
-            .filter_map(|((sender, _), _)| *sender)
-            .collect()
+        for blocks in &tries {
+            for (index, ((sender, sent), truth)) in blocks.iter().zip(&truth).enumerate() {
+                if let Some(sender) = sender
+                    && sent != truth
+                {
+                    liars.entry(*sender).or_default().insert(index);
+                }
+            }
+        }
+        liars
     }
 }
 
@@ -102,7 +111,8 @@ mod tests {
         let mut suspects = Suspects::default();
         suspects.add(piece, &lie, &senders);
         assert!(suspects.contains(piece) && suspects.is_sender(piece, ConnectionId(10)));
-        let liars: Vec<_> = suspects.settle(piece, &truth).into_iter().collect();
+        let liars = suspects.settle(piece, &truth);
+        let liars: Vec<_> = liars.into_keys().collect();
         assert_eq!(liars, [ConnectionId(11), ConnectionId(13)]);
         assert!(!suspects.contains(piece));
         assert!(suspects.settle(piece, &truth).is_empty());
@@ -119,7 +129,10 @@ mod tests {
             &vec![Some(ConnectionId(1)), None],
         );
         let liars = suspects.settle(piece, &vec![2; 2 * BLOCK]);
-        assert_eq!(liars.into_iter().collect::<Vec<_>>(), [ConnectionId(1)]);
+        assert_eq!(
+            liars.into_iter().collect::<Vec<_>>(),
+            [(ConnectionId(1), BTreeSet::from([0]))]
+        );
     }
 
     #[test]
