@@ -269,3 +269,6 @@ fn jittered(pause: Duration) -> Duration {
 pub(crate) fn is_supported(url: &str) -> bool {
     url.starts_with("http://") || url.starts_with("https://")
 }
+
+#[cfg(test)]
+mod tests;

@@ -152,6 +152,7 @@ async fn a_magnet_link_is_enough() {
     let (v1, v2) = (site.meta.info_hash_v1(), site.meta.info_hash_v2());
     let v2 = format!("xt=urn:btmh:1220{}", v2.unwrap());
     let links = [
+        format!("magnet:?xt=urn:btih:{}", v1.unwrap()),
         format!("magnet:?{v2}"),
         format!("magnet:?xt=urn:btih:{}&{v2}", v1.unwrap()),
     ];

@@ -1,0 +1,164 @@
+use std::sync::Mutex;
+use std::time::Instant;
+
+use swarm_proto::tracker::http::parse_announce;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::connector::AddressPolicy;
+
+type Asked = Arc<Mutex<Vec<(AnnounceRequest, Instant)>>>;
+
+/// A tracker that answers each announce with the next of its answers, the last one for ever.
+async fn scripted(answers: &'static [&'static str]) -> (String, Asked) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/announce", listener.local_addr().unwrap());
+    let asked = Asked::default();
+    let heard = Arc::clone(&asked);
+    tokio::spawn(async move {
+        let mut answers = answers.iter().peekable();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                if stream.read_buf(&mut request).await.unwrap_or(0) == 0 {
+                    break;
+                }
+            }
+            let head = String::from_utf8_lossy(&request).into_owned();
+            let query = head.split([' ', '?']).nth(2).unwrap_or_default();
+            let announce = parse_announce(query).expect("an announce");
+            heard.lock().unwrap().push((announce, Instant::now()));
+            let answer = match answers.len() {
+                1 => answers.peek().copied(),
+                _ => answers.next(),
+            };
+            let _ = stream.write_all(answer.unwrap().as_bytes()).await;
+        }
+    });
+    (url, asked)
+}
+
+fn swarm(ids: usize) -> (Arc<Shared>, tokio::sync::mpsc::Receiver<Message>) {
+    let ids = (0..ids).map(|n| SwarmId::new([n as u8; 20])).collect();
+    Shared::new("test".into(), ids, None, CancellationToken::new())
+}
+
+fn announcer(shared: &Arc<Shared>, url: &str, trust: Trust) -> Announcer {
+    Announcer {
+        node: Announcing {
+            http: HttpClient::new(AddressPolicy::default()).unwrap(),
+            peer_id: PeerId::new([7; 20]),
+            key: 1,
+            port: 6881,
+        },
+        shared: Arc::clone(shared),
+        url: url.to_owned(),
+        trust,
+    }
+}
+
+async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < Duration::from_secs(20), "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+const EMPTY: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nd8:intervali1e5:peers0:e";
+
+#[tokio::test]
+async fn both_ids_are_announced_from_start_to_stop() {
+    let (url, asked) = scripted(&[EMPTY]).await;
+    let (shared, mut messages) = swarm(2);
+    let task = tokio::spawn(announcer(&shared, &url, Trust::CommandLine).run());
+    tokio::spawn(async move { while messages.recv().await.is_some() {} });
+    let events = |event| {
+        let asked = asked.lock().unwrap();
+        let with = asked.iter().filter(|(a, _)| a.event == event);
+        let mut ids: Vec<_> = with.map(|(a, _)| a.swarm_id).collect();
+        ids.sort();
+        ids.dedup();
+        ids.len()
+    };
+    until("started", || events(AnnounceEvent::Started) == 2).await;
+    // The interval of a second is honoured.
+    until("regular", || events(AnnounceEvent::Regular) == 2).await;
+    shared.state.send_replace(SwarmState::Seeding);
+    until("completed", || events(AnnounceEvent::Completed) == 2).await;
+    shared.stop.cancel();
+    task.await.unwrap();
+    assert_eq!(events(AnnounceEvent::Stopped), 2);
+    let asked = asked.lock().unwrap();
+    let completed = asked
+        .iter()
+        .filter(|(a, _)| a.event == AnnounceEvent::Completed);
+    assert_eq!(completed.count(), 2, "completed is said once");
+    let (first, then) = (&asked[0].1, &asked[2].1);
+    assert!(then.duration_since(*first) >= Duration::from_millis(950));
+}
+
+#[tokio::test]
+async fn rubbish_is_no_answer_and_is_asked_less_often() {
+    for rubbish in [
+        "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<html>It works!</html>",
+        "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\ni5e",
+        "HTTP/1.1 500 No\r\nConnection: close\r\n\r\n",
+        "\u{1}\u{2} rubbish",
+    ] {
+        let answers: &'static [&'static str] = Box::leak(Box::new([rubbish]));
+        let (url, asked) = scripted(answers).await;
+        let (shared, _messages) = swarm(1);
+        let announcer = announcer(&shared, &url, Trust::CommandLine);
+        let failed = announcer.announce_all(AnnounceEvent::Started).await;
+        assert!(failed.is_err(), "{rubbish}");
+        let task = tokio::spawn(announcer.run());
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        assert_eq!(asked.lock().unwrap().len(), 2, "{rubbish}");
+        shared.stop.cancel();
+        task.await.unwrap();
+        // Who was never listed has nothing to take back.
+        assert_eq!(asked.lock().unwrap().len(), 2, "{rubbish}");
+    }
+}
+
+#[tokio::test]
+async fn gone_is_gone() {
+    let (url, asked) = scripted(&["HTTP/1.1 410 Gone\r\nConnection: close\r\n\r\n"]).await;
+    let (shared, _messages) = swarm(2);
+    let run = announcer(&shared, &url, Trust::CommandLine).run();
+    tokio::time::timeout(Duration::from_secs(5), run)
+        .await
+        .expect("it ends by itself");
+    assert_eq!(asked.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_strangers_tracker_inside_our_network_is_never_asked() {
+    let (url, asked) = scripted(&[EMPTY]).await;
+    let (shared, _messages) = swarm(1);
+    let announcer = announcer(&shared, &url, Trust::Stranger);
+    let refused = announcer.announce_all(AnnounceEvent::Started).await;
+    assert!(matches!(refused, Err(AnnounceError::Http(_))));
+    assert_eq!(asked.lock().unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn peers_come_with_the_trust_of_their_tracker() {
+    let (url, _) = scripted(&[
+        "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nd8:intervali60e5:peers6:\u{7f}\u{0}\u{0}\u{1}\u{1a}\u{0}e",
+    ])
+    .await;
+    let (shared, mut messages) = swarm(1);
+    announcer(&shared, &url, Trust::CommandLine)
+        .announce_all(AnnounceEvent::Started)
+        .await
+        .unwrap();
+    let Some(Message::Peers { addrs, trust, .. }) = messages.recv().await else {
+        panic!("no peers");
+    };
+    assert_eq!(addrs, ["127.0.0.1:6656".parse().unwrap()]);
+    assert_eq!(trust, Trust::Neighbour("127.0.0.1".parse().unwrap()));
+}
