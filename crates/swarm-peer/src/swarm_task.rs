@@ -40,7 +40,7 @@ const EVENTS_PER_TURN: usize = 32;
 /// How often figures are published.
 const STATS_EVERY: Duration = Duration::from_millis(500);
 /// How often newly verified pieces are made durable and recorded.
-const SAVE_EVERY: Duration = Duration::from_secs(5);
+const SAVE_EVERY: Duration = Duration::from_secs(2);
 /// Between attempts to write where there was no room.
 const FULL_DISK_PAUSE: Duration = Duration::from_secs(5);
 /// Trackers announced to, of those that a stranger's torrent names.

@@ -281,6 +281,8 @@ pub fn now() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use swarm_proto::manifest::{SecretKey, SignedManifest};
+
     use super::*;
 
     fn came(url: &str, remote: &str) -> Came {
@@ -298,5 +300,82 @@ mod tests {
         assert!(!came("http://site.test:8080/x", "8.8.8.8").vouches_for(&site));
         assert!(!came("https://site.test/x", "127.0.0.1").vouches_for(&site));
         assert!(!came("https://mirror.test:8080/x", "8.8.8.8").vouches_for(&site));
+    }
+
+    /// A record of the site with this sequence, by the keys of these seeds.
+    fn record(root: u8, sequence: u64) -> SiteRecord {
+        let site = SiteName::parse("site.test").unwrap();
+        let key = |n| SecretKey::new([n; 32]);
+        let set = KeySet {
+            site: site.clone(),
+            sequence: 1,
+            expires: NOW + 10_000,
+            root: vec![key(root).public()],
+            threshold: 1,
+            publish: vec![key(root + 1).public()],
+            alarm: vec![key(root + 2).public()],
+        };
+        let manifest = SiteManifest {
+            site,
+            sequence,
+            created: NOW - 10,
+            expires: NOW + 1000,
+            stamped: false,
+            bundles: Vec::new(),
+            files: Default::default(),
+        };
+        SiteRecord {
+            keys: SignedKeySet::first(&set, &[&key(root)]).unwrap(),
+            manifest: SignedManifest::sign(&manifest, &key(root + 1)).unwrap(),
+            stamp: None,
+        }
+    }
+
+    const NOW: u64 = 1_800_000_000;
+
+    #[test]
+    fn an_older_record_is_refused_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = SiteName::parse("site.test").unwrap();
+        let judge = |record: &SiteRecord, voucher| {
+            // Each time a new store, as after a restart.
+            let store = TrustStore::new(Some(dir.path().join("trust")));
+            let believed = store.judge(record, &site, voucher, NOW);
+            believed.map(|believed| believed.manifest.sequence)
+        };
+        assert!(matches!(
+            judge(&record(1, 5), Voucher::Nobody),
+            Err(RecordError::NoKey(_))
+        ));
+        let pin = Voucher::Pinned(SecretKey::new([1; 32]).public());
+        assert_eq!(judge(&record(1, 5), pin).unwrap(), 5);
+        assert_eq!(judge(&record(1, 6), Voucher::Nobody).unwrap(), 6);
+        for voucher in [pin, Voucher::Nobody, Voucher::Channel] {
+            assert!(matches!(
+                judge(&record(1, 5), voucher),
+                Err(RecordError::Refused(TrustError::Rollback { .. }))
+            ));
+        }
+        // Another root is not believed on a channel's word once one is remembered ...
+        assert!(judge(&record(9, 7), Voucher::Channel).is_err());
+        assert!(judge(&record(9, 7), pin).is_err());
+        // ... but on the operator's.
+        let other = Voucher::Pinned(SecretKey::new([9; 32]).public());
+        assert_eq!(judge(&record(9, 1), other).unwrap(), 1);
+    }
+
+    #[test]
+    fn damaged_memory_is_named_and_nothing_is_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = SiteName::parse("site.test").unwrap();
+        let store = TrustStore::new(Some(dir.path().to_owned()));
+        store
+            .judge(&record(1, 5), &site, Voucher::Channel, NOW)
+            .unwrap();
+        let path = store.path(&site).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        let refused = store.judge(&record(1, 6), &site, Voucher::Channel, NOW);
+        assert!(matches!(refused, Err(RecordError::Damaged { .. })));
     }
 }

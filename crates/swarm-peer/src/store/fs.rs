@@ -21,7 +21,9 @@ const OPEN_FILES_MAX: usize = 16;
 pub struct FileStore {
     layout: Layout,
     paths: Vec<PathBuf>,
-    read_only: bool,
+    /// Of a read-only store: what its files were like when it was opened, before they were checked.
+    /// Whoever published them goes on editing, and bytes that changed must go nowhere.
+    read_only: Option<Vec<Option<Stamp>>>,
     piece_length: u64,
     open: Mutex<Handles>,
     /// Files written to since the last sync.
@@ -44,7 +46,7 @@ impl FileStore {
     /// Files by the torrent's own names below `dir`.
     pub fn folder(meta: &Metainfo, dir: &Path) -> Self {
         let paths = folder_paths(meta, dir);
-        Self::new(meta, Layout::by_file(meta), paths, false)
+        Self::new(meta, Layout::by_file(meta), paths)
     }
 
     /// Files that somebody published, at the paths given; read only.
@@ -58,19 +60,21 @@ impl FileStore {
             let paths = paths.len();
             return Err(StoreError::PathCount { paths, files });
         }
-        Ok(Self::new(meta, layout, paths.to_vec(), true))
+        let mut store = Self::new(meta, layout, paths.to_vec());
+        store.read_only = Some(store.stamps());
+        Ok(store)
     }
 
     /// All content in the one file at `path`.
     pub(super) fn single(meta: &Metainfo, path: PathBuf) -> Self {
-        Self::new(meta, Layout::one_file(meta), vec![path], false)
+        Self::new(meta, Layout::one_file(meta), vec![path])
     }
 
-    fn new(meta: &Metainfo, layout: Layout, paths: Vec<PathBuf>, read_only: bool) -> Self {
+    fn new(meta: &Metainfo, layout: Layout, paths: Vec<PathBuf>) -> Self {
         Self {
             layout,
             paths,
-            read_only,
+            read_only: None,
             piece_length: meta.geometry().piece_length().into(),
             open: Mutex::default(),
             dirty: Mutex::default(),
@@ -114,12 +118,26 @@ impl FileStore {
         Ok(file)
     }
 
+    fn read_file(&self, index: usize, at: u64, out: &mut [u8]) -> Result<(), StoreError> {
+        let failed = |source| StoreError::io("read", self.path(index), source);
+        let file = self.handle(index, false)?;
+        file.read_exact_at(out, at).map_err(failed)?;
+        if let Some(stamps) = &self.read_only {
+            // Looked at after the read, so that no change can slip in between.
+            let found = Stamp::of_metadata(&file.metadata().map_err(failed)?);
+            if stamps.get(index) != Some(&found) {
+                return Err(StoreError::Changed(self.path(index).to_owned()));
+            }
+        }
+        Ok(())
+    }
+
     fn open_file(&self, index: usize, write: bool) -> Result<File, StoreError> {
         let path = self.path(index);
         if !write {
             return File::open(path).map_err(|source| StoreError::io("open", path, source));
         }
-        if self.read_only {
+        if self.read_only.is_some() {
             return Err(StoreError::ReadOnly);
         }
         if let Some(parent) = path.parent() {
@@ -170,10 +188,7 @@ impl PieceStore for FileStore {
             rest = after;
             match part.file {
                 None => bytes.fill(0),
-                Some(index) => self
-                    .handle(index, false)?
-                    .read_exact_at(bytes, part.at)
-                    .map_err(|source| StoreError::io("read", self.path(index), source))?,
+                Some(index) => self.read_file(index, part.at, bytes)?,
             }
         }
         Ok(())
@@ -203,7 +218,7 @@ impl PieceStore for FileStore {
     }
 
     fn finish(&self) -> Result<(), StoreError> {
-        if self.read_only {
+        if self.read_only.is_some() {
             return Ok(());
         }
         let mut stamps = self.stamps().into_iter();
@@ -224,6 +239,10 @@ impl PieceStore for FileStore {
 
     fn stamps(&self) -> Vec<Option<Stamp>> {
         self.paths.iter().map(|path| Stamp::of(path)).collect()
+    }
+
+    fn stamps_to_record(&self) -> Vec<Option<Stamp>> {
+        self.read_only.clone().unwrap_or_else(|| self.stamps())
     }
 
     fn may_hold(&self, range: &ByteRange, stamps: &[Option<Stamp>]) -> bool {

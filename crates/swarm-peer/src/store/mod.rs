@@ -71,6 +71,9 @@ pub enum StoreError {
         /// First byte not asked for.
         end: u64,
     },
+    /// A published file is no longer what was checked.
+    #[error("{} has changed since it was checked", .0.display())]
+    Changed(PathBuf),
     /// A store of published files is never written to.
     #[error("the store is read only")]
     ReadOnly,
@@ -93,11 +96,17 @@ impl StoreError {
         }
     }
 
-    /// Whether there is no room left: a reason to wait, not to give up.
-    pub fn is_full(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if matches!(
+    /// Whether it may pass (no room, a flaky disk): a reason to wait and try again, not to give up.
+    pub fn may_pass(&self) -> bool {
+        use io::ErrorKind as Kind;
+        matches!(self, Self::Io { source, .. } if !matches!(
             source.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            Kind::PermissionDenied
+                | Kind::ReadOnlyFilesystem
+                | Kind::NotADirectory
+                | Kind::IsADirectory
+                | Kind::InvalidFilename
+                | Kind::FileTooLarge
         ))
     }
 }
@@ -134,6 +143,12 @@ pub trait PieceStore: Send + Sync + 'static {
 
     /// Length and time of change of each file, to tell whether somebody else touched it.
     fn stamps(&self) -> Vec<Option<Stamp>>;
+
+    /// The stamps to record with what was verified: those that the files had then, where nobody
+    /// but others writes to them.
+    fn stamps_to_record(&self) -> Vec<Option<Stamp>> {
+        self.stamps()
+    }
 
     /// Whether all bytes of the range may be stored, going by [`Self::stamps`] taken before.
     fn may_hold(&self, range: &ByteRange, stamps: &[Option<Stamp>]) -> bool;
@@ -221,3 +236,6 @@ pub fn hash_name(meta: &Metainfo) -> String {
         (None, None) => String::from("none"),
     }
 }
+
+#[cfg(test)]
+mod tests;

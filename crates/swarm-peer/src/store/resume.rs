@@ -1,7 +1,7 @@
 //! What was verified before: written only once the bytes are durable, believed only while the
 //! files are as they were.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::UNIX_EPOCH;
@@ -21,7 +21,11 @@ pub struct Stamp {
 impl Stamp {
     /// The stamp of the regular file at `path`, if there is one.
     pub fn of(path: &Path) -> Option<Self> {
-        let found = std::fs::metadata(path).ok()?;
+        Self::of_metadata(&std::fs::metadata(path).ok()?)
+    }
+
+    /// The stamp in what the system says of a regular file.
+    pub fn of_metadata(found: &Metadata) -> Option<Self> {
         if !found.is_file() {
             return None;
         }

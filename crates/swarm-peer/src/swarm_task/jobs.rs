@@ -28,7 +28,7 @@ pub(super) enum Done {
     /// Verified, and the disk would not have it.
     Unwritten(VerifiedBytes, StoreError),
     /// The state file is written, or not.
-    Saved(Result<(), String>),
+    Saved(Result<(), SaveError>),
     /// Empty files are made; every byte is in its file.
     Finished(Result<(), StoreError>),
     /// The store for a magnet link's metadata.
@@ -93,11 +93,11 @@ impl SwarmTask {
             Done::Unwritten(piece, error) => {
                 self.verifying = self.verifying.saturating_sub(1);
                 let text = chain(&error);
-                if !error.is_full() {
+                if !error.may_pass() {
                     return Err(SwarmError::Storage(text));
                 }
                 if self.trouble.is_none() {
-                    tracing::warn!(bundle = %self.name(), "no room left, waiting: {text}");
+                    tracing::warn!(bundle = %self.name(), "cannot write, waiting: {text}");
                 }
                 self.trouble = Some(text);
                 self.unwritten.push(piece);
@@ -107,9 +107,15 @@ impl SwarmTask {
                 if let Some(content) = &mut self.content {
                     content.saving = false;
                     content.save_at = now;
+                    match &result {
+                        Ok(()) => {}
+                        // The system may drop what it could not sync, and say so only once: from
+                        // now on nothing here is recorded, and the next start hashes it all.
+                        Err(SaveError::Sync(_)) => content.state_path = None,
+                        Err(SaveError::State(_)) => content.unsaved = true,
+                    }
                     if let Err(error) = result {
-                        content.unsaved = true;
-                        tracing::warn!(bundle = %self.name(), "cannot save state: {error}");
+                        tracing::warn!(bundle = %self.name(), "{error}");
                     }
                 }
             }
@@ -207,9 +213,18 @@ impl SwarmTask {
             && let Some(save) = saving(content, have)
             && let Ok(Err(error)) = tokio::task::spawn_blocking(save).await
         {
-            tracing::warn!(bundle = %self.name(), "cannot save state: {error}");
+            tracing::warn!(bundle = %self.name(), "{error}");
         }
     }
+}
+
+/// Why what is stored could not be recorded.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SaveError {
+    #[error("cannot make pieces durable: {0}")]
+    Sync(String),
+    #[error("cannot save state: {0}")]
+    State(std::io::Error),
 }
 
 fn write(store: &dyn PieceStore, piece: VerifiedBytes) -> Done {
@@ -223,17 +238,19 @@ fn write(store: &dyn PieceStore, piece: VerifiedBytes) -> Done {
 fn saving(
     content: &Content,
     pieces: swarm_proto::bitfield::Bitfield,
-) -> Option<impl FnOnce() -> Result<(), String> + Send + 'static> {
+) -> Option<impl FnOnce() -> Result<(), SaveError> + Send + 'static> {
     let path = content.state_path.clone()?;
     let store = Arc::clone(&content.store);
     let bundle = hash_name(&content.meta);
     Some(move || {
-        store.sync().map_err(|error| chain(&error))?;
+        store
+            .sync()
+            .map_err(|error| SaveError::Sync(chain(&error)))?;
         let state = ResumeState {
             bundle,
             pieces,
-            stamps: store.stamps(),
+            stamps: store.stamps_to_record(),
         };
-        state.save(&path).map_err(|error| error.to_string())
+        state.save(&path).map_err(SaveError::State)
     })
 }

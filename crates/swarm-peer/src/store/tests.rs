@@ -1,0 +1,210 @@
+use std::fs;
+use std::sync::atomic::{AtomicBool, AtomicU32};
+
+use swarm_proto::bitfield::Bitfield;
+use swarm_proto::metainfo::{FileHasher, MetainfoBuilder};
+use swarm_proto::verify::{AssembledPiece, verify};
+
+use super::*;
+
+const PIECE: u32 = 16 * 1024;
+
+/// Three files of a hybrid: one and a half pieces, nothing, and ten bytes; and the whole content
+/// with its padding.
+fn torrent() -> (Metainfo, Vec<u8>) {
+    let files = [
+        ("a/long", vec![1; 24 * 1024]),
+        ("empty", Vec::new()),
+        ("short", vec![2; 10]),
+    ];
+    let mut builder = MetainfoBuilder::new("name", PIECE);
+    for (path, bytes) in &files {
+        let mut hasher = FileHasher::new(PIECE);
+        hasher.update(bytes);
+        let path = path.split('/').map(str::to_owned).collect();
+        builder.file(path, hasher.finish());
+    }
+    let meta = builder.build().unwrap();
+    let total = usize::try_from(meta.geometry().total_length()).unwrap();
+    let mut content = vec![0; total];
+    for entry in meta.files().iter().filter(|entry| !entry.pad) {
+        let (_, bytes) = files
+            .iter()
+            .find(|(path, _)| *path == entry.path.join("/"))
+            .unwrap();
+        let start = usize::try_from(entry.offset).unwrap();
+        content[start..start + bytes.len()].copy_from_slice(bytes);
+    }
+    (meta, content)
+}
+
+fn fill(meta: &Metainfo, store: &dyn PieceStore, content: &[u8]) {
+    for piece in meta.geometry().pieces() {
+        let range = meta.geometry().piece_range(piece);
+        let range = usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap();
+        let bytes = Bytes::copy_from_slice(&content[range]);
+        let verified = verify(meta, AssembledPiece { piece, bytes }).unwrap();
+        store.write(&verified).unwrap();
+    }
+}
+
+fn checked(meta: &Metainfo, store: &dyn PieceStore, known: Option<&ResumeState>) -> Checked {
+    let (done, stop) = (AtomicU32::new(0), AtomicBool::new(false));
+    check(meta, store, known, &done, &stop)
+}
+
+#[test]
+fn every_store_gives_back_what_was_written_padding_included() {
+    let (meta, content) = torrent();
+    let dir = tempfile::tempdir().unwrap();
+    let folder = Storage::Folder {
+        dir: dir.path().join("folder"),
+    };
+    let store = Storage::Store {
+        dir: dir.path().join("store"),
+    };
+    for storage in [folder, store, Storage::Memory] {
+        let store = storage.open(&meta).unwrap();
+        let whole = ByteRange::new(0, content.len() as u64);
+        assert!(store.read(&whole).is_err(), "{storage:?} is empty");
+        fill(&meta, &*store, &content);
+        store.sync().unwrap();
+        store.finish().unwrap();
+        assert!(store.read(&whole).unwrap() == content, "{storage:?}");
+        for (start, end) in [(0, 1), (16_000, 17_000), (24_570, 24_580), (32_760, 32_778)] {
+            let part = store.read(&ByteRange::new(start, end)).unwrap();
+            let expected = &content[usize::try_from(start).unwrap()..usize::try_from(end).unwrap()];
+            assert!(part == expected, "{storage:?} {start}..{end}");
+        }
+        let past = ByteRange::new(0, content.len() as u64 + 1);
+        assert!(storage == Storage::Memory || store.read(&past).is_ok());
+    }
+    // As other clients lay it out: names, no pad files, empty files made.
+    let top = dir.path().join("folder/name");
+    assert_eq!(fs::read(top.join("a/long")).unwrap(), vec![1; 24 * 1024]);
+    assert_eq!(fs::read(top.join("short")).unwrap(), vec![2; 10]);
+    assert_eq!(fs::read(top.join("empty")).unwrap(), b"");
+    assert_eq!(fs::read_dir(&top).unwrap().count(), 3);
+    // By hash: no name of the torrent's.
+    let names: Vec<_> = fs::read_dir(dir.path().join("store"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(names, [hash_name(&meta)]);
+}
+
+#[test]
+fn a_check_finds_what_is_right_wrong_and_absent() {
+    let (meta, content) = torrent();
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Storage::Folder {
+        dir: dir.path().to_owned(),
+    };
+    let store = storage.open(&meta).unwrap();
+    assert_eq!(checked(&meta, &*store, None).have.count(), 0);
+    fill(&meta, &*store, &content);
+    assert!(checked(&meta, &*store, None).have.is_all());
+    let long = dir.path().join("name/a/long");
+    let mut bytes = fs::read(&long).unwrap();
+    bytes[20_000] ^= 1;
+    fs::write(&long, &bytes).unwrap();
+    fs::remove_file(dir.path().join("name/short")).unwrap();
+    let found = checked(&meta, &*store, None);
+    assert_eq!(found.have.iter().collect::<Vec<_>>(), [0]);
+    let wrong: Vec<u32> = found.wrong.iter().map(|piece| piece.get()).collect();
+    assert_eq!(wrong, [1], "what is absent is not wrong");
+}
+
+#[test]
+fn a_state_is_believed_only_while_files_are_as_they_were() {
+    let (meta, content) = torrent();
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Storage::Folder {
+        dir: dir.path().to_owned(),
+    };
+    let store = storage.open(&meta).unwrap();
+    fill(&meta, &*store, &content);
+    let path = storage.state_path(&meta, None).unwrap();
+    let state = ResumeState {
+        bundle: hash_name(&meta),
+        pieces: Bitfield::all(meta.geometry().piece_count()),
+        stamps: store.stamps_to_record(),
+    };
+    state.save(&path).unwrap();
+    let pieces = meta.geometry().piece_count();
+    let load = || ResumeState::load(&path, &hash_name(&meta), pieces);
+    assert_eq!(load(), Some(state.clone()));
+    let found = checked(&meta, &*store, Some(&state));
+    assert!(found.have.is_all() && found.hashed == 0);
+    // The same length, another time of change: hashed again, and found out.
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    fs::write(dir.path().join("name/short"), [3; 10]).unwrap();
+    let found = checked(&meta, &*store, load().as_ref());
+    assert_eq!(found.hashed, 1);
+    assert_eq!(found.have.count(), pieces - 1);
+    // Shorter: not even hashed.
+    fs::write(dir.path().join("name/short"), [2; 9]).unwrap();
+    let found = checked(&meta, &*store, load().as_ref());
+    assert_eq!((found.hashed, found.have.count()), (0, pieces - 1));
+    // Damaged at any byte it is nothing or still well-formed, and never a panic.
+    let whole = fs::read(&path).unwrap();
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x10;
+        fs::write(&path, &bytes).unwrap();
+        let _ = load();
+        fs::write(&path, &whole[..at]).unwrap();
+        assert_eq!(load(), None, "cut at {at}");
+    }
+    assert_eq!(ResumeState::load(&path, "another", pieces), None);
+}
+
+#[test]
+fn a_published_file_that_changed_is_not_served() {
+    let (meta, content) = torrent();
+    let dir = tempfile::tempdir().unwrap();
+    let folder = Storage::Folder {
+        dir: dir.path().to_owned(),
+    };
+    let filled = folder.open(&meta).unwrap();
+    fill(&meta, &*filled, &content);
+    filled.finish().unwrap();
+    let paths = folder_paths(&meta, dir.path());
+    let published = Storage::Files {
+        paths: paths.clone(),
+    };
+    let store = published.open(&meta).unwrap();
+    let whole = ByteRange::new(0, content.len() as u64);
+    assert!(store.read(&whole).unwrap() == content);
+    let piece = meta.geometry().piece(0).unwrap();
+    let bytes = store.read(&meta.geometry().piece_range(piece)).unwrap();
+    let verified = verify(&meta, AssembledPiece { piece, bytes }).unwrap();
+    assert!(matches!(store.write(&verified), Err(StoreError::ReadOnly)));
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let recorded = store.stamps_to_record();
+    fs::write(&paths[0], vec![9; 24 * 1024]).unwrap();
+    assert!(matches!(store.read(&whole), Err(StoreError::Changed(_))));
+    assert_eq!(store.stamps_to_record(), recorded);
+    let too_few = Storage::Files {
+        paths: paths[1..].to_vec(),
+    };
+    assert!(matches!(
+        too_few.open(&meta),
+        Err(StoreError::PathCount { .. })
+    ));
+}
+
+#[test]
+fn what_is_left_of_an_older_longer_file_is_cut_off() {
+    let (meta, content) = torrent();
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("name")).unwrap();
+    fs::write(dir.path().join("name/short"), [7; 100]).unwrap();
+    let storage = Storage::Folder {
+        dir: dir.path().to_owned(),
+    };
+    let store = storage.open(&meta).unwrap();
+    fill(&meta, &*store, &content);
+    store.finish().unwrap();
+    assert_eq!(fs::read(dir.path().join("name/short")).unwrap(), [2; 10]);
+}
