@@ -177,6 +177,25 @@ fn swarms_outlive_broken_connections_and_churn() {
     });
 }
 
+#[test]
+fn silent_peers_cost_seconds_and_not_the_file() {
+    seeds(40, |seed| {
+        let mut net = net(seed, CALM);
+        let leech = net.leech(UPLINK);
+        for index in 0..6 {
+            let peer = net.seed(UPLINK);
+            net.nodes[peer].mute = index % 2 == 0;
+            net.dial(Duration::from_millis(index * 10), leech, peer);
+        }
+        let done = |net: &Net| net.nodes[leech].download.is_complete();
+        assert!(net.run(Duration::from_secs(20), done), "{}", state(&net));
+        assert!(net.nodes[leech].banned.is_empty());
+        // What they owe is asked of others within ten seconds, whatever else goes on.
+        let took = net.now - net.start;
+        assert!(took < Duration::from_secs(12), "{took:?}");
+    });
+}
+
 /// Ten of twenty peers flip a bit in one of so many blocks.
 fn liars(seed: u64, one_in: u32) -> Duration {
     let mut net = net(seed, CALM);

@@ -38,6 +38,8 @@ pub(crate) struct Node {
     /// One in so many blocks that it sends has a flipped bit. Zero: none.
     pub(crate) lies: u32,
     lied: u32,
+    /// It answers no request.
+    pub(crate) mute: bool,
     meta: Option<Arc<Metainfo>>,
     pub(crate) content: Vec<u8>,
     sessions: BTreeMap<ConnectionId, (PeerSession, usize)>,
@@ -140,6 +142,7 @@ impl Net {
             uplink_free_at: self.now,
             lies: 0,
             lied: 0,
+            mute: false,
             meta,
             content,
             sessions: BTreeMap::new(),
@@ -448,6 +451,7 @@ impl Node {
                     Err(error) => self.download.piece_failed(now, &error),
                 }
             }
+            Action::ReadBlock { .. } if self.mute => {}
             Action::ReadBlock { conn, range } => {
                 let meta = self
                     .meta
