@@ -293,29 +293,31 @@ fn a_stamped_site_is_stale_without_its_stamp() {
 }
 
 #[test]
-fn a_crash_before_the_manifest_leaves_the_old_site_whole() {
+fn a_failure_before_the_manifest_leaves_the_old_site_whole() {
     let folder = Folder::new();
     folder.write("a.bin", noise(1, 300_000));
     folder.write("b.bin", noise(2, 300_000));
     let first = folder.publish();
-    let old_manifest = fs::read(folder.out("manifest")).unwrap();
-    let old_torrents: Vec<(PathBuf, Vec<u8>)> = hashes(&first)
-        .iter()
-        .map(|v2| folder.out(&format!("{v2}.torrent")))
-        .map(|path| (path.clone(), fs::read(path).unwrap()))
-        .collect();
-    let old_layout = layout::Layout::read(&folder.config.out).unwrap().unwrap();
     folder.write("b.bin", noise(3, 300_000));
-    folder.publish();
-    // As it stood when both layouts were merged and the manifest was still the old one.
-    let mut merged = layout::Layout::read(&folder.config.out).unwrap().unwrap();
-    for (v2, laid) in old_layout.bundles {
-        merged.bundles.entry(v2).or_insert(laid);
-    }
-    merged.write(&folder.config.out).unwrap();
-    fs::write(folder.out("manifest"), old_manifest).unwrap();
-    for (path, bytes) in old_torrents {
-        fs::write(path, bytes).unwrap();
-    }
-    assert_eq!(load(&folder.config.out).unwrap().manifest, first.manifest);
+    // A folder in the manifest's place: everything before it is written, then publishing fails.
+    let (manifest, aside) = (folder.out("manifest"), folder.out("aside"));
+    fs::rename(&manifest, &aside).unwrap();
+    fs::create_dir(&manifest).unwrap();
+    let failed = publish(&folder.config, &()).unwrap_err();
+    assert!(matches!(&failed, PublishError::Write { path, .. } if path.ends_with("manifest")));
+    // Whichever manifest is there after a crash, this layout has its bundles.
+    let layout = layout::Layout::read(&folder.config.out).unwrap().unwrap();
+    assert!(
+        hashes(&first)
+            .iter()
+            .all(|v2| layout.bundles.contains_key(v2))
+    );
+    assert!(layout.bundles.len() > first.bundles.len());
+    fs::remove_dir(&manifest).unwrap();
+    fs::rename(&aside, &manifest).unwrap();
+    let loaded = load(&folder.config.out).unwrap();
+    assert_eq!(loaded.manifest, first.manifest);
+    assert_eq!(loaded.bundles.len(), first.bundles.len());
+    // The number that was given away is not used again.
+    assert_eq!(folder.publish().manifest.sequence, 3);
 }
