@@ -102,7 +102,7 @@ impl Announcer {
                 }
                 Err(error) => {
                     failures += 1;
-                    tracing::warn!(tracker = %self.name(), failures, "{error}");
+                    tracing::warn!(tracker = %self.name(), failures, "{}", chain(&error));
                     let doubled = BACKOFF_MIN.saturating_mul(3u32.saturating_pow(failures - 1));
                     (doubled.min(BACKOFF_MAX), BY_HAND_MIN)
                 }

@@ -264,8 +264,8 @@ impl Node {
         &self.inner.config.uplink
     }
 
-    /// Adds a bundle and begins to check what is stored of it. A bundle that is here already gets
-    /// the new trackers' peers only; its handle is returned.
+    /// Adds a bundle and begins to check what is stored of it. A bundle that is here already is left
+    /// as it is, but for the peers named; its handle is returned.
     ///
     /// # Errors
     /// [`NodeError`]: no info hash, or the node is shutting down.

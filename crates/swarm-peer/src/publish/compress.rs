@@ -74,8 +74,8 @@ fn encode(
     match encoding {
         Encoding::Brotli => {
             let quality = match length {
-                ..=SMALL_LENGTH_MAX => 8,
-                ..=THOROUGH_LENGTH_MAX => 9,
+                length if length <= SMALL_LENGTH_MAX => 8,
+                length if length <= THOROUGH_LENGTH_MAX => 9,
                 _ => 6,
             };
             let params = brotli::enc::BrotliEncoderParams {
