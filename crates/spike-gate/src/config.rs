@@ -58,7 +58,7 @@ pub struct Settings {
     pub banner: bool,
     /// Path prefixes whose files stay home.
     pub keep: Vec<String>,
-    /// Share of `upload` kept for the seed while volunteers fetch, 0 to below 1.
+    /// Share of `upload` that is the seed's in warming, as far as it needs it, 0 to below 1.
     pub seed_share: f64,
     /// How long a request for something large waits, on a full line, for its turn or a bridge.
     #[serde(with = "duration")]

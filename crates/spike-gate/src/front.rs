@@ -11,7 +11,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, he
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use swarm_peer::uplink::Uplink;
 use tokio::time::sleep;
 use url::Url;
 
@@ -20,7 +19,7 @@ use crate::decide::Decision;
 use crate::divert::{Divert, Shared};
 use crate::facts::{Dest, Facts};
 use crate::lane::Slot;
-use crate::proxy::body::{self, AnyBody, Paced};
+use crate::proxy::body::{self, AnyBody, Holding, Large};
 use crate::proxy::{Proxy, Visitor, check};
 use crate::rewrite::body::RewrittenBody;
 use crate::rewrite::{Page, Rewriter, banner};
@@ -37,14 +36,13 @@ pub struct Front {
     pub known: Arc<WellKnown>,
     /// Only log what would have been done.
     pub shadow: bool,
-    /// The part of the line that large answers share, so that pages and redirects find room.
-    pub heavy: Uplink,
     /// How long somebody waits in the lane before being served all the same.
     pub patience: Duration,
 }
 
-/// Answers from this length on share [`Front::heavy`].
-const HEAVY_LEN: u64 = 64 * 1024;
+/// Answers from this length on, pages apart, go out by a lane of their own, so that pages and
+/// redirects find room.
+const LARGE_LEN: u64 = 64 * 1024;
 
 impl Front {
     /// Answers one request of the visitor at `ip`.
@@ -127,11 +125,13 @@ impl Front {
                     self.shared.note_policy(&path, Policy::of(answer.headers()));
                 }
                 let length = answer.body().size_hint().exact();
-                if slot.is_some()
-                    || length.is_none_or(|length| length >= HEAVY_LEN) && !is_page(answer.headers())
-                {
-                    return answer
-                        .map(|body| Paced::new(body, self.heavy.clone(), slot).boxed_unsync());
+                let mut answer = answer;
+                if length.is_none_or(|length| length >= LARGE_LEN) && !is_page(answer.headers()) {
+                    answer.extensions_mut().insert(Large);
+                }
+                if let Some(slot) = slot {
+                    answer.extensions_mut().insert(Large);
+                    return answer.map(|body| Holding::new(body, slot).boxed_unsync());
                 }
                 answer
             }

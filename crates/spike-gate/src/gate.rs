@@ -11,7 +11,6 @@ use serde::Serialize;
 use swarm_peer::Node;
 use swarm_peer::http::chain;
 use swarm_peer::publish::{KeyStore, PublishError};
-use swarm_peer::uplink::Uplink;
 use swarm_proto::manifest::{PublicKey, SiteManifest, SiteName};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
@@ -25,7 +24,7 @@ use crate::meter::{GateStats, Meter};
 use crate::overload::{OverloadConfig, OverloadDetector, State, Verdict};
 use crate::proxy::{Proxy, Upstream};
 use crate::pulse::Sampler;
-use crate::serve::{Bounds, Line, serve};
+use crate::serve::{Bounds, Lanes, serve};
 use crate::site::{Folders, Site, unix_now};
 use crate::tracker::TrackerLink;
 use crate::watch::{Pace, watch as watch_bridges};
@@ -52,9 +51,9 @@ pub struct GateConfig {
     pub banner: bool,
     /// Path prefixes (percent-encoded, `/private/`) whose files stay home.
     pub keep: Vec<String>,
-    /// Share of the uplink kept for the seed while volunteers fetch in warming, 0 to below 1; in
-    /// a spike half of the rest is added. Default 0.5: more brings relief sooner, and makes
-    /// visitors wait longer until then.
+    /// Share of the line that is the seed's, as far as it needs it, while volunteers fetch in
+    /// warming, 0 to below 1; more in a spike without bridges, less with them. Default 0.5: more brings
+    /// relief sooner, and makes visitors wait longer until then.
     pub seed_share: f64,
     /// How long a request for something large waits, while the line is full, for its turn or a
     /// bridge before it is served all the same. Default 8 s.
@@ -289,28 +288,26 @@ impl Gate {
             let announce = tracker.announce_url();
             said.join = Some(join_page(name.as_str(), &announce, &root_key.to_string()));
         });
-        let (visitors, heavy) = (Uplink::unlimited(), Uplink::unlimited());
         let front = Arc::new(Front {
             proxy,
             shared: shared.clone(),
             known: known.clone(),
             shadow: config.shadow,
-            heavy: heavy.clone(),
             patience: config.patience,
         });
         tracker.pin(&name, &root_key).await;
 
         let (events, _) = broadcast::channel(64);
         let tasks = TaskTracker::new();
-        let line = Line {
-            uplink: node.uplink().clone(),
-            visitors: visitors.clone(),
+        let lanes = Lanes {
+            small: node.uplink().lane(1.0),
+            large: node.uplink().lane(1.0),
         };
         tasks.spawn(serve(
             listener,
             front,
             config.bounds,
-            line,
+            lanes.clone(),
             shutdown.clone(),
         ));
         let detector =
@@ -327,8 +324,7 @@ impl Gate {
             detector,
             shared: shared.clone(),
             uplink: node.uplink().clone(),
-            visitors,
-            heavy,
+            lanes,
             config: config.clone(),
             events: events.clone(),
             verdict,

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use swarm_peer::uplink::{Shaped, Uplink};
+use swarm_peer::uplink::{LaneSwitch, Shaped, Uplink};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,7 @@ use webseed_bridge::serve::WriteDeadline;
 
 use crate::front::{Front, refusal};
 use crate::meter::Metered;
+use crate::proxy::body::Large;
 use crate::proxy::check::Doubt;
 use crate::proxy::framing::Scanned;
 
@@ -43,13 +44,13 @@ pub struct Bounds {
     pub drain: Duration,
 }
 
-/// What visitors' bytes go through on their way out.
+/// The visitors' lanes of the line that all of this host shares.
 #[derive(Debug, Clone)]
-pub struct Line {
-    /// All that this host sends.
-    pub uplink: Uplink,
-    /// The visitors' part of it, while the seed needs room.
-    pub visitors: Uplink,
+pub struct Lanes {
+    /// Pages, redirects and whatever else is small.
+    pub small: Uplink,
+    /// Large answers.
+    pub large: Uplink,
 }
 
 /// Serves until `shutdown`, then lets answers under way finish within [`Bounds::drain`].
@@ -57,7 +58,7 @@ pub async fn serve(
     listener: TcpListener,
     front: Arc<Front>,
     bounds: Bounds,
-    line: Line,
+    lanes: Lanes,
     shutdown: CancellationToken,
 ) {
     let room = Arc::new(Semaphore::new(bounds.connections_max));
@@ -79,13 +80,13 @@ pub async fn serve(
                 }
             },
         };
-        let (front, line) = (front.clone(), line.clone());
+        let (front, lanes) = (front.clone(), lanes.clone());
         let (shutdown, cut) = (shutdown.clone(), cut.clone());
         connections.spawn(async move {
             let _permit = permit;
             tokio::select! {
                 () = cut.cancelled() => {}
-                () = connection(stream, peer, front, bounds, line, shutdown) => {}
+                () = connection(stream, peer, front, bounds, lanes, shutdown) => {}
             }
         });
     }
@@ -106,26 +107,29 @@ async fn connection(
     peer: SocketAddr,
     front: Arc<Front>,
     bounds: Bounds,
-    line: Line,
+    lanes: Lanes,
     shutdown: CancellationToken,
 ) {
     let _ = stream.set_nodelay(true);
     // The deadline sits under the uplink: a full uplink is our doing, not the visitor's.
     let stream = WriteDeadline::new(stream, bounds.write_timeout);
-    let stream = Shaped::new(Shaped::new(stream, line.uplink), line.visitors);
+    let switch = LaneSwitch::default();
+    let stream = Shaped::switched(stream, lanes.small, lanes.large, switch.clone());
     let stream = Metered::new(stream, front.shared.meter().clone());
     let (stream, doubted) = Scanned::new(stream);
     let number = AtomicU64::new(0);
     let service = service_fn(move |request: Request<Incoming>| {
-        let front = front.clone();
+        let (front, switch) = (front.clone(), switch.clone());
         number.fetch_add(1, Ordering::Relaxed);
         let doubtful = doubted.load(Ordering::Acquire) == number.load(Ordering::Relaxed);
         async move {
-            Ok::<_, std::convert::Infallible>(if doubtful {
+            let answer = if doubtful {
                 refusal(Doubt::Framing)
             } else {
                 front.answer(request, peer.ip()).await
-            })
+            };
+            switch.second(answer.extensions().get::<Large>().is_some());
+            Ok::<_, std::convert::Infallible>(answer)
         }
     });
     let connection = http1::Builder::new()

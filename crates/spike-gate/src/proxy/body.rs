@@ -1,14 +1,13 @@
 //! Bodies on their way through, in either direction.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
-use swarm_peer::uplink::Uplink;
 use tokio::time::{Sleep, sleep};
 
 use crate::lane::Slot;
@@ -90,37 +89,24 @@ where
     }
 }
 
-/// A body that may go out only as fast as its share of the line allows. Costs nothing while that
-/// share is unlimited.
-pub struct Paced<B> {
+/// Marks an answer that goes out by the lane of large ones; an extension of the response.
+#[derive(Debug, Clone, Copy)]
+pub struct Large;
+
+/// A body that holds a place in the queue of large answers until it is gone.
+pub struct Holding<B> {
     inner: B,
-    share: Uplink,
-    waiting: Option<Waiting>,
-    _slot: Option<Slot>,
+    _slot: Slot,
 }
 
-struct Waiting {
-    bought: Pin<Box<dyn Future<Output = ()> + Send>>,
-    frame: Option<Frame<Bytes>>,
-}
-
-impl<B> Paced<B> {
-    /// Paces `inner` by `share`, which all bodies of its kind draw on, and gives `slot` back in
-    /// the end.
-    pub fn new(inner: B, share: Uplink, slot: Option<Slot>) -> Self {
-        Self {
-            inner,
-            share,
-            waiting: None,
-            _slot: slot,
-        }
+impl<B> Holding<B> {
+    /// Gives `slot` back when dropped.
+    pub fn new(inner: B, slot: Slot) -> Self {
+        Self { inner, _slot: slot }
     }
 }
 
-impl<B> Body for Paced<B>
-where
-    B: Body<Data = Bytes> + Unpin,
-{
+impl<B: Body<Data = Bytes> + Unpin> Body for Holding<B> {
     type Data = Bytes;
     type Error = B::Error;
 
@@ -128,79 +114,21 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let this = &mut *self;
-        if this.waiting.is_none() {
-            let frame = match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
-                Some(Ok(frame)) => frame,
-                other => return Poll::Ready(other),
-            };
-            let bytes = frame.data_ref().map_or(0, Bytes::len);
-            if bytes == 0 || this.share.rate().is_none() {
-                return Poll::Ready(Some(Ok(frame)));
-            }
-            let share = this.share.clone();
-            let bought = Box::pin(async move { share.take(bytes).await });
-            this.waiting = Some(Waiting {
-                bought,
-                frame: Some(frame),
-            });
-        }
-        let Some(waiting) = this.waiting.as_mut() else {
-            return Poll::Ready(None);
-        };
-        ready!(waiting.bought.as_mut().poll(cx));
-        let frame = waiting.frame.take();
-        this.waiting = None;
-        Poll::Ready(frame.map(Ok))
+        Pin::new(&mut self.inner).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.waiting.is_none() && self.inner.is_end_stream()
+        self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let mut hint = self.inner.size_hint();
-        let held = self
-            .waiting
-            .as_ref()
-            .and_then(|w| w.frame.as_ref()?.data_ref());
-        let held = held.map_or(0, Bytes::len) as u64;
-        if held > 0 {
-            let exact = hint.exact();
-            match exact {
-                Some(exact) => hint.set_exact(exact + held),
-                None => hint.set_lower(hint.lower() + held),
-            }
-        }
-        hint
+        self.inner.size_hint()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Instant;
-
-    #[tokio::test]
-    async fn a_paced_body_keeps_its_bytes_and_its_pace() {
-        let share = Uplink::new(8_000_000);
-        let started = Instant::now();
-        let body = Paced::new(full(vec![7_u8; 200_000]), share.clone(), None);
-        assert_eq!(body.size_hint().exact(), Some(200_000));
-        let bytes = body.collect().await.unwrap().to_bytes();
-        assert_eq!(bytes.len(), 200_000);
-        assert!(
-            started.elapsed() > Duration::from_millis(150),
-            "{:?}",
-            started.elapsed()
-        );
-        share.set_rate(None);
-        let started = Instant::now();
-        let body = Paced::new(full(vec![7_u8; 20_000_000]), share, None);
-        assert_eq!(body.collect().await.unwrap().to_bytes().len(), 20_000_000);
-        assert!(started.elapsed() < Duration::from_secs(5));
-    }
-
     #[tokio::test]
     async fn a_silent_source_ends_the_body() {
         let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(1);

@@ -65,7 +65,8 @@ pub fn check(parts: &Parts) -> Result<(), Doubt> {
         return Err(Doubt::Target);
     }
     let path = parts.uri.path();
-    if !path.starts_with('/') && !(path == "*" && parts.method == Method::OPTIONS) {
+    let asterisk = path == "*" && parts.method == Method::OPTIONS;
+    if !asterisk && !path.starts_with('/') {
         return Err(Doubt::Target);
     }
     framing(parts)
