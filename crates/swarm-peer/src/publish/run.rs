@@ -268,6 +268,7 @@ fn manifest<'c>(
         entries.push(BundleEntry {
             v1,
             v2,
+            alias: meta.alias_id(),
             length: plan.length,
             trackers: config.trackers.clone(),
         });

@@ -8,7 +8,7 @@ use super::fields::{Fields as _, decode_dict, field, int};
 use super::name::SiteName;
 use super::path::SitePath;
 use crate::bencode::{Dict, Item, Value};
-use crate::id::{Digest, InfoHashV1, InfoHashV2};
+use crate::id::{Digest, InfoHashV1, InfoHashV2, SwarmId};
 use crate::limits;
 use crate::metainfo::is_tracker_url;
 
@@ -38,6 +38,11 @@ pub struct BundleEntry {
     pub v1: InfoHashV1,
     /// Its v2 info hash, which decides.
     pub v2: InfoHashV2,
+    /// The id under which aria2 looks for it ([`Metainfo::alias_id`]); a tracker must know it to
+    /// send aria2 anywhere. Vouches for nothing.
+    ///
+    /// [`Metainfo::alias_id`]: crate::metainfo::Metainfo::alias_id
+    pub alias: Option<SwarmId>,
     /// Bytes of its files, padding not counted.
     pub length: u64,
     /// Announce URLs, in order of preference.
@@ -206,15 +211,15 @@ impl SiteManifest {
             .bundles
             .iter()
             .map(|bundle| {
-                Ok(Item::dict([
+                let alias = bundle.alias.map(|alias| ("alias", Item::bytes(alias)));
+                let trackers = bundle.trackers.iter().map(Item::bytes);
+                let entries = [
                     ("length", int("length", bundle.length)?),
-                    (
-                        "trackers",
-                        Item::list(bundle.trackers.iter().map(Item::bytes)),
-                    ),
+                    ("trackers", Item::list(trackers)),
                     ("v1", Item::bytes(bundle.v1)),
                     ("v2", Item::bytes(bundle.v2)),
-                ]))
+                ];
+                Ok(Item::dict(alias.into_iter().chain(entries)))
             })
             .collect::<Result<Vec<_>, FormatError>>()?;
         let files = self
@@ -282,6 +287,10 @@ impl BundleEntry {
         Ok(Self {
             v1: InfoHashV1::new(dict.need_array("v1")?),
             v2: InfoHashV2::new(dict.need_array("v2")?),
+            alias: match dict.get(b"alias") {
+                Some(_) => Some(SwarmId::new(dict.need_array("alias")?)),
+                None => None,
+            },
             length: dict.need_u64("length")?,
             trackers,
         })

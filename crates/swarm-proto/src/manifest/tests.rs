@@ -70,6 +70,7 @@ impl Site {
             bundles: vec![BundleEntry {
                 v1: InfoHashV1::new([bundle; 20]),
                 v2: InfoHashV2::new([bundle; 32]),
+                alias: None,
                 length: 1000,
                 trackers: vec!["http://tracker.example/announce".into()],
             }],

@@ -81,6 +81,7 @@ impl Site {
         let bundle = |byte, length| BundleEntry {
             v1: InfoHashV1::new([byte; 20]),
             v2: InfoHashV2::new([byte; 32]),
+            alias: None,
             length,
             trackers: vec!["http://tracker.example/announce".into()],
         };

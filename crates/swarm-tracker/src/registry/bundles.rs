@@ -5,13 +5,22 @@ use std::collections::HashMap;
 use swarm_proto::id::SwarmId;
 use swarm_proto::manifest::BundleEntry;
 
-/// Both ids of a hybrid, the one that swarms are kept under first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Both ids of a hybrid, the one that swarms are kept under first, and the one that aria2 makes of
+/// it. The pair alone says which bundle it is: a manifest may leave the alias out.
+#[derive(Debug, Clone, Copy, Eq)]
 pub(super) struct Pair {
     /// The v1 info hash.
     pub(super) id: SwarmId,
     /// The front of the v2 info hash.
     pub(super) other: SwarmId,
+    /// Where aria2 looks.
+    pub(super) alias: Option<SwarmId>,
+}
+
+impl PartialEq for Pair {
+    fn eq(&self, other: &Self) -> bool {
+        (self.id, self.other) == (other.id, other.other)
+    }
 }
 
 impl Pair {
@@ -19,7 +28,12 @@ impl Pair {
         Self {
             id: bundle.v1.swarm_id(),
             other: bundle.v2.swarm_id(),
+            alias: bundle.alias,
         }
+    }
+
+    fn ids(&self) -> impl Iterator<Item = SwarmId> + use<> {
+        [self.id, self.other].into_iter().chain(self.alias)
     }
 }
 
@@ -52,7 +66,7 @@ impl Bundles {
     pub(super) fn check(&self, pairs: &[Pair]) -> Result<(), BundleTaken> {
         let mut listed: HashMap<SwarmId, Pair> = HashMap::new();
         for pair in pairs {
-            for id in [pair.id, pair.other] {
+            for id in pair.ids() {
                 let known = self.by_id.get(&id).map(|claim| claim.pair);
                 let listed = listed.insert(id, *pair);
                 if known.or(listed).is_some_and(|partner| partner != *pair) {
@@ -67,7 +81,7 @@ impl Bundles {
     pub(super) fn claim(&mut self, pairs: &[Pair]) -> Result<(), BundleTaken> {
         self.check(pairs)?;
         for pair in pairs {
-            for id in [pair.id, pair.other] {
+            for id in pair.ids() {
                 let fresh = Claim {
                     pair: *pair,
                     manifests: 0,
@@ -82,7 +96,7 @@ impl Bundles {
     pub(super) fn release<'p>(&mut self, pairs: impl Iterator<Item = &'p Pair>) -> Vec<Pair> {
         let mut gone = Vec::new();
         for pair in pairs {
-            for id in [pair.id, pair.other] {
+            for id in pair.ids() {
                 let Some(claim) = self.by_id.get_mut(&id) else {
                     continue;
                 };
@@ -100,7 +114,8 @@ impl Bundles {
 
     /// How many bundles.
     pub(super) fn len(&self) -> usize {
-        self.by_id.len() / 2
+        let first = |(id, claim): &(&SwarmId, &Claim)| claim.pair.id == **id;
+        self.by_id.iter().filter(first).count()
     }
 }
 
@@ -116,6 +131,7 @@ mod tests {
         Pair {
             id: id(one),
             other: id(other),
+            alias: None,
         }
     }
 
@@ -127,6 +143,23 @@ mod tests {
         assert_eq!(bundles.canonical(&id(2)), Some(id(1)));
         assert_eq!(bundles.canonical(&id(5)), None);
         assert_eq!(bundles.len(), 2);
+    }
+
+    #[test]
+    fn alias_leads_to_the_same_swarm_and_may_come_later() {
+        let mut bundles = Bundles::default();
+        let named = Pair {
+            alias: Some(id(5)),
+            ..pair(1, 2)
+        };
+        bundles.claim(&[pair(1, 2)]).expect("free");
+        bundles.claim(&[named]).expect("the same bundle");
+        assert_eq!(bundles.canonical(&id(5)), Some(id(1)));
+        assert_eq!(bundles.len(), 1);
+        assert_eq!(bundles.claim(&[pair(5, 6)]), Err(BundleTaken(id(5))));
+        assert!(bundles.release([pair(1, 2)].iter()).is_empty());
+        assert_eq!(bundles.release([named].iter()), [named]);
+        assert_eq!(bundles.canonical(&id(5)), None);
     }
 
     #[test]

@@ -364,8 +364,10 @@ impl Registry {
         let swarm = self.swarms.entry(pair.id).or_default();
         let mut other = SwarmPeers::default();
         std::mem::swap(swarm, &mut other);
-        if let Some(alias) = self.swarms.remove(&pair.other) {
-            self.peers -= other.absorb(alias);
+        for id in [Some(pair.other), pair.alias].into_iter().flatten() {
+            if let Some(same) = self.swarms.remove(&id) {
+                self.peers -= other.absorb(same);
+            }
         }
         self.swarms.insert(pair.id, other);
     }

@@ -46,6 +46,7 @@ impl TestSite {
         let bundles = numbers.iter().map(|n| BundleEntry {
             v1: InfoHashV1::new([*n; 20]),
             v2: InfoHashV2::new([*n ^ 0x80; 32]),
+            alias: None,
             length: 1,
             trackers: Vec::new(),
         });

@@ -118,6 +118,7 @@ fn setup(standing: Standing, not_found_page: bool, expires: u64) -> Setup {
         bundles: vec![BundleEntry {
             v1: InfoHashV1::of_info(b"x"),
             v2: InfoHashV2::of_info(b"x"),
+            alias: None,
             length: 0,
             trackers: vec![],
         }],
