@@ -366,7 +366,8 @@ mod tests {
 
     #[test]
     fn what_cannot_work_is_named() {
-        let bad: [(fn(&mut Settings), &str); 11] = [
+        type Change = fn(&mut Settings);
+        let bad: [(Change, &str); 11] = [
             (|s| s.origin.clear(), "origin"),
             (|s| s.origin = "127.0.0.1:3000".into(), "origin"),
             (|s| s.origin = "ftp://x/".into(), "origin"),

@@ -177,7 +177,7 @@ async fn doubtful_requests_end_at_the_gate() {
         "GET / HTTP/1.1\r\nHost: a b\r\n\r\n".to_owned(),
         format!("GET http://other/ HTTP/1.1\r\n{host}\r\n"),
         format!("TRACE / HTTP/1.1\r\n{host}Connection: close\r\n\r\n"),
-        format!("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n"),
+        "CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n".to_owned(),
         format!(
             "POST / HTTP/1.1\r\n{host}Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello{smuggled}"
         ),
