@@ -258,7 +258,7 @@ fn states(out: &mut String, timeline: &Timeline, left: f64, length: Duration) {
             "<rect x=\"{a:.1}\" y=\"{TOP}\" width=\"{:.1}\" height=\"{bottom}\" fill=\"{fill}\"/>",
             (b - a).max(0.0)
         );
-        if b - a > 36.0 {
+        if b - a > 24.0 {
             let _ = write!(
                 out,
                 "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\" font-size=\"11\" fill=\"#92400e\">{state}</text>",
