@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -69,13 +69,19 @@ pub enum DemoError {
 pub async fn run(args: DemoArgs) -> Result<bool, DemoError> {
     let shutdown = CancellationToken::new();
     let _stop = shutdown.clone().drop_guard();
+    let verdict = OnceLock::new();
     tokio::select! {
-        passed = play(args, shutdown.clone()) => passed,
-        _ = tokio::signal::ctrl_c() => Err(DemoError::Interrupted),
+        passed = play(args, shutdown.clone(), &verdict) => passed,
+        // With `--keep` a signal is the ordinary end.
+        _ = tokio::signal::ctrl_c() => verdict.get().copied().ok_or(DemoError::Interrupted),
     }
 }
 
-async fn play(args: DemoArgs, shutdown: CancellationToken) -> Result<bool, DemoError> {
+async fn play(
+    args: DemoArgs,
+    shutdown: CancellationToken,
+    verdict: &OnceLock<bool>,
+) -> Result<bool, DemoError> {
     let temp = TempDir::with_prefix("spike-gate-demo-").map_err(DemoError::Temp)?;
     let mut panel = Panel::new();
     let played = acts(&args, temp.path(), &mut panel, &shutdown).await;
@@ -86,6 +92,7 @@ async fn play(args: DemoArgs, shutdown: CancellationToken) -> Result<bool, DemoE
         std::fs::write(file, svg).map_err(|error| DemoError::Plot(file.clone(), error))?;
     }
     let passed = report.verdict == Verdict::Pass;
+    let _ = verdict.set(passed);
     let text = match args.json {
         true => serde_json::to_string(&report).unwrap_or_default(),
         false => format!("\n{}", report.table(&details)),
