@@ -1,2 +1,2 @@
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| swarm_proto::fuzzing::session(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| swarm_proto::fuzzing::session(std::time::Instant::now(), data));

@@ -83,14 +83,15 @@ async function visit(browser, url, viewport = { width: 1280, height: 900 }) {
   await page.evaluate(() => document.fonts.ready);
   // Pictures that wait until they are near are part of the page too.
   await page.evaluate(async () => {
-    for (const image of document.images) image.loading = "eager";
-    await Promise.all([...document.images].map((image) => image.decode().catch(() => {})));
+    const images = [...document.images].filter((image) => image.hasAttribute("src"));
+    for (const image of images) image.loading = "eager";
+    await Promise.all(images.map((image) => image.decode().catch(() => {})));
   });
   const shot = await page.screenshot({ animations: "disabled" });
   const facts = await page.evaluate(() => ({
     title: document.title,
     text: document.body.innerText.length,
-    images: [...document.images].every((image) => image.naturalWidth > 0),
+    images: [...document.images].every((image) => !image.hasAttribute("src") || image.naturalWidth > 0),
     integrity: [...document.querySelectorAll("script[integrity], link[integrity]")].length,
     banner: document.querySelector("[data-spikeswarm-banner]")?.innerText ?? "",
   }));

@@ -9,10 +9,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+/// Lines of standard output, lines of standard error.
+type Lines = (Vec<String>, Vec<String>);
+
 /// What a child has printed so far; every line wakes whoever waits.
 #[derive(Default)]
 struct Printed {
-    state: Mutex<(Vec<String>, Vec<String>)>,
+    state: Mutex<Lines>,
     more: Condvar,
 }
 
@@ -196,7 +199,7 @@ impl Drop for Proc {
 fn follow(
     stream: impl Read + Send + 'static,
     printed: Arc<Printed>,
-    side: fn(&mut (Vec<String>, Vec<String>)) -> &mut Vec<String>,
+    side: fn(&mut Lines) -> &mut Vec<String>,
 ) {
     std::thread::spawn(move || {
         let mut lines = BufReader::new(stream).split(b'\n');

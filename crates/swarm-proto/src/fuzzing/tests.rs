@@ -31,7 +31,7 @@ const TOKENS: [&[u8]; 20] = [
 ];
 
 /// Calls `target` with every input, then with `rounds` changed ones.
-pub(crate) fn hammer(corpus: &[Vec<u8>], seed: u64, rounds: usize, target: fn(&[u8])) {
+pub(crate) fn hammer(corpus: &[Vec<u8>], seed: u64, rounds: usize, target: impl Fn(&[u8])) {
     corpus.iter().for_each(|input| target(input));
     let mut rng = StdRng::seed_from_u64(seed);
     for _ in 0..rounds {

@@ -70,12 +70,13 @@ pub fn handshake(data: &[u8]) {
 
 /// A session: the same events, output and end however the bytes are cut, and bounded output.
 ///
-/// The first byte chooses how the session stands, the second how the bytes are cut.
-pub fn session(data: &[u8]) {
+/// The first byte chooses how the session stands, the second how the bytes are cut. `now` is any
+/// time: it only has to be somebody's.
+pub fn session(now: Instant, data: &[u8]) {
     let [mode, cut, bytes @ ..] = data else {
         return;
     };
-    let whole = run(*mode, [bytes]);
+    let whole = run(now, *mode, [bytes]);
     let mut rng = SmallRng::seed_from_u64(u64::from(*cut));
     let mut parts = Vec::new();
     let mut rest = bytes;
@@ -84,14 +85,13 @@ pub fn session(data: &[u8]) {
         parts.push(part);
         rest = after;
     }
-    assert_eq!(whole, run(*mode, parts));
+    assert_eq!(whole, run(now, *mode, parts));
 }
 
 /// What a session made of the bytes.
 type Story = (Vec<SessionEvent>, BytesMut, Option<CloseReason>);
 
-fn run<'a>(mode: u8, parts: impl IntoIterator<Item = &'a [u8]>) -> Story {
-    let now = Instant::now();
+fn run<'a>(now: Instant, mode: u8, parts: impl IntoIterator<Item = &'a [u8]>) -> Story {
     let ids = vec![SwarmId::new([1; 20]), SwarmId::new([2; 20])];
     let mut config = SessionConfig::new(PeerId::new([3; 20]), ids.clone(), mode & 1 == 0);
     config.dialled = (mode & 2 == 0).then_some(ids[0]);
@@ -249,6 +249,7 @@ mod tests {
                     .map(move |bytes| [&[mode, mode ^ 7][..], &bytes].concat())
             })
             .collect();
-        hammer(&corpus, 3, 4_000, session);
+        let now = Instant::now();
+        hammer(&corpus, 3, 4_000, |data| session(now, data));
     }
 }
