@@ -66,6 +66,37 @@ async fn a_server_that_never_ends_is_left_at_the_deadline() {
 }
 
 #[tokio::test]
+async fn t6_a_server_that_trickles_is_left_at_the_deadline() {
+    for head in [
+        &b"HTTP/1.1 200 OK\r\n\r\n"[..],
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: ",
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).await;
+            let _ = stream.write_all(head).await;
+            while stream.write_all(b"a").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        let deadline = Duration::from_millis(300);
+        let client = client();
+        let fetch = client.get(&url, 1_000_000, deadline, Trust::CommandLine);
+        let refused = tokio::time::timeout(Duration::from_secs(10), fetch)
+            .await
+            .expect("the deadline is for all of a fetch, not for each read");
+        assert!(
+            matches!(refused, Err(HttpError::TimedOut { .. })),
+            "{refused:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn strangers_and_odd_urls_are_refused() {
     let url = answering(b"HTTP/1.1 200 OK\r\n\r\n", true).await;
     let refused = client().get(&url, 5, SECOND, Trust::Stranger).await;

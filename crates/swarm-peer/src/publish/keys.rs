@@ -283,6 +283,33 @@ mod tests {
         assert!(matches!(refused, Err(PublishError::OtherSite { .. })));
     }
 
+    /// 258 keys of 256 bits: the bounds are eight standard deviations wide.
+    #[test]
+    fn t60_fresh_keys_differ_and_their_bits_are_balanced() {
+        let parent = tempfile::tempdir().unwrap();
+        let mut seeds = Vec::new();
+        for n in 0..86 {
+            let folder = parent.path().join(n.to_string());
+            KeyStore::open(&folder, &site(), NOW).unwrap();
+            for role in [Role::Root, Role::Publish, Role::Alarm] {
+                seeds.push(read_key(&folder, role).unwrap().unwrap().seed());
+            }
+        }
+        let different: std::collections::BTreeSet<_> = seeds.iter().collect();
+        assert_eq!(different.len(), 258);
+        let ones: u32 = seeds.iter().flatten().map(|byte| byte.count_ones()).sum();
+        assert!(
+            ones.abs_diff(258 * 128) < 1028,
+            "{ones} of {} bits",
+            258 * 256
+        );
+        for bit in 0..256 {
+            let set = |seed: &&[u8; 32]| seed[bit / 8] >> (bit % 8) & 1 == 1;
+            let ones = seeds.iter().filter(set).count();
+            assert!(ones.abs_diff(129) < 65, "bit {bit}: {ones} of 258");
+        }
+    }
+
     #[cfg(unix)]
     #[test]
     fn secret_keys_are_for_their_owner_only() {
