@@ -208,3 +208,54 @@ fn what_is_left_of_an_older_longer_file_is_cut_off() {
     store.finish().unwrap();
     assert_eq!(fs::read(dir.path().join("name/short")).unwrap(), [2; 10]);
 }
+
+#[test]
+fn t4_no_name_of_a_stranger_leads_out_of_the_folder() {
+    use std::path::{Component, Path};
+    use swarm_proto::bencode::Item;
+
+    let evil: [&[&str]; 7] = [
+        &["..", "..", "a"],
+        &["../../b"],
+        &["/etc/passwd"],
+        &["..\\..\\c"],
+        &["d", "..", "..", "e"],
+        &[".."],
+        &[".", "f\0g"],
+    ];
+    let files = evil.map(|path| {
+        Item::dict([
+            ("length", Item::int(1)),
+            ("path", Item::list(path.iter().map(Item::bytes))),
+        ])
+    });
+    for name in ["..", ".", "/tmp/x", "../..", "good"] {
+        let common = [
+            ("name", Item::bytes(name)),
+            ("piece length", Item::int(PIECE.into())),
+            ("pieces", Item::bytes([7; 20])),
+        ];
+        let many = common.clone().into_iter();
+        let many = many.chain([("files", Item::list(files.clone()))]);
+        let one = common.into_iter().chain([("length", Item::int(1))]);
+        for info in [Item::dict(many), Item::dict(one)] {
+            let meta = Metainfo::from_info(&info.to_bytes()).unwrap();
+            let dir = Path::new("/work/dir");
+            let folder = FileStore::folder(&meta, dir);
+            assert_eq!(folder.paths().len(), meta.files().len());
+            for path in folder.paths() {
+                let below = path.strip_prefix(dir).unwrap();
+                let mut parts = below.components();
+                assert!(
+                    below != Path::new("")
+                        && parts.all(|part| matches!(part, Component::Normal(_))),
+                    "{path:?}"
+                );
+            }
+            let dir = tempfile::tempdir().unwrap();
+            let stored = hashed(&meta, dir.path()).unwrap();
+            let home = dir.path().join(hash_name(&meta));
+            assert_eq!(stored.paths(), [home.join("data")]);
+        }
+    }
+}

@@ -522,3 +522,17 @@ fn a_good_torrent_with_any_byte_changed_never_panics() {
         }
     }
 }
+
+#[test]
+fn t3_a_list_of_more_files_than_the_bound_is_refused() {
+    let file = b"d6:lengthi0e4:pathl1:aee";
+    let info = |files: usize| {
+        let mut info = b"d5:filesl".to_vec();
+        info.extend(file.repeat(files));
+        info.extend(b"e4:name1:n12:piece lengthi16384e6:pieces0:e");
+        assert!(info.len() <= limits::INFO_LEN_MAX);
+        Metainfo::from_info(&info).unwrap_err()
+    };
+    assert_eq!(info(limits::FILES_MAX), E::Empty);
+    assert_eq!(info(limits::FILES_MAX + 1), E::FileCount);
+}
