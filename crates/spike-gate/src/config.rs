@@ -9,10 +9,10 @@ use swarm_peer::connector::IpNet;
 use swarm_peer::uplink::parse_rate;
 use url::Url;
 
-use crate::duration;
 use crate::gate::{GateConfig, UpstreamConfig};
 use crate::overload::OverloadConfig;
 use crate::serve::Bounds;
+use webseed_bridge::duration;
 
 /// The ports that the embedded parts take beside the gate's own, unless told otherwise.
 const TRACKER_PORT: u16 = 6969;

@@ -9,7 +9,6 @@ pub mod csp;
 pub mod decide;
 pub mod demo;
 pub mod divert;
-pub mod duration;
 pub mod facts;
 pub mod front;
 pub mod gate;

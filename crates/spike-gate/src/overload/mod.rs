@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::duration;
+use webseed_bridge::duration;
 
 /// One interval between samples counts at most this much, so that a stalled process does not
 /// jump a dwell time on the strength of one sample.
