@@ -1,5 +1,7 @@
 //! Which media type a file has, and whether compressing it is worth a try.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
 /// What `mime_guess` does not know, or takes for something a web site does not mean.
@@ -76,6 +78,22 @@ pub fn media_type(path: &Path) -> String {
     }
 }
 
+/// As [`media_type`], with a look into files whose name means two things: `.ts` is TypeScript or
+/// an MPEG transport stream, which has a sync byte every 188 bytes.
+pub(super) fn media_type_of(path: &Path, disk: &Path) -> String {
+    let is_ts = |ext: &std::ffi::OsStr| ext.eq_ignore_ascii_case("ts");
+    if path.extension().is_some_and(is_ts) && is_transport_stream(disk) {
+        return "video/mp2t".to_owned();
+    }
+    media_type(path)
+}
+
+fn is_transport_stream(disk: &Path) -> bool {
+    let mut start = [0; 377];
+    let read = File::open(disk).and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok() && start.iter().step_by(188).all(|&byte| byte == 0x47)
+}
+
 fn is_text(essence: &str) -> bool {
     essence.starts_with("text/")
         || TEXT_SUBTYPES.contains(&essence)
@@ -120,6 +138,32 @@ mod tests {
             ("a.unheard-of", "application/octet-stream"),
         ] {
             assert_eq!(media_type(Path::new(name)), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_transport_stream_is_no_script() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = dir.path().join("a.ts");
+        let mut stream = vec![0; 3 * 188];
+        for at in [0, 188, 376] {
+            stream[at] = 0x47;
+        }
+        let script = "text/javascript;charset=utf-8";
+        let mut off = stream.clone();
+        off[188] = 0;
+        for (bytes, name, expected) in [
+            (&stream[..], "a.ts", "video/mp2t"),
+            (&stream[..], "a.TS", "video/mp2t"),
+            (&stream[..], "a.mts", script),
+            (&stream[..376], "a.ts", script),
+            (&off[..], "a.ts", script),
+            (b"G", "a.ts", script),
+            (b"", "a.ts", script),
+        ] {
+            std::fs::write(&disk, bytes).unwrap();
+            let found = media_type_of(Path::new(name), &disk);
+            assert_eq!(found, expected, "{name}, {} bytes", bytes.len());
         }
     }
 

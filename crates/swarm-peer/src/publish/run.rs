@@ -18,7 +18,7 @@ use super::error::PublishError;
 use super::files::{in_parallel, read_limited, write_atomically};
 use super::keys::KeyStore;
 use super::layout::{Laid, Layout, Place};
-use super::media::media_type;
+use super::media::media_type_of;
 use super::variants::{add_variants, remove_stale};
 use super::walk::{SourceFile, walk};
 use super::{Phase, Progress, PublishConfig, Published, PublishedBundle};
@@ -168,7 +168,7 @@ fn read_all(
             file: file.clone(),
             digest,
             length,
-            media_type: media_type(Path::new(file.path.as_str())),
+            media_type: media_type_of(Path::new(file.path.as_str()), &file.disk),
             variants: Vec::new(),
         })
     })
