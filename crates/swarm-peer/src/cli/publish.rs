@@ -82,6 +82,9 @@ pub(crate) struct PublishArgs {
     json: bool,
 }
 
+/// Where the suggested commands meet if there is no tracker.
+const HINT_ADDR: &str = "127.0.0.1:6881";
+
 fn parse_site(text: &str) -> Result<SiteName, String> {
     let name = if text.contains("://") {
         SiteName::from_url(text)
@@ -292,10 +295,17 @@ fn shown(config: &PublishConfig, published: &Published) -> String {
             "  swarm-peer seed {} --tracker {url}",
             config.out.display()
         )),
-        None => lines.push(format!("  swarm-peer seed {}", config.out.display())),
+        None => lines.push(format!(
+            "  swarm-peer seed {} --listen {HINT_ADDR}",
+            config.out.display()
+        )),
     }
+    let peer = match tracker {
+        Some(_) => String::new(),
+        None => format!(" --peer {HINT_ADDR}"),
+    };
     lines.push(format!(
-        "  swarm-peer fetch {} --site-key {}={root} --out copy",
+        "  swarm-peer fetch {} --site-key {}={root} --out copy{peer}",
         config.out.join("manifest").display(),
         manifest.site
     ));
