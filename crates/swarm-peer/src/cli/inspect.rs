@@ -14,7 +14,7 @@ use swarm_proto::manifest::{
 };
 use swarm_proto::metainfo::{Magnet, Metainfo};
 
-use super::{EXIT_FAILURE, EXIT_NOT_FOUND, Failure, print};
+use super::{EXIT_INTEGRITY, EXIT_NOT_FOUND, Failure, print};
 
 /// Show a torrent, manifest, site record, key set, alarm, stamp or magnet link.
 #[derive(Debug, Clone, clap::Args)]
@@ -34,7 +34,7 @@ pub(crate) struct InspectArgs {
 pub(super) fn run(args: &InspectArgs) -> Result<(), Failure> {
     let described = if args.what.starts_with("magnet:") {
         let magnet =
-            Magnet::parse(&args.what).map_err(|error| Failure::new(EXIT_FAILURE, error))?;
+            Magnet::parse(&args.what).map_err(|error| Failure::new(EXIT_INTEGRITY, error))?;
         describe::magnet(&magnet)
     } else {
         let mut path = PathBuf::from(&args.what);
@@ -48,7 +48,7 @@ pub(super) fn run(args: &InspectArgs) -> Result<(), Failure> {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
         describe(&bytes, args.files, now).map_err(|reason| {
-            Failure::text(EXIT_FAILURE, format!("{}: {reason}", path.display()))
+            Failure::text(EXIT_INTEGRITY, format!("{}: {reason}", path.display()))
         })?
     };
     if args.json {
