@@ -9,6 +9,7 @@ use serde_json::json;
 use swarm_peer::config::{PeerConfig, parse_duration};
 use swarm_peer::connector::Trust;
 use swarm_peer::{AddBundle, Source, Storage, SwarmHandle, SwarmState};
+use swarm_proto::geometry::ByteRange;
 use swarm_proto::limits;
 use swarm_proto::magnet::Magnet;
 use swarm_proto::manifest::SiteRecord;
@@ -201,6 +202,7 @@ async fn fetch_bundle(
         bundle.peers.extend(&magnet.peers);
     }
     add_trackers(&mut bundle, config);
+    let alone = is_alone(&bundle);
     let handle = running.node.add(bundle).await?;
     let handles = [handle];
     let mut waiting = Waiting::new(output, args.timeout, "fetching");
@@ -210,6 +212,9 @@ async fn fetch_bundle(
         }
         if handles.iter().all(|h| h.state() == SwarmState::Seeding) {
             break;
+        }
+        if alone && handles.iter().any(|handle| lacks(handle, None)) {
+            return Err(nobody());
         }
     }
     waiting.finish(&handles);
@@ -221,6 +226,30 @@ async fn fetch_bundle(
         serve_on(running, output, &handles).await;
     }
     Ok(())
+}
+
+/// Whether no peer is named, and no tracker that could name one.
+pub(super) fn is_alone(bundle: &AddBundle) -> bool {
+    bundle.peers.is_empty() && bundle.trackers.is_empty() && bundle.source.trackers().is_empty()
+}
+
+/// Whether something must come from others: the wanted ranges, or everything.
+pub(super) fn lacks(handle: &SwarmHandle, wanted: Option<&[ByteRange]>) -> bool {
+    match (handle.state(), handle.try_metainfo()) {
+        (SwarmState::Metadata, _) => true,
+        (SwarmState::Fetching, Some(meta)) => match wanted {
+            Some(wanted) => !wanted.iter().all(|range| handle.holds(range)),
+            None => !meta.files().iter().all(|file| handle.holds(&file.range())),
+        },
+        _ => false,
+    }
+}
+
+pub(super) fn nobody() -> Failure {
+    Failure::text(
+        EXIT_NOT_FOUND,
+        "nobody to ask: give --tracker or --peer (or a torrent or link that names them)",
+    )
 }
 
 /// Says that every byte is in its file.

@@ -22,7 +22,7 @@ use swarm_proto::manifest::{BundleEntry, SiteManifest, SiteName, SiteRecord, Tru
 use swarm_proto::metainfo::Metainfo;
 use url::Url;
 
-use super::fetch::{FetchArgs, Waiting, complete, source_of, vouched};
+use super::fetch::{FetchArgs, Waiting, complete, is_alone, lacks, nobody, source_of, vouched};
 use super::seed::serve_on;
 use super::{EXIT_FAILURE, EXIT_INTEGRITY, EXIT_NOT_FOUND, Failure, Output, Running};
 
@@ -111,7 +111,7 @@ pub(super) async fn fetch(
         "site record believed"
     );
     let manifest = Arc::new(manifest);
-    let handles = add_bundles(config, args, running, &record, &manifest).await?;
+    let (handles, alone) = add_bundles(config, args, running, &record, &manifest).await?;
     let mut waiting = Waiting::new(output, args.timeout, manifest.site.as_str());
     let mut ranges: Vec<Option<Vec<ByteRange>>> = vec![None; handles.len()];
     loop {
@@ -139,6 +139,10 @@ pub(super) async fn fetch(
         }
         if done {
             break;
+        }
+        let mut each = handles.iter().zip(&ranges);
+        if alone && each.any(|(h, known)| lacks(h, known.as_deref().filter(|_| !args.seed))) {
+            return Err(nobody());
         }
     }
     waiting.finish(&handles);
@@ -186,14 +190,16 @@ async fn believe(
     Ok(believed.manifest)
 }
 
+/// Adds all bundles; true with them if nobody is known who could have them.
 async fn add_bundles(
     config: &PeerConfig,
     args: &FetchArgs,
     running: &Running,
     record: &Record,
     manifest: &SiteManifest,
-) -> Result<Vec<SwarmHandle>, Failure> {
+) -> Result<(Vec<SwarmHandle>, bool), Failure> {
     let mut handles = Vec::new();
+    let mut alone = true;
     let mut served = true;
     for entry in &manifest.bundles {
         let mut meta = record.dir.as_ref().and_then(|dir| beside(dir, entry));
@@ -230,9 +236,10 @@ async fn add_bundles(
         if !args.seed {
             bundle.want = Want::None;
         }
+        alone &= is_alone(&bundle);
         handles.push(running.node.add(bundle).await?);
     }
-    Ok(handles)
+    Ok((handles, alone))
 }
 
 /// Whether this is the metainfo that the manifest names.
