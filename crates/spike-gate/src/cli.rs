@@ -24,6 +24,9 @@ pub(crate) const EXIT_CONFIG: u8 = 78;
 /// what is heavy.
 #[derive(Debug, Parser)]
 #[command(name = "spike-gate", version, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 ok, 1 failure, 2 usage, 69 unavailable, 78 bad configuration"
+)]
 struct Cli {
     /// Configuration file (TOML); unknown keys are refused.
     #[arg(long, global = true, value_name = "FILE", env = "SWARM_GATE_CONFIG")]

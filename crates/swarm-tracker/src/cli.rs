@@ -23,6 +23,9 @@ const EXIT_CONFIG: u8 = 78;
 /// BitTorrent tracker that also lists sites in need and sends their visitors to volunteers.
 #[derive(Debug, Parser)]
 #[command(name = "swarm-tracker", version, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 ok, 1 failure, 2 usage, 69 unavailable, 78 bad configuration"
+)]
 struct Cli {
     /// Configuration file (TOML); unknown keys are refused.
     #[arg(long, global = true, value_name = "FILE", env = "SWARM_TRACKER_CONFIG")]

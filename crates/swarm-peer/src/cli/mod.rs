@@ -34,6 +34,9 @@ pub(crate) use output::Output;
 /// Publishes, seeds and fetches bundles: real torrents, and sites signed by their owners.
 #[derive(Debug, Parser)]
 #[command(name = "swarm-peer", version, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 ok, 1 failure, 2 usage, 3 not found or no peers, 4 integrity, 5 timeout, 69 unavailable, 78 bad configuration"
+)]
 struct Cli {
     /// Configuration file (TOML); unknown keys are refused.
     #[arg(
