@@ -15,6 +15,12 @@ use webseed_bridge::config::Settings;
     after_help = "Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 integrity, 5 timeout, 69 unavailable, 78 bad configuration"
 )]
 pub(crate) struct Cli {
+    /// Less in the log; twice for errors only.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) quiet: u8,
+    /// More in the log; RUST_LOG, where set, decides instead.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
     #[command(subcommand)]
     command: Command,
 }
@@ -50,60 +56,75 @@ pub(crate) enum ConfigCommand {
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct RunArgs {
     /// Serve this folder at once, as a plain web server for any host.
-    #[arg(long, env = "SWARM_ROOT", value_name = "DIR", conflicts_with_all = ["site", "volunteer"])]
+    #[arg(long, env = "SWARM_BRIDGE_ROOT", value_name = "DIR", conflicts_with_all = ["site", "volunteer"])]
     root: Option<PathBuf>,
     /// Where to answer HTTP [default: 127.0.0.1:8080].
-    #[arg(long, env = "SWARM_LISTEN", value_name = "ADDR")]
+    #[arg(long, env = "SWARM_BRIDGE_LISTEN", value_name = "ADDR")]
     listen: Option<SocketAddr>,
     /// Tracker to announce to and to ask for records and alarms. Repeatable.
-    #[arg(long, env = "SWARM_TRACKER", value_name = "URL", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "SWARM_BRIDGE_TRACKER",
+        value_name = "URL",
+        value_delimiter = ','
+    )]
     tracker: Vec<String>,
     /// Site to carry; for a volunteer: the only ones to help. Repeatable.
-    #[arg(long, env = "SWARM_SITE", value_name = "HOST", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "SWARM_BRIDGE_SITE",
+        value_name = "HOST",
+        value_delimiter = ','
+    )]
     site: Vec<String>,
     /// Root key of a site. Repeatable.
-    #[arg(long, env = "SWARM_SITE_KEY", value_name = "HOST=KEY", value_delimiter = ',', value_parser = pair)]
+    #[arg(long, env = "SWARM_BRIDGE_SITE_KEY", value_name = "HOST=KEY", value_delimiter = ',', value_parser = pair)]
     site_key: Vec<(String, String)>,
     /// Site record read from a file, so that no tracker is needed for it. Repeatable.
-    #[arg(long, env = "SWARM_RECORD", value_name = "HOST=FILE", value_delimiter = ',', value_parser = pair)]
+    #[arg(long, env = "SWARM_BRIDGE_RECORD", value_name = "HOST=FILE", value_delimiter = ',', value_parser = pair)]
     record: Vec<(String, String)>,
     /// Help the sites that the tracker names as in need, while their alarm stands.
-    #[arg(long, env = "SWARM_VOLUNTEER")]
+    #[arg(long, env = "SWARM_BRIDGE_VOLUNTEER")]
     volunteer: bool,
     /// What follows a site's label in hosts: <label>.DOMAIN [default: localhost].
-    #[arg(long, env = "SWARM_DOMAIN", value_name = "DOMAIN")]
+    #[arg(long, env = "SWARM_BRIDGE_DOMAIN", value_name = "DOMAIN")]
     domain: Option<String>,
     /// Where to speak BitTorrent [default: 0.0.0.0:0].
-    #[arg(long, env = "SWARM_PEER_LISTEN", value_name = "ADDR")]
+    #[arg(long, env = "SWARM_BRIDGE_PEER_LISTEN", value_name = "ADDR")]
     peer_listen: Option<SocketAddr>,
     /// Where bundles, and what is known of sites, are kept.
-    #[arg(long, env = "SWARM_STORE", value_name = "DIR")]
+    #[arg(long, env = "SWARM_BRIDGE_STORE", value_name = "DIR")]
     store: Option<PathBuf>,
     /// Limit on all that is sent, such as 20Mbit.
-    #[arg(long, env = "SWARM_UPLOAD", value_name = "RATE")]
+    #[arg(long, env = "SWARM_BRIDGE_UPLOAD", value_name = "RATE")]
     upload: Option<String>,
     /// Limit on the bundles held, such as 2GB.
-    #[arg(long, env = "SWARM_DISK", value_name = "SIZE")]
+    #[arg(long, env = "SWARM_BRIDGE_DISK", value_name = "SIZE")]
     disk: Option<String>,
     /// Limit on answers for one site.
-    #[arg(long, env = "SWARM_HITS", value_name = "N")]
+    #[arg(long, env = "SWARM_BRIDGE_HITS", value_name = "N")]
     hits: Option<u64>,
     /// Peer to try. Repeatable.
-    #[arg(long, env = "SWARM_PEER", value_name = "ADDR", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "SWARM_BRIDGE_PEER",
+        value_name = "ADDR",
+        value_delimiter = ','
+    )]
     peer: Vec<SocketAddr>,
     /// Private network that strangers' addresses may lie in. Repeatable.
     #[arg(
         long,
-        env = "SWARM_ALLOW_NET",
+        env = "SWARM_BRIDGE_ALLOW_NET",
         value_name = "CIDR",
         value_delimiter = ','
     )]
     allow_net: Vec<String>,
     /// Configuration file.
-    #[arg(long, env = "SWARM_CONFIG", value_name = "FILE")]
+    #[arg(long, env = "SWARM_BRIDGE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print events as lines of JSON.
-    #[arg(long, env = "SWARM_JSON")]
+    #[arg(long, env = "SWARM_BRIDGE_JSON")]
     pub(crate) json: bool,
 }
 

@@ -12,7 +12,15 @@ use cli::{Cli, Command, ConfigCommand, ConfigError, RunArgs};
 use run::RunError;
 
 fn main() -> ExitCode {
-    match act(Cli::parse().into_command()) {
+    let cli = Cli::parse();
+    let level = match (cli.quiet, cli.verbose) {
+        (0, 0) => "info",
+        (0, 1) => "debug",
+        (0, _) => "trace",
+        (1, _) => "warn",
+        _ => "error",
+    };
+    match act(cli.into_command(), level) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("webseed-bridge: {error:#}");
@@ -21,9 +29,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn act(command: Command) -> anyhow::Result<()> {
+fn act(command: Command, level: &str) -> anyhow::Result<()> {
     match command {
-        Command::Run(args) => run(&args),
+        Command::Run(args) => run(&args, level),
         Command::Config(ConfigCommand::Check { file }) => {
             match run::Plan::new(&cli::read(&file)?) {
                 // What to carry may come from flags.
@@ -44,9 +52,9 @@ fn act(command: Command) -> anyhow::Result<()> {
     }
 }
 
-fn run(args: &RunArgs) -> anyhow::Result<()> {
+fn run(args: &RunArgs, level: &str) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
