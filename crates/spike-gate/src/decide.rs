@@ -171,8 +171,14 @@ fn may_be_redirected(facts: &Facts, asset: &Asset) -> bool {
     );
     heavy
         && match facts.dest {
-            Dest::Absent | Dest::Image | Dest::Font | Dest::Media => true,
+            Dest::Image | Dest::Font | Dest::Media => true,
             Dest::Document => facts.navigation,
+            // A script may have any name, and is asked for with `*/*`.
+            Dest::Absent => match asset.kind {
+                Kind::Image => facts.accepts_image,
+                Kind::Download => facts.accepts_html,
+                _ => true,
+            },
             Dest::Frame | Dest::Other => false,
         }
 }

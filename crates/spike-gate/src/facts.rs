@@ -45,6 +45,8 @@ pub struct Facts {
     pub navigation: bool,
     /// Whether a page would be welcome (`Accept: text/html`).
     pub accepts_html: bool,
+    /// Whether pictures are asked for by name (`Accept: image/...`), not by `*/*` alone.
+    pub accepts_image: bool,
     /// `Authorization` is there: the answer is somebody's own.
     pub authorized: bool,
     /// A `Cookie` is there.
@@ -74,8 +76,8 @@ impl Facts {
             sent_home: query.is_some_and(|query| query.split('&').any(|pair| pair == HOME_MARKER)),
             dest: dest(headers),
             navigation: text(headers, SEC_FETCH_MODE).is_none_or(|mode| mode == "navigate"),
-            accepts_html: text(headers, header::ACCEPT)
-                .is_some_and(|accept| accept.to_ascii_lowercase().contains("text/html")),
+            accepts_html: accepts(headers, "text/html"),
+            accepts_image: accepts(headers, "image/"),
             authorized: headers.contains_key(header::AUTHORIZATION),
             cookie: headers.contains_key(header::COOKIE),
             scripted: [X_REQUESTED_WITH, SEC_PURPOSE, PURPOSE, X_MOZ]
@@ -100,6 +102,10 @@ const X_REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with")
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
+}
+
+fn accepts(headers: &HeaderMap, what: &str) -> bool {
+    text(headers, header::ACCEPT).is_some_and(|accept| accept.to_ascii_lowercase().contains(what))
 }
 
 fn dest(headers: &HeaderMap) -> Dest {

@@ -273,7 +273,10 @@ fn redirect(location: &str) -> Option<Response<AnyBody>> {
     let headers = answer.headers_mut();
     headers.insert(header::LOCATION, HeaderValue::try_from(location).ok()?);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::VARY, HeaderValue::from_static("Sec-Fetch-Dest"));
+    headers.insert(
+        header::VARY,
+        HeaderValue::from_static("Sec-Fetch-Dest, Accept"),
+    );
     // A volunteer need not learn which page is being read.
     headers.insert(
         header::REFERRER_POLICY,

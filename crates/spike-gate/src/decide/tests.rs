@@ -54,6 +54,7 @@ impl Case {
         }
     }
 
+    /// Unless told otherwise, by an older browser that wants a picture.
     fn decide(&self, method: &str, uri: &str, headers: &[(&str, &str)]) -> Decision {
         let mut request = http::Request::builder()
             .method(method)
@@ -61,6 +62,12 @@ impl Case {
             .header("host", "s.example");
         for (name, value) in headers {
             request = request.header(*name, *value);
+        }
+        if !headers
+            .iter()
+            .any(|(name, _)| matches!(*name, "accept" | "sec-fetch-dest"))
+        {
+            request = request.header("accept", IMAGE);
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
         let keep = ["/private/".to_owned()];
@@ -96,6 +103,7 @@ impl Case {
     }
 }
 
+const IMAGE: &str = "image/avif,image/webp,image/*,*/*;q=0.8";
 const PNG: &str = "http://s.b.example:8080/a%20b.png 1000";
 
 #[test]
@@ -151,15 +159,34 @@ fn heavy_files_are_redirected_by_what_the_browser_wants_them_for() {
 }
 
 #[test]
-fn without_fetch_metadata_the_manifest_decides() {
+fn without_fetch_metadata_what_might_be_a_script_stays() {
     let case = Case::spike();
-    case.check("GET", "/a%20b.png", &[], PNG);
-    case.check("GET", "/a%20b.png", &[("accept", "text/html,*/*")], PNG);
-    case.check("GET", "/a.js", &[], "pass");
-    case.check("GET", "/a.css", &[], "pass");
-    case.check("GET", "/a.json", &[], "pass");
-    case.check("GET", "/index.html", &[("accept", "text/html")], "rewrite");
-    case.check("GET", "/index.html", &[], "pass");
+    let film = "http://s.b.example:8080/v.mp4 1000";
+    let font = "http://s.b.example:8080/f.woff2 1000";
+    let file = "http://s.b.example:8080/d.zip 1000";
+    let page = "text/html,application/xhtml+xml,*/*;q=0.8";
+    for (uri, accept, expected) in [
+        ("/a%20b.png", IMAGE, PNG),
+        ("/a%20b.png", "IMAGE/png", PNG),
+        // An SVG that a script fetches.
+        ("/a%20b.png", "*/*", "pass"),
+        ("/a%20b.png", "", "pass"),
+        // A script without a telling name is published as a download.
+        ("/d.zip", "*/*", "pass"),
+        ("/d.zip", IMAGE, "pass"),
+        ("/d.zip", "", "pass"),
+        ("/d.zip", page, file),
+        ("/f.woff2", "*/*", font),
+        ("/v.mp4", "*/*", film),
+        ("/a.js", "*/*", "pass"),
+        ("/a.js", IMAGE, "pass"),
+        ("/a.css", "text/css,*/*;q=0.1", "pass"),
+        ("/a.json", "*/*", "pass"),
+        ("/index.html", "text/html", "rewrite"),
+        ("/index.html", "*/*", "pass"),
+    ] {
+        case.check("GET", uri, &[("accept", accept)], expected);
+    }
 }
 
 #[test]
