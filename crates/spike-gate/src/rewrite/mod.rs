@@ -87,6 +87,7 @@ impl Rewriter {
             document: page.document,
             banner: page.banner.clone(),
             moved: HashMap::new(),
+            files: HashSet::new(),
             counted: 0,
             page,
             divert,
@@ -129,11 +130,7 @@ impl Rewriter {
 
     /// Files that were moved so far.
     pub fn moved(&self) -> usize {
-        lock(&self.state)
-            .moved
-            .values()
-            .filter(|url| url.is_some())
-            .count()
+        lock(&self.state).files.len()
     }
 }
 
@@ -171,11 +168,17 @@ struct PageState {
     base: Url,
     document: bool,
     banner: Option<String>,
-    /// Decided files of this page by their path: the same file goes to one bridge.
-    moved: HashMap<String, Option<String>>,
+    /// Decided files of this page: the same file goes to one bridge, as far as the page's
+    /// policies treat its uses alike.
+    moved: HashMap<Use, Option<String>>,
+    /// Paths of those that were moved.
+    files: HashSet<String>,
     counted: u64,
     divert: Arc<Divert>,
 }
+
+/// A file's path, what it is used as, and whether the tag bears a nonce.
+type Use = (String, Kind, bool);
 
 impl PageState {
     /// The bridge's address for the file a tag names, and its `integrity`.
@@ -199,14 +202,14 @@ impl PageState {
             .fragment()
             .map(|fragment| format!("#{fragment}"))
             .unwrap_or_default();
-        let key = asset.url_path.as_str();
-        let place = match self.moved.get(key) {
+        let used_as = *kinds.first()?;
+        let key = (asset.url_path.clone(), used_as, nonced);
+        let place = match self.moved.get(&key) {
             Some(place) => place.clone()?,
-            None if self.moved.len() >= MOVES_MAX => return None,
+            None if self.moved.len().max(self.files.len()) >= MOVES_MAX => return None,
             None => {
-                let used_as = *kinds.first()?;
                 let place = self.choose(asset, used_as, nonced);
-                self.moved.insert(key.to_owned(), place.clone());
+                self.moved.insert(key, place.clone());
                 place?
             }
         };
@@ -217,9 +220,10 @@ impl PageState {
     }
 
     fn choose(&mut self, asset: &Asset, used_as: Kind, nonced: bool) -> Option<String> {
-        let cached = self
-            .divert
-            .was_on(self.page.referer.as_deref(), &asset.url_path);
+        let cached = self.files.contains(&asset.url_path)
+            || self
+                .divert
+                .was_on(self.page.referer.as_deref(), &asset.url_path);
         let view: View<'_> = self.divert.view();
         let candidates: Vec<_> = view
             .candidates(asset, self.page.cookie)
@@ -231,16 +235,12 @@ impl PageState {
             .divert
             .choose(Instant::now(), asset, bytes, &candidates)?;
         self.counted = self.counted.saturating_add(bytes);
+        self.files.insert(asset.url_path.clone());
         Some(bridge.url_of(asset))
     }
 
     fn close(&mut self) {
-        let files: HashSet<String> = self
-            .moved
-            .iter()
-            .filter(|(_, place)| place.is_some())
-            .map(|(path, _)| path.clone())
-            .collect();
+        let files = std::mem::take(&mut self.files);
         self.divert
             .page_done(self.page.url.path(), files, self.counted);
     }
@@ -347,6 +347,8 @@ fn meta(tag: &mut Tag<'_, '_>, state: &mut PageState) -> Handled {
             .page
             .policy
             .add(&content.replace("&#39;", "'").replace("&apos;", "'"));
+        // What was decided before may not hold any more.
+        state.moved.clear();
         if !state.page.policy.allows_inline_style() {
             state.banner = None;
         }

@@ -424,3 +424,24 @@ proptest! {
         prop_assert_eq!(out, html);
     }
 }
+
+#[test]
+fn each_use_of_a_file_is_judged_by_the_policy_in_force() {
+    let mut nonced = page();
+    nonced.policy.add("script-src 'nonce-x'");
+    let plain = r#"<script src="/a.js"></script>"#;
+    let vouched = r#"<script nonce="x" src="/a.js"></script>"#;
+    for html in [format!("{vouched}{plain}"), format!("{plain}{vouched}")] {
+        let mut page = page();
+        page.policy = nonced.policy.clone();
+        let found = String::from_utf8(run(page, html.as_bytes(), usize::MAX)).unwrap();
+        assert!(found.contains(plain), "{found}");
+        assert_eq!(found.matches("b.test:81/a.js").count(), 1, "{found}");
+    }
+    let meta = r#"<meta http-equiv="Content-Security-Policy" content="img-src 'self'">"#;
+    let image = r#"<img src="/a.png">"#;
+    check(
+        &format!("{image}{meta}{image}"),
+        Some(&format!(r#"<img src="{{B}}/a.png" {{R}}>{meta}{image}"#)),
+    );
+}
