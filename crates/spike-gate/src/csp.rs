@@ -66,6 +66,11 @@ impl Policy {
         self.policies.is_empty() && !self.nothing
     }
 
+    /// Whether this is `head` and what its page added.
+    fn extends(&self, head: &Self) -> bool {
+        self.policies.starts_with(&head.policies) && (self.nothing || !head.nothing)
+    }
+
     /// Whether the page may load a file of this kind from this bridge. `nonced`: the tag has a
     /// nonce.
     pub fn allows(&self, kind: Kind, bridge: &LiveBridge, nonced: bool) -> bool {
@@ -199,6 +204,18 @@ impl PolicyBook {
             self.pages.remove(&victim);
         }
         self.pages.insert(path.to_owned(), Arc::new(policy));
+    }
+
+    /// Notes the policy in the headers of a page whose markup is still to be read. What is known
+    /// of that markup holds until then.
+    pub fn note_head(&mut self, path: &str, policy: Policy) {
+        if !self
+            .pages
+            .get(path)
+            .is_some_and(|known| known.extends(&policy))
+        {
+            self.note(path, policy);
+        }
     }
 
     /// Whether the page at `referer` may be answered by a redirect to this bridge. A request that

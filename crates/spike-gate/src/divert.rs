@@ -140,6 +140,11 @@ impl Shared {
         lock(&self.policies).note(path, policy);
     }
 
+    /// Notes the policy in the headers of a page that is going to be rewritten.
+    pub fn note_head_policy(&self, path: &str, policy: Policy) {
+        lock(&self.policies).note_head(path, policy);
+    }
+
     /// The counters.
     pub fn meter(&self) -> &Arc<Meter> {
         &self.meter
@@ -228,6 +233,11 @@ impl Divert {
     /// Whether the page the visitor comes from had this file, so that the browser has it.
     pub fn was_on(&self, referer: Option<&str>, file: &str) -> bool {
         referer.is_some_and(|page| lock(&self.shared.seen).has(page, file))
+    }
+
+    /// Notes the policy of a page, as far as its markup was read.
+    pub fn note_policy(&self, page: &str, policy: Policy) {
+        self.shared.note_policy(page, policy);
     }
 
     /// A page is rewritten: `files` of it were moved, and `bytes` need not leave here.

@@ -155,13 +155,14 @@ impl Front {
             Err(error) => return self.failed(&error),
         };
         let policy = Policy::of(answer.headers());
-        if is_page(answer.headers()) {
-            self.shared.note_policy(&path, policy.clone());
-        }
         let (mut head, body) = answer.into_parts();
         let (Some(url), true) = (url, may_be_rewritten(&head)) else {
+            if is_page(&head.headers) {
+                self.shared.note_policy(&path, policy);
+            }
             return Response::from_parts(head, body);
         };
+        self.shared.note_head_policy(&path, policy.clone());
         let banner = divert
             .invitation()
             .filter(|_| with_banner && policy.allows_inline_style())

@@ -239,7 +239,14 @@ impl PageState {
         Some(bridge.url_of(asset))
     }
 
+    /// What the page asks for itself, and is redirected, is bound by the same policies.
+    fn note_policy(&self) {
+        self.divert
+            .note_policy(self.page.url.path(), self.page.policy.clone());
+    }
+
     fn close(&mut self) {
+        self.note_policy();
         let files = std::mem::take(&mut self.files);
         self.divert
             .page_done(self.page.url.path(), files, self.counted);
@@ -349,6 +356,7 @@ fn meta(tag: &mut Tag<'_, '_>, state: &mut PageState) -> Handled {
             .add(&content.replace("&#39;", "'").replace("&apos;", "'"));
         // What was decided before may not hold any more.
         state.moved.clear();
+        state.note_policy();
         if !state.page.policy.allows_inline_style() {
             state.banner = None;
         }

@@ -1,7 +1,9 @@
 use super::*;
 use crate::assets::{Asset, Assets, Reach};
 use crate::bridges::LiveBridge;
+use crate::decide::Decision;
 use crate::divert::{Frontage, Shared};
+use crate::facts::Facts;
 use crate::meter::Meter;
 use crate::overload::State;
 use proptest::prelude::*;
@@ -444,4 +446,33 @@ fn each_use_of_a_file_is_judged_by_the_policy_in_force() {
         &format!("{image}{meta}{image}"),
         Some(&format!(r#"<img src="{{B}}/a.png" {{R}}>{meta}{image}"#)),
     );
+}
+
+#[test]
+fn a_meta_policy_binds_what_the_page_asks_for_itself() {
+    let shared = shared("http://B.test:81");
+    let redirected = || {
+        let asked = http::Request::get("/a.png")
+            .header("host", "s.example")
+            .header("referer", "http://s.example/docs/page.html")
+            .header("sec-fetch-dest", "image");
+        let facts = Facts::of(&asked.body(()).unwrap().into_parts().0);
+        let decision = Divert::now(&shared).decide(&facts, Instant::now());
+        matches!(decision, Decision::Redirect { .. })
+    };
+    let start = || Rewriter::new(page(), Arc::new(Divert::now(&shared))).unwrap();
+    assert!(redirected());
+    let meta = r#"<meta http-equiv="Content-Security-Policy" content="img-src 'self'">"#;
+    let mut strict = start();
+    strict.write(Bytes::from(meta));
+    assert!(!redirected(), "as soon as it is met");
+    strict.end();
+    assert!(!redirected());
+    // The next visitor's copy is on its way: its headers say nothing, its markup will.
+    shared.note_head_policy("/docs/page.html", Policy::default());
+    assert!(!redirected());
+    let mut open = start();
+    open.write(Bytes::from_static(b"<p>now without</p>"));
+    open.end();
+    assert!(redirected());
 }
