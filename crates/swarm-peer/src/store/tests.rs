@@ -240,7 +240,7 @@ fn t4_no_name_of_a_stranger_leads_out_of_the_folder() {
         let one = common.into_iter().chain([("length", Item::int(1))]);
         for info in [Item::dict(many), Item::dict(one)] {
             let meta = Metainfo::from_info(&info.to_bytes()).unwrap();
-            let dir = Path::new("/work/dir");
+            let dir = Path::new("/srv/dir");
             let folder = FileStore::folder(&meta, dir);
             assert_eq!(folder.paths().len(), meta.files().len());
             for path in folder.paths() {
