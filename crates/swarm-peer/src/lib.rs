@@ -6,6 +6,7 @@
 mod announce;
 pub mod config;
 pub mod connector;
+pub mod discovery;
 pub mod http;
 mod link;
 pub mod node;

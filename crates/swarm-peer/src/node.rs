@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::announce::Announcing;
 use crate::connector::{AddressPolicy, Connector, Trust};
+use crate::discovery::Discovery;
 use crate::http::{HttpClient, HttpError};
 use crate::link::tcp;
 use crate::store::Storage;
@@ -50,6 +51,8 @@ pub struct NodeConfig {
     pub dial_timeout: Duration,
     /// Where to remember what was verified, for storage that has no place of its own.
     pub state_dir: Option<PathBuf>,
+    /// Where to look for peers. Default: peers' word and trackers, but neither DHT nor multicast.
+    pub discovery: Discovery,
 }
 
 impl Default for NodeConfig {
@@ -65,6 +68,7 @@ impl Default for NodeConfig {
             policy: AddressPolicy::default(),
             dial_timeout: Duration::from_secs(5),
             state_dir: None,
+            discovery: Discovery::default(),
         }
     }
 }
