@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// Who named an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,12 +190,42 @@ pub enum ConnectError {
 pub struct Connector {
     policy: AddressPolicy,
     timeout: Duration,
+    source: Option<IpAddr>,
 }
 
 impl Connector {
     /// A connector that gives each attempt `timeout`.
     pub fn new(policy: AddressPolicy, timeout: Duration) -> Self {
-        Self { policy, timeout }
+        Self {
+            policy,
+            timeout,
+            source: None,
+        }
+    }
+
+    /// Calls from `ip` from now on, if it is one of ours at all (0.0.0.0 and :: are not).
+    ///
+    /// Who listens on one address only is to be known by that one: a tracker takes a peer's address
+    /// from the connection it announces by. Addresses of the other family, and those that can't be
+    /// reached from `ip` because it is loopback, are dialled from where the system sees fit.
+    pub fn with_source(mut self, ip: IpAddr) -> Self {
+        self.source = Some(ip).filter(|ip| !ip.is_unspecified());
+        self
+    }
+
+    async fn connect(&self, addr: SocketAddr) -> io::Result<TcpStream> {
+        let fits = |source: &IpAddr| {
+            source.is_ipv4() == addr.is_ipv4() && (!source.is_loopback() || addr.ip().is_loopback())
+        };
+        let Some(source) = self.source.filter(fits) else {
+            return TcpStream::connect(addr).await;
+        };
+        let socket = match addr {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.bind(SocketAddr::new(source, 0))?;
+        socket.connect(addr).await
     }
 
     /// The policy in force.
@@ -211,7 +241,7 @@ impl Connector {
         if !self.policy.permits(addr.ip(), trust) {
             return Err(ConnectError::Refused(addr.ip()));
         }
-        match tokio::time::timeout(self.timeout, TcpStream::connect(addr)).await {
+        match tokio::time::timeout(self.timeout, self.connect(addr)).await {
             Ok(Ok(stream)) => {
                 // Small control messages must not wait for large ones; failing that is harmless.
                 let _ = stream.set_nodelay(true);
@@ -400,5 +430,21 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(dialled, addr);
+    }
+
+    #[tokio::test]
+    async fn calls_leave_from_the_address_that_is_listened_on() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        for (source, seen) in [
+            ("127.0.0.7", "127.0.0.7"),
+            ("0.0.0.0", "127.0.0.1"),
+            ("::1", "127.0.0.1"),
+        ] {
+            let connector = Connector::new(AddressPolicy::default(), Duration::from_secs(2))
+                .with_source(ip(source));
+            let stream = connector.dial(addr, Trust::CommandLine).await.unwrap();
+            assert_eq!(stream.local_addr().unwrap().ip(), ip(seen), "{source}");
+        }
     }
 }

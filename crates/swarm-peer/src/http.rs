@@ -4,7 +4,7 @@
 //! each connection, redirects included; no credentials are ever sent.
 
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -113,6 +113,14 @@ impl HttpClient {
     /// # Errors
     /// [`HttpError::Tls`]: the crypto provider refuses its own defaults.
     pub fn new(policy: AddressPolicy) -> Result<Self, HttpError> {
+        Self::from_address(policy, Ipv4Addr::UNSPECIFIED.into())
+    }
+
+    /// [`Self::new`], with connections that leave from `source` (see [`Connector::with_source`]).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_address(policy: AddressPolicy, source: IpAddr) -> Result<Self, HttpError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -120,7 +128,7 @@ impl HttpClient {
             .with_webpki_roots()
             .with_no_client_auth();
         let tls = Arc::new(tls);
-        let connector = Connector::new(policy, CONNECT_TIMEOUT);
+        let connector = Connector::new(policy, CONNECT_TIMEOUT).with_source(source);
         Ok(Self {
             for_operator: pooled(&connector, &tls, Trust::CommandLine),
             for_strangers: pooled(&connector, &tls, Trust::Stranger),

@@ -31,7 +31,8 @@ use crate::uplink::Uplink;
 /// How a node behaves. The defaults are for one site's bundles on one machine.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
-    /// Where peers may call; port 0 lets the system choose. Default `0.0.0.0:0`.
+    /// Where peers may call; port 0 lets the system choose. Where it names one address, calls and
+    /// announces leave from that one too. Default `0.0.0.0:0`.
     pub listen: SocketAddr,
     /// First eight bytes of our peer id: client and version.
     pub peer_id_prefix: [u8; 8],
@@ -232,8 +233,9 @@ impl Node {
             addr,
             peer_id,
             key,
-            http: HttpClient::new(config.policy.clone())?,
-            connector: Connector::new(config.policy.clone(), config.dial_timeout),
+            http: HttpClient::from_address(config.policy.clone(), listen.ip())?,
+            connector: Connector::new(config.policy.clone(), config.dial_timeout)
+                .with_source(listen.ip()),
             permits: Arc::new(Semaphore::new(config.peers_max)),
             next_conn: AtomicU64::new(1),
             swarms: Mutex::default(),
