@@ -10,7 +10,7 @@ use swarm_proto::manifest::{PublicKey, SiteName};
 
 use crate::connector::{AddressPolicy, IpNet};
 use crate::node::NodeConfig;
-use crate::uplink::{Uplink, parse_rate};
+use crate::uplink::{Downlink, Uplink, parse_rate};
 
 /// Everything about one peer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,15 @@ pub struct PeerConfig {
     /// What may be sent, in bits per second (`20Mbit`). Default: no limit.
     #[serde(with = "rate")]
     pub upload: Option<u64>,
+    /// What may be received from peers, in bits per second. Default: no limit.
+    #[serde(with = "rate")]
+    pub download: Option<u64>,
+    /// What one bundle may send, in bits per second. Default: no limit but that of all.
+    #[serde(with = "rate")]
+    pub bundle_upload: Option<u64>,
+    /// What one bundle may receive, in bits per second. Default: no limit but that of all.
+    #[serde(with = "rate")]
+    pub bundle_download: Option<u64>,
     /// Connections of all bundles together; each may cost 1 MiB at full speed. Default: 500.
     pub peers_max: usize,
     /// Connections of one bundle. Default: 80.
@@ -50,6 +59,9 @@ impl Default for PeerConfig {
         Self {
             listen: SocketAddr::from(([0, 0, 0, 0], 0)),
             upload: None,
+            download: None,
+            bundle_upload: None,
+            bundle_download: None,
             peers_max: 500,
             peers_per_bundle_max: 80,
             upload_slots: 8,
@@ -115,7 +127,10 @@ impl PeerConfig {
     pub fn node(&self) -> NodeConfig {
         NodeConfig {
             listen: self.listen,
-            uplink: self.upload.map_or_else(Uplink::unlimited, Uplink::new),
+            uplink: Uplink::limited(self.upload),
+            downlink: Downlink::limited(self.download),
+            bundle_upload: self.bundle_upload,
+            bundle_download: self.bundle_download,
             peers_max: self.peers_max,
             peers_per_swarm_max: self.peers_per_bundle_max,
             upload_slots: self.upload_slots,

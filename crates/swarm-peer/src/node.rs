@@ -26,7 +26,7 @@ use crate::link::tcp;
 use crate::store::Storage;
 use crate::swarm::{Shared, SwarmHandle};
 use crate::swarm_task::SwarmTask;
-use crate::uplink::Uplink;
+use crate::uplink::{Downlink, Uplink};
 
 /// How a node behaves. The defaults are for one site's bundles on one machine.
 #[derive(Debug, Clone)]
@@ -38,6 +38,14 @@ pub struct NodeConfig {
     pub peer_id_prefix: [u8; 8],
     /// What may be sent, shared with whatever else draws on it. Default unlimited.
     pub uplink: Uplink,
+    /// What may be received from peers. Default unlimited.
+    pub downlink: Downlink,
+    /// What one bundle may send, in bits per second, where it does not say otherwise. Default
+    /// unlimited.
+    pub bundle_upload: Option<u64>,
+    /// What one bundle may receive, in bits per second, where it does not say otherwise. Default
+    /// unlimited.
+    pub bundle_download: Option<u64>,
     /// Connections of all bundles together. Default 500; each may cost 1 MiB at full speed.
     pub peers_max: usize,
     /// Connections of one bundle. Default 80.
@@ -62,6 +70,9 @@ impl Default for NodeConfig {
             listen: SocketAddr::from(([0, 0, 0, 0], 0)),
             peer_id_prefix: *b"-SK0010-",
             uplink: Uplink::unlimited(),
+            downlink: Downlink::unlimited(),
+            bundle_upload: None,
+            bundle_download: None,
             peers_max: 500,
             peers_per_swarm_max: 80,
             dials_max: 16,
@@ -104,6 +115,10 @@ pub struct AddBundle {
     pub seed_only: bool,
     /// Where to remember what was verified; overrides [`NodeConfig::state_dir`].
     pub state_dir: Option<PathBuf>,
+    /// What it may send, in bits per second; overrides [`NodeConfig::bundle_upload`].
+    pub upload: Option<u64>,
+    /// What it may receive, in bits per second; overrides [`NodeConfig::bundle_download`].
+    pub download: Option<u64>,
 }
 
 impl AddBundle {
@@ -119,6 +134,8 @@ impl AddBundle {
             want: Want::All,
             seed_only: false,
             state_dir: None,
+            upload: None,
+            download: None,
         }
     }
 }
@@ -270,6 +287,11 @@ impl Node {
         &self.inner.config.uplink
     }
 
+    /// The limit on what is received.
+    pub fn downlink(&self) -> &Downlink {
+        &self.inner.config.downlink
+    }
+
     /// Adds a bundle and begins to check what is stored of it. A bundle that is here already is left
     /// as it is, but for the peers named; its handle is returned.
     ///
@@ -294,6 +316,10 @@ impl Node {
                     let name = bundle.source.name();
                     let bridge = bundle.bridge.clone();
                     let (shared, messages) = Shared::new(name, swarm_ids.clone(), bridge, stop);
+                    let config = &self.inner.config;
+                    let (up, down) = (bundle.upload, bundle.download);
+                    shared.uplink.set_rate(up.or(config.bundle_upload));
+                    shared.downlink.set_rate(down.or(config.bundle_download));
                     let handle = SwarmHandle {
                         shared: Arc::clone(&shared),
                     };

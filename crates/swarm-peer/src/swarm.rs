@@ -17,6 +17,7 @@ use crate::connector::Trust;
 use crate::link::tcp::Incoming;
 use crate::reader::VerifiedReader;
 use crate::store::PieceStore;
+use crate::uplink::{Downlink, Uplink};
 
 /// Messages that may wait for one swarm task.
 const MAILBOX_LEN: usize = 256;
@@ -114,6 +115,8 @@ pub(crate) struct Shared {
     pub(crate) store: OnceLock<Arc<dyn PieceStore>>,
     pub(crate) stats: Mutex<SwarmStats>,
     pub(crate) bridge: Mutex<Option<BridgeOffer>>,
+    pub(crate) uplink: Uplink,
+    pub(crate) downlink: Downlink,
     readers: Mutex<Readers>,
     pub(crate) readers_changed: Notify,
     pub(crate) announce_now: watch::Sender<u64>,
@@ -145,6 +148,8 @@ impl Shared {
             store: OnceLock::new(),
             stats: Mutex::new(SwarmStats::new(name)),
             bridge: Mutex::new(bridge),
+            uplink: Uplink::unlimited(),
+            downlink: Downlink::unlimited(),
             readers: Mutex::default(),
             readers_changed: Notify::new(),
             announce_now: watch::Sender::new(0),
@@ -334,6 +339,16 @@ impl SwarmHandle {
     pub fn set_bridge(&self, bridge: Option<BridgeOffer>) {
         let offered = self.shared.bridge.lock();
         *offered.unwrap_or_else(PoisonError::into_inner) = bridge;
+    }
+
+    /// What this bundle may send, beside the node's limit for all.
+    pub fn uplink(&self) -> &Uplink {
+        &self.shared.uplink
+    }
+
+    /// What this bundle may receive, beside the node's limit for all.
+    pub fn downlink(&self) -> &Downlink {
+        &self.shared.downlink
     }
 
     /// Asks all trackers anew, as soon as they allow it.

@@ -88,7 +88,7 @@ enum ConfigCommand {
         file: Option<PathBuf>,
     },
     /// Print what would be in force, as TOML.
-    Show(NodeArgs),
+    Show(Box<NodeArgs>),
 }
 
 /// Flags of everything that joins swarms.
@@ -113,9 +113,42 @@ pub(crate) struct NodeArgs {
         value_delimiter = ','
     )]
     tracker: Vec<String>,
-    /// What may be sent, as 20Mbit.
-    #[arg(long, value_name = "RATE", env = "SWARM_PEER_UPLOAD", value_parser = parse_rate)]
+    /// What may be sent, as 20Mbit or 2.5MB/s.
+    #[arg(
+        long,
+        visible_alias = "up",
+        value_name = "RATE",
+        env = "SWARM_PEER_UPLOAD",
+        value_parser = parse_rate
+    )]
     upload: Option<u64>,
+    /// What may be received.
+    #[arg(
+        long,
+        visible_alias = "down",
+        value_name = "RATE",
+        env = "SWARM_PEER_DOWNLOAD",
+        value_parser = parse_rate
+    )]
+    download: Option<u64>,
+    /// What each bundle may send.
+    #[arg(
+        long,
+        visible_alias = "bundle-up",
+        value_name = "RATE",
+        env = "SWARM_PEER_BUNDLE_UPLOAD",
+        value_parser = parse_rate
+    )]
+    bundle_upload: Option<u64>,
+    /// What each bundle may receive.
+    #[arg(
+        long,
+        visible_alias = "bundle-down",
+        value_name = "RATE",
+        env = "SWARM_PEER_BUNDLE_DOWNLOAD",
+        value_parser = parse_rate
+    )]
+    bundle_download: Option<u64>,
     /// A private network that trackers and sites may send us to; may be given more than once.
     #[arg(
         long,
@@ -269,6 +302,9 @@ fn configure(file: Option<&Path>, args: &NodeArgs) -> Result<PeerConfig, Failure
     };
     config.listen = args.listen.unwrap_or(config.listen);
     config.upload = args.upload.or(config.upload);
+    config.download = args.download.or(config.download);
+    config.bundle_upload = args.bundle_upload.or(config.bundle_upload);
+    config.bundle_download = args.bundle_download.or(config.bundle_download);
     config.allow_net.extend(&args.allow_net);
     config.trackers.extend(args.tracker.iter().cloned());
     config.state = args.state.clone().or(config.state);

@@ -19,7 +19,7 @@ use crate::link::{COMMANDS_MAX, LinkCommand, LinkEvents, Mailboxes, drive};
 use crate::node::Source;
 use crate::peers::Ending;
 use crate::swarm::SwarmState;
-use crate::uplink::Shaped;
+use crate::uplink::{Shaped, ShapedReader};
 
 /// The task's end of a connection. Dropping it ends the connection.
 pub(super) struct Link {
@@ -137,10 +137,12 @@ impl SwarmTask {
             conn,
             commands: receiver,
             events: self.events_in.clone(),
-            throttled: uplink.rate().is_some(),
+            throttled: uplink.rate().is_some() || self.shared.uplink.rate().is_some(),
         };
         let (reader, writer) = stream.into_split();
-        let writer = Shaped::new(writer, uplink);
+        let downlink = self.node.downlink().clone();
+        let reader = ShapedReader::new(reader, downlink, self.shared.downlink.clone());
+        let writer = Shaped::new(writer, uplink).within(self.shared.uplink.clone());
         self.node
             .tasks()
             .spawn(drive(session, reader, writer, mail));

@@ -88,7 +88,7 @@ mod tests {
         // Each sleep ends up to 7 ms late.
         for n in 0..10_000_u32 {
             let turn = pace.turn(now, 1400, 1_000_000);
-            now = now.max(turn.end) + MS * (n % 8);
+            now = now.max(turn.end + MS * (n % 8));
             bytes += 1400;
         }
         let secs = now.duration_since(began).as_secs_f64();

@@ -2,12 +2,13 @@
 
 /// A rate that could not be read.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{0:?} is no rate; write it as 20Mbit, 500kbit or 1Gbit")]
+#[error("{0:?} is no rate; write it as 20Mbit, 500kbit, 2MB/s or 512KiB/s")]
 pub struct RateError(String);
 
 /// Reads `8Mbit`, `500kbit`, `1.5Gbit`, `2MB/s` or a bare number of bits as bits per second.
 ///
-/// Prefixes are decimal, as for network rates everywhere; `B` means bytes, `bit` or `b` bits.
+/// Prefixes are decimal, as for network rates everywhere, unless they bear an `i` (`KiB/s`); `B`
+/// means bytes, `bit` or `b` bits.
 ///
 /// # Errors
 /// [`RateError`]: no number, an unknown unit, or nothing above zero.
@@ -32,6 +33,9 @@ pub fn parse_rate(text: &str) -> Result<u64, RateError> {
         "k" | "K" => 1e3,
         "M" | "m" => 1e6,
         "G" | "g" => 1e9,
+        "Ki" | "ki" => 1024.0,
+        "Mi" => 1024.0 * 1024.0,
+        "Gi" => 1024.0 * 1024.0 * 1024.0,
         _ => return Err(wrong()),
     };
     let bits = number * scale * bits_each;

@@ -4,8 +4,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::*;
-use tokio::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
 
 #[test]
 fn rates_are_read_in_their_usual_spellings() {
@@ -17,6 +17,9 @@ fn rates_are_read_in_their_usual_spellings() {
         ("20 Mbit/s", 20_000_000),
         ("20Mbps", 20_000_000),
         ("1000", 1000),
+        ("5MiB/s", 5 * 1024 * 1024 * 8),
+        ("512KiB/s", 512 * 1024 * 8),
+        ("8Mibit", 8 * 1024 * 1024),
     ] {
         assert_eq!(parse_rate(text), Ok(bits), "{text}");
     }
