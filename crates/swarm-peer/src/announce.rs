@@ -12,10 +12,10 @@ use swarm_proto::id::{PeerId, SwarmId};
 use swarm_proto::limits;
 use swarm_proto::tracker::http::{ReplyError, announce_url, decode_reply};
 use swarm_proto::tracker::{AnnounceEvent, AnnounceReply, AnnounceRequest};
-use url::Url;
 
 use crate::connector::Trust;
 use crate::http::{HttpClient, HttpError, chain};
+use crate::report::{TrackerReport, shown_url};
 use crate::swarm::{Message, Shared, SwarmState};
 
 /// Peers asked for at a time.
@@ -91,17 +91,23 @@ impl Announcer {
             by_hand.mark_unchanged();
             let pause = match self.announce_all(event).await {
                 Ok(reply) => {
+                    self.shared
+                        .tracker_said(&self.url, TrackerReport::good(&reply));
                     failures = 0;
                     listed = true;
                     event = AnnounceEvent::Regular;
                     self.pause_after(&reply)
                 }
-                Err(AnnounceError::Gone) => {
+                Err(error @ AnnounceError::Gone) => {
+                    let report = TrackerReport::bad(error.to_string());
+                    self.shared.tracker_said(&self.url, report);
                     tracing::warn!(tracker = %self.name(), "tracker is gone for good (410)");
                     return;
                 }
                 Err(error) => {
                     failures += 1;
+                    let report = TrackerReport::bad(chain(&error));
+                    self.shared.tracker_said(&self.url, report);
                     tracing::warn!(tracker = %self.name(), failures, "{}", chain(&error));
                     let doubled = BACKOFF_MIN.saturating_mul(3u32.saturating_pow(failures - 1));
                     (doubled.min(BACKOFF_MAX), BY_HAND_MIN)
@@ -237,15 +243,9 @@ impl Announcer {
         }
     }
 
-    /// The URL without its query, which may hold somebody's passkey.
+    /// The URL without what may be somebody's passkey.
     fn name(&self) -> String {
-        match Url::parse(&self.url) {
-            Ok(mut url) => {
-                url.set_query(None);
-                url.into()
-            }
-            Err(error) => chain(&error),
-        }
+        shown_url(&self.url)
     }
 }
 

@@ -13,6 +13,7 @@ pub mod node;
 mod peers;
 pub mod publish;
 pub mod reader;
+pub mod report;
 pub mod store;
 pub mod swarm;
 mod swarm_task;

@@ -10,12 +10,13 @@ use swarm_proto::geometry::{ByteRange, PieceIndex};
 use swarm_proto::id::SwarmId;
 use swarm_proto::metainfo::{FileEntry, Metainfo};
 use swarm_proto::tracker::BridgeOffer;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::connector::Trust;
 use crate::link::tcp::Incoming;
 use crate::reader::VerifiedReader;
+use crate::report::{PeerReport, TrackerReport, shown_url};
 use crate::store::PieceStore;
 use crate::uplink::{Downlink, Uplink};
 
@@ -102,6 +103,7 @@ pub(crate) enum Message {
         trust: Trust,
     },
     Want(Want),
+    Report(oneshot::Sender<Vec<PeerReport>>),
 }
 
 /// What the task and its handles share.
@@ -117,6 +119,8 @@ pub(crate) struct Shared {
     pub(crate) bridge: Mutex<Option<BridgeOffer>>,
     pub(crate) uplink: Uplink,
     pub(crate) downlink: Downlink,
+    /// By shown URL, so that no passkey leaves by a report. Bounded as the announcers are.
+    trackers: Mutex<BTreeMap<String, TrackerReport>>,
     readers: Mutex<Readers>,
     pub(crate) readers_changed: Notify,
     pub(crate) announce_now: watch::Sender<u64>,
@@ -150,6 +154,7 @@ impl Shared {
             bridge: Mutex::new(bridge),
             uplink: Uplink::unlimited(),
             downlink: Downlink::unlimited(),
+            trackers: Mutex::default(),
             readers: Mutex::default(),
             readers_changed: Notify::new(),
             announce_now: watch::Sender::new(0),
@@ -171,6 +176,13 @@ impl Shared {
             SwarmState::Stopped => Some(SwarmError::Stopped),
             _ => None,
         }
+    }
+
+    /// Notes what a tracker said last.
+    pub(crate) fn tracker_said(&self, url: &str, report: TrackerReport) {
+        let trackers = self.trackers.lock();
+        let mut trackers = trackers.unwrap_or_else(PoisonError::into_inner);
+        trackers.insert(shown_url(url), report);
     }
 
     pub(crate) async fn tell(&self, message: Message) {
@@ -283,6 +295,19 @@ impl SwarmHandle {
         let mut stats = stats.unwrap_or_else(PoisonError::into_inner).clone();
         stats.state = self.state();
         stats
+    }
+
+    /// The peers connected at this moment.
+    pub async fn peers(&self) -> Vec<PeerReport> {
+        let (to, from) = oneshot::channel();
+        self.shared.tell(Message::Report(to)).await;
+        from.await.unwrap_or_default()
+    }
+
+    /// What each tracker said last, by its URL without what may be secret in it.
+    pub fn trackers(&self) -> BTreeMap<String, TrackerReport> {
+        let trackers = self.shared.trackers.lock();
+        trackers.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until the check at the start is over.

@@ -26,6 +26,7 @@ use crate::connector::Trust;
 use crate::link::{LinkCommand, LinkEvents};
 use crate::node::{AddBundle, Node, Source};
 use crate::peers::AddressBook;
+use crate::report::shown_url;
 use crate::store::PieceStore;
 use crate::swarm::{Message, Shared, SwarmError, SwarmState};
 
@@ -272,6 +273,10 @@ impl SwarmTask {
         match message {
             Message::Incoming(incoming) => self.answer(download, incoming),
             Message::Want(want) => download.set_want(now, want),
+            Message::Report(to) => {
+                // Whoever asked may have gone.
+                let _ = to.send(self.peer_reports(download));
+            }
             peers @ Message::Peers { .. } => self.note_peers(peers, now),
         }
     }
@@ -352,7 +357,7 @@ impl SwarmTask {
             }
             if !is_supported(&url) {
                 tracing::info!(
-                    tracker = url,
+                    tracker = shown_url(&url),
                     "tracker skipped: only http and https are spoken"
                 );
                 continue;

@@ -18,6 +18,7 @@ use crate::link::tcp::Incoming;
 use crate::link::{COMMANDS_MAX, LinkCommand, LinkEvents, Mailboxes, drive};
 use crate::node::Source;
 use crate::peers::Ending;
+use crate::report::{PeerReport, ShownAddr};
 use crate::swarm::SwarmState;
 use crate::uplink::{Shaped, ShapedReader};
 
@@ -27,6 +28,8 @@ pub(super) struct Link {
     addr: SocketAddr,
     outgoing: bool,
     peer_id: Option<PeerId>,
+    /// What it calls its program.
+    client: Option<String>,
     /// Counts against the node's connections.
     _permit: OwnedSemaphorePermit,
 }
@@ -151,6 +154,7 @@ impl SwarmTask {
             addr,
             outgoing,
             peer_id: None,
+            client: None,
             _permit: permit,
         };
         self.links.insert(conn, link);
@@ -182,6 +186,11 @@ impl SwarmTask {
                         self.book.reached(&link.addr);
                     }
                 }
+                SessionEvent::ExtendedHandshake(said) => {
+                    if let Some(link) = self.links.get_mut(&conn) {
+                        link.client.clone_from(&said.client);
+                    }
+                }
                 SessionEvent::Closed(reason) => {
                     let reason = reason.clone();
                     download.handle_event(now, conn, event);
@@ -199,7 +208,7 @@ impl SwarmTask {
             return;
         };
         if reason.is_peers_fault() {
-            tracing::warn!(peer = %link.addr, "peer refused: {}", chain(reason));
+            tracing::warn!(peer = %ShownAddr(link.addr), "peer refused: {}", chain(reason));
         } else {
             tracing::debug!(peer = %link.addr, "connection ended: {}", chain(reason));
         }
@@ -218,10 +227,26 @@ impl SwarmTask {
         self.book.ended(&link.addr, ending, now);
     }
 
+    /// What is known of each peer.
+    pub(super) fn peer_reports(&self, download: &Download) -> Vec<PeerReport> {
+        let known = self.links.iter().filter_map(|(conn, link)| {
+            Some(PeerReport {
+                addr: link.addr,
+                outgoing: link.outgoing,
+                transport: "tcp",
+                client: link.client.clone(),
+                stats: download.peer_stats(*conn)?,
+            })
+        });
+        let mut all: Vec<_> = known.collect();
+        all.sort_unstable_by_key(|peer| peer.addr);
+        all
+    }
+
     pub(super) fn ban(&mut self, addr: SocketAddr, peer_id: Option<PeerId>, reason: &str) {
         tracing::warn!(
             bundle = %self.name(),
-            peer = %addr,
+            peer = %ShownAddr(addr),
             peer_id = peer_id.map(|id| id.to_string()),
             "peer banned: {reason}"
         );

@@ -107,7 +107,8 @@ impl SwarmTask {
                     return Ok(None);
                 }
                 Some(message) = self.messages.recv() => match message {
-                    Message::Incoming(_) => {}
+                    // Dropping the sender of a report says that there are no peers yet.
+                    Message::Incoming(_) | Message::Report(_) => {}
                     Message::Want(new) => *want = new,
                     peers @ Message::Peers { .. } => self.note_peers(peers, Instant::now()),
                 },

@@ -111,6 +111,32 @@ pub enum Action {
     Completed,
 }
 
+/// Figures of one peer, for people and machines to look at.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct PeerStats {
+    /// Bytes a second of blocks that come from it, over the last seconds.
+    pub down_rate: f64,
+    /// Bytes a second of blocks that go to it, over the last seconds.
+    pub up_rate: f64,
+    /// Pieces it has; 0 while it has not said.
+    pub have: u32,
+    /// It has every piece.
+    pub seed: bool,
+    /// We refuse its requests.
+    pub we_choke: bool,
+    /// It refuses ours.
+    pub chokes_us: bool,
+    /// We want pieces of it.
+    pub we_want: bool,
+    /// It wants pieces of us.
+    pub wants: bool,
+    /// Blocks it was asked for and owes.
+    pub asked: usize,
+    /// A request timed out, and nothing came since.
+    pub snubs: bool,
+}
+
 /// Figures of a download, for people and machines to look at.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[non_exhaustive]

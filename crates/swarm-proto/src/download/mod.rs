@@ -34,7 +34,7 @@ use bytes::Bytes;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-pub use api::{Action, DownloadConfig, DownloadStats, PeerInfo, Want};
+pub use api::{Action, DownloadConfig, DownloadStats, PeerInfo, PeerStats, Want};
 
 use crate::bitfield::Bitfield;
 use crate::geometry::{Geometry, PieceIndex};
@@ -250,6 +250,23 @@ impl Download {
             up_rate: self.totals.up.per_sec(),
             banned: self.totals.banned,
         }
+    }
+
+    /// Figures of one peer, once its handshake is through.
+    pub fn peer_stats(&self, conn: ConnectionId) -> Option<PeerStats> {
+        let peer = self.peers.get(&conn).filter(|peer| peer.established)?;
+        Some(PeerStats {
+            down_rate: peer.down.per_sec(),
+            up_rate: peer.up.per_sec(),
+            have: peer.pieces.as_ref().map_or(0, Bitfield::count),
+            seed: peer.is_seed(),
+            we_choke: peer.we_choke,
+            chokes_us: peer.chokes_us,
+            we_want: peer.we_want,
+            wants: peer.wants,
+            asked: peer.asked.len(),
+            snubs: peer.snubs,
+        })
     }
 
     /// What the driver is to do next.
