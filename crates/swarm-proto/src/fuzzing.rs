@@ -13,8 +13,10 @@ use crate::verify::{AssembledPiece, verify};
 
 #[cfg(test)]
 pub(crate) mod tests;
+mod utp;
 mod wire;
 
+pub use utp::{holepunch, utp};
 pub use wire::{frame, handshake, session};
 
 // ---- bencode, metainfo, magnet, merkle ----

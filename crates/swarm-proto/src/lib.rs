@@ -35,6 +35,7 @@ pub mod metainfo;
 pub mod session;
 pub mod split;
 pub mod tracker;
+pub mod utp;
 pub mod verify;
 pub mod wire;
 

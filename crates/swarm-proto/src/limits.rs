@@ -90,6 +90,17 @@ pub const FRAME_LEN_MAX: usize = 1 + PIECES_MAX as usize / 8;
 /// answer no more than fit in a block-sized message).
 pub const HASHES_PER_REQUEST_MAX: u32 = 512;
 
+/// Bytes sent for each byte received on a uTP connection whose opener has not yet shown that it
+/// gets our packets (T24): what QUIC allows (RFC 9000, 8.1), and enough for two lost answers.
+pub const UTP_REPLY_FACTOR_MAX: u64 = 3;
+
+/// uTP connections opened by others and not yet proven. An honest one is proven within a round
+/// trip; each costs 100 bytes and a task for a second.
+pub const UTP_UNPROVEN_MAX: usize = 256;
+
+/// uTP connections opened by others that are remembered, 100 bytes each.
+pub const UTP_PATHS_MAX: usize = 8192;
+
 // ---- session ----
 
 /// Bytes that [`PeerSession::poll_transmit`](crate::session::PeerSession::poll_transmit) lets a
