@@ -233,14 +233,23 @@ impl Connector {
         &self.policy
     }
 
+    /// Holds an address against the policy.
+    ///
+    /// # Errors
+    /// [`ConnectError::Refused`].
+    pub fn check(&self, addr: SocketAddr, trust: Trust) -> Result<(), ConnectError> {
+        match self.policy.permits(addr.ip(), trust) {
+            true => Ok(()),
+            false => Err(ConnectError::Refused(addr.ip())),
+        }
+    }
+
     /// Connects to an address.
     ///
     /// # Errors
     /// [`ConnectError`]: refused by policy, unreachable, or too slow.
     pub async fn dial(&self, addr: SocketAddr, trust: Trust) -> Result<TcpStream, ConnectError> {
-        if !self.policy.permits(addr.ip(), trust) {
-            return Err(ConnectError::Refused(addr.ip()));
-        }
+        self.check(addr, trust)?;
         match tokio::time::timeout(self.timeout, self.connect(addr)).await {
             Ok(Ok(stream)) => {
                 // Small control messages must not wait for large ones; failing that is harmless.

@@ -20,6 +20,7 @@ mod swarm_task;
 pub mod trust;
 pub mod uplink;
 
+pub use link::port::Transport;
 pub use node::{AddBundle, Node, NodeConfig, NodeError, Source};
 pub use reader::VerifiedReader;
 pub use store::Storage;

@@ -12,7 +12,7 @@ use swarm_proto::download::Want;
 use swarm_proto::id::{PeerId, SwarmId};
 use swarm_proto::magnet::Magnet;
 use swarm_proto::metainfo::Metainfo;
-use swarm_proto::session::ConnectionId;
+use swarm_proto::session::{ConnectionId, Timeouts};
 use swarm_proto::tracker::BridgeOffer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,10 @@ use crate::announce::Announcing;
 use crate::connector::{AddressPolicy, Connector, Trust};
 use crate::discovery::Discovery;
 use crate::http::{HttpClient, HttpError};
+use crate::link::accept::Lobby;
+use crate::link::port::{Port, Transport};
 use crate::link::tcp;
+use crate::link::utp::{self, Utp};
 use crate::store::Storage;
 use crate::swarm::{Shared, SwarmHandle};
 use crate::swarm_task::SwarmTask;
@@ -58,6 +61,13 @@ pub struct NodeConfig {
     pub policy: AddressPolicy,
     /// Time for one call. Default 5 s.
     pub dial_timeout: Duration,
+    /// Whether peers are met by TCP, uTP or both. Default both.
+    pub transport: Transport,
+    /// How long connections wait for what.
+    pub timeouts: Timeouts,
+    /// Callers that have not said which bundle they want; beyond, who waited longest is dropped.
+    /// Default 128, and as many again by uTP.
+    pub handshakes_max: usize,
     /// Where to remember what was verified, for storage that has no place of its own.
     pub state_dir: Option<PathBuf>,
     /// Where to look for peers. Default: peers' word and trackers, but neither DHT nor multicast.
@@ -79,6 +89,9 @@ impl Default for NodeConfig {
             upload_slots: 8,
             policy: AddressPolicy::default(),
             dial_timeout: Duration::from_secs(5),
+            transport: Transport::default(),
+            timeouts: Timeouts::default(),
+            handshakes_max: 128,
             state_dir: None,
             discovery: Discovery::default(),
         }
@@ -220,6 +233,7 @@ struct Inner {
     key: u32,
     http: HttpClient,
     connector: Connector,
+    utp: Option<Utp>,
     permits: Arc<Semaphore>,
     next_conn: AtomicU64,
     /// Both ids of a hybrid lead to the same swarm.
@@ -235,11 +249,8 @@ impl Node {
     /// [`NodeError`]: most likely the port is in use.
     pub async fn start(config: NodeConfig, shutdown: CancellationToken) -> Result<Self, NodeError> {
         let listen = config.listen;
-        let opened = tcp::listen(listen).and_then(|listener| {
-            let addr = listener.local_addr()?;
-            Ok((listener, addr))
-        });
-        let (listener, addr) = opened.map_err(|source| NodeError::Listen {
+        let opened = Port::open(&config, &shutdown).await;
+        let port = opened.map_err(|source| NodeError::Listen {
             addr: listen,
             source,
         })?;
@@ -247,12 +258,13 @@ impl Node {
         getrandom::fill(&mut random).map_err(|error| NodeError::Random(error.to_string()))?;
         let (peer_id, key) = identity(config.peer_id_prefix, random);
         let inner = Inner {
-            addr,
+            addr: port.addr,
             peer_id,
             key,
             http: HttpClient::from_address(config.policy.clone(), listen.ip())?,
             connector: Connector::new(config.policy.clone(), config.dial_timeout)
                 .with_source(listen.ip()),
+            utp: port.utp,
             permits: Arc::new(Semaphore::new(config.peers_max)),
             next_conn: AtomicU64::new(1),
             swarms: Mutex::default(),
@@ -263,7 +275,15 @@ impl Node {
         let node = Self {
             inner: Arc::new(inner),
         };
-        node.inner.tasks.spawn(tcp::accept(listener, node.clone()));
+        let lobby = || Lobby::new(node.config().handshakes_max);
+        let tasks = &node.inner.tasks;
+        if let Some(listener) = port.tcp {
+            tasks.spawn(tcp::accept(listener, node.clone(), lobby()));
+        }
+        if let Some(utp) = &node.inner.utp {
+            // Its own lobby: whoever forges addresses must not keep callers by TCP out.
+            tasks.spawn(utp::accept(utp.clone(), node.clone(), lobby()));
+        }
         Ok(node)
     }
 
@@ -385,6 +405,10 @@ impl Node {
 
     pub(crate) fn connector(&self) -> &Connector {
         &self.inner.connector
+    }
+
+    pub(crate) fn utp(&self) -> Option<&Utp> {
+        self.inner.utp.as_ref()
     }
 
     pub(crate) fn shutdown(&self) -> &CancellationToken {

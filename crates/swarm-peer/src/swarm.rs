@@ -14,7 +14,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::connector::Trust;
-use crate::link::tcp::Incoming;
+use crate::link::accept::Incoming;
 use crate::reader::VerifiedReader;
 use crate::report::{PeerReport, TrackerReport, shown_url};
 use crate::store::PieceStore;

@@ -4,7 +4,12 @@
 //! only writes hangs for ever. The swarm task never waits for a link; a link waits for the swarm
 //! task, and stops reading meanwhile.
 
+pub(crate) mod accept;
+pub(crate) mod dial;
+pub(crate) mod port;
+mod stream;
 pub(crate) mod tcp;
+pub(crate) mod utp;
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -19,6 +24,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::store::PieceStore;
+pub(crate) use stream::Stream;
 
 /// Commands that may wait for one link. A link takes them at once unless its task starves, so a
 /// full queue means something is badly stuck and the connection is given up.

@@ -8,13 +8,13 @@ use swarm_proto::download::Download;
 use swarm_proto::geometry::PieceIndex;
 use swarm_proto::id::SwarmId;
 use swarm_proto::verify::{VerifiedBytes, VerifyError, verify};
-use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::open::Opened;
 use super::{Content, FULL_DISK_PAUSE, SwarmTask};
 use crate::connector::ConnectError;
 use crate::http::chain;
+use crate::link::Stream;
 use crate::peers::Ending;
 use crate::store::{PieceStore, ResumeState, StoreError, hash_name};
 use crate::swarm::{SwarmError, SwarmState};
@@ -37,7 +37,7 @@ pub(super) enum Done {
     Dialled {
         addr: SocketAddr,
         swarm_id: SwarmId,
-        result: Result<TcpStream, ConnectError>,
+        result: Result<Stream, ConnectError>,
         permit: OwnedSemaphorePermit,
     },
 }

@@ -8,14 +8,14 @@ use swarm_proto::id::{PeerId, SwarmId};
 use swarm_proto::session::{
     CloseReason, Command, ConnectionId, PeerSession, SessionConfig, SessionEvent,
 };
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::SwarmTask;
 use super::jobs::Done;
 use crate::http::chain;
-use crate::link::tcp::Incoming;
-use crate::link::{COMMANDS_MAX, LinkCommand, LinkEvents, Mailboxes, drive};
+use crate::link::accept::Incoming;
+use crate::link::{COMMANDS_MAX, LinkCommand, LinkEvents, Mailboxes, Stream, dial::dial, drive};
 use crate::node::Source;
 use crate::peers::Ending;
 use crate::report::{PeerReport, ShownAddr};
@@ -59,12 +59,12 @@ impl SwarmTask {
                 continue;
             }
             self.dialling += 1;
-            let connector = self.node.connector().clone();
+            let node = self.node.clone();
             self.jobs.spawn(async move {
                 Done::Dialled {
                     addr,
                     swarm_id,
-                    result: connector.dial(addr, trust).await,
+                    result: dial(&node, addr, trust).await,
                     permit,
                 }
             });
@@ -75,7 +75,7 @@ impl SwarmTask {
     pub(super) fn called(
         &mut self,
         download: &mut Download,
-        stream: TcpStream,
+        stream: Stream,
         addr: SocketAddr,
         swarm_id: SwarmId,
         permit: OwnedSemaphorePermit,
@@ -121,6 +121,7 @@ impl SwarmTask {
             .and_then(|content| u32::try_from(content.meta.raw_info().len()).ok());
         config.upload_only = *self.shared.state.borrow() == SwarmState::Seeding;
         config.peer_ip = Some(addr.ip());
+        config.timeouts = self.node.config().timeouts.clone();
         config
     }
 
@@ -128,7 +129,7 @@ impl SwarmTask {
         &mut self,
         download: &mut Download,
         session: PeerSession,
-        stream: TcpStream,
+        stream: Stream,
         addr: SocketAddr,
         outgoing: bool,
         permit: OwnedSemaphorePermit,
@@ -142,13 +143,16 @@ impl SwarmTask {
             events: self.events_in.clone(),
             throttled: uplink.rate().is_some() || self.shared.uplink.rate().is_some(),
         };
-        let (reader, writer) = stream.into_split();
-        let downlink = self.node.downlink().clone();
-        let reader = ShapedReader::new(reader, downlink, self.shared.downlink.clone());
-        let writer = Shaped::new(writer, uplink).within(self.shared.uplink.clone());
-        self.node
-            .tasks()
-            .spawn(drive(session, reader, writer, mail));
+        match stream {
+            Stream::Tcp(stream) => {
+                let (reader, writer) = stream.into_split();
+                self.start_link(session, reader, writer, mail);
+            }
+            Stream::Utp(stream) => {
+                let (reader, writer) = stream.split();
+                self.start_link(session, reader, writer, mail);
+            }
+        }
         let link = Link {
             commands,
             addr,
@@ -159,6 +163,21 @@ impl SwarmTask {
         };
         self.links.insert(conn, link);
         download.peer_joined(Instant::now(), conn, PeerInfo { addr, outgoing });
+    }
+
+    /// Drives a session within the limits of node and bundle.
+    fn start_link<R, W>(&self, session: PeerSession, reader: R, writer: W, mail: Mailboxes)
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
+        let downlink = self.node.downlink().clone();
+        let reader = ShapedReader::new(reader, downlink, self.shared.downlink.clone());
+        let uplink = self.node.uplink().clone();
+        let writer = Shaped::new(writer, uplink).within(self.shared.uplink.clone());
+        self.node
+            .tasks()
+            .spawn(drive(session, reader, writer, mail));
     }
 
     /// Hands a command to a link. One that does not take its commands is given up.

@@ -1,0 +1,60 @@
+//! Calls to peers: by TCP, which is faster wherever it passes, and by uTP where it does not.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Stream;
+use super::port::Transport;
+use crate::connector::{ConnectError, Trust};
+use crate::node::Node;
+
+/// How long uTP is tried where TCP was refused: somebody is there, near enough to have said so,
+/// and most likely speaks neither.
+const UTP_AFTER_REFUSAL: Duration = Duration::from_secs(1);
+
+/// Calls a peer.
+///
+/// # Errors
+/// [`ConnectError`] of TCP: refused by policy, unreachable, or too slow; and uTP did no better.
+pub(crate) async fn dial(
+    node: &Node,
+    addr: SocketAddr,
+    trust: Trust,
+) -> Result<Stream, ConnectError> {
+    if node.config().transport == Transport::Utp {
+        node.connector().check(addr, trust)?;
+        let stream = by_utp(node, addr, node.config().dial_timeout).await;
+        return stream.ok_or(ConnectError::TimedOut(addr));
+    }
+    let error = match node.connector().dial(addr, trust).await {
+        Ok(stream) => return Ok(Stream::Tcp(stream)),
+        Err(error) => error,
+    };
+    let patience = match &error {
+        ConnectError::Refused(_) => return Err(error),
+        ConnectError::Io { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused => {
+            UTP_AFTER_REFUSAL.min(node.config().dial_timeout)
+        }
+        _ => node.config().dial_timeout,
+    };
+    match by_utp(node, addr, patience).await {
+        Some(stream) => Ok(stream),
+        None => Err(error),
+    }
+}
+
+async fn by_utp(node: &Node, addr: SocketAddr, patience: Duration) -> Option<Stream> {
+    let utp = node.utp()?;
+    if utp.addr().is_ipv4() != addr.is_ipv4() {
+        return None;
+    }
+    match tokio::time::timeout(patience, utp.dial(addr)).await {
+        Ok(Ok(stream)) => Some(Stream::Utp(stream)),
+        Ok(Err(error)) => {
+            tracing::debug!(%addr, %error, "no connection by uTP either");
+            None
+        }
+        Err(_) => None,
+    }
+}
