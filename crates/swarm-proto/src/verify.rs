@@ -1,14 +1,15 @@
-//! The only maker of [`VerifiedBytes`].
+//! The only maker of [`VerifiedBytes`] and [`VerifiedBlock`].
 //!
 //! Whoever asks "can a lie reach a browser?" reads this file: a piece that was fetched, or read
-//! back from a disk, passes through [`verify`] or goes nowhere. "Verified" means that this process
+//! back from a disk, passes through [`verify`] or goes nowhere, and a block that a reader may have
+//! before its piece is whole through [`verify_block`]. "Verified" means that this process
 //! compared the bytes with the hashes of the metainfo it holds. Whether that metainfo is the site's
 //! is the manifest's business, and a visitor of a volunteer's bridge still trusts that bridge.
 
 use bytes::Bytes;
 use sha1::{Digest as _, Sha1};
 
-use crate::geometry::PieceIndex;
+use crate::geometry::{BLOCK_LEN, BlockRange, PieceIndex};
 use crate::merkle::{self, Hash};
 use crate::metainfo::{Kind, Metainfo, PieceTree};
 
@@ -158,6 +159,113 @@ pub fn verify(meta: &Metainfo, assembled: AssembledPiece) -> Result<VerifiedByte
         }
         _ => Err(fail(VerifyFault::Unknown, Vec::new())),
     }
+}
+
+/// The leaf hashes of one piece: they were seen to lead to the piece's root, so whoever sent them
+/// need not be believed. Made by [`PieceLeaves::prove`] only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PieceLeaves {
+    piece: PieceIndex,
+    /// Bytes of the piece that the leaves cover; what follows is padding.
+    data_len: u32,
+    leaves: Box<[Hash]>,
+}
+
+impl PieceLeaves {
+    /// Holds leaf hashes of a piece against its root. `leaves` has one hash for each block of the
+    /// file's data in the piece, in order; filling of the tree after them is not looked at.
+    ///
+    /// `None`: they are not the piece's, or its root is not known (a v1 torrent, or a layer that
+    /// is missing).
+    pub fn prove(meta: &Metainfo, piece: PieceIndex, leaves: &[Hash]) -> Option<Self> {
+        let tree = meta.piece_tree(piece)?;
+        let leaves = leaves.get(..tree.data_len.div_ceil(BLOCK_LEN) as usize)?;
+        (merkle::root_above(leaves, 0, tree.height) == tree.root?).then(|| Self {
+            piece,
+            data_len: tree.data_len,
+            leaves: leaves.into(),
+        })
+    }
+
+    /// Which piece they are of.
+    pub const fn piece(&self) -> PieceIndex {
+        self.piece
+    }
+
+    /// The hashes, one for each block of data.
+    pub const fn hashes(&self) -> &[Hash] {
+        &self.leaves
+    }
+}
+
+/// One block whose bytes are those of the metainfo. Made by [`verify_block`] only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedBlock {
+    range: BlockRange,
+    bytes: Bytes,
+}
+
+impl VerifiedBlock {
+    /// Where it lies.
+    pub const fn range(&self) -> BlockRange {
+        self.range
+    }
+
+    /// Its bytes.
+    pub const fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+/// A block whose bytes are not those of the metainfo: the fault of whoever sent it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("block at {} of piece {} is wrong: {fault}", range.begin(), range.piece().get())]
+pub struct VerifyBlockError {
+    /// The block.
+    pub range: BlockRange,
+    /// What is wrong.
+    pub fault: VerifyFault,
+}
+
+/// Compares one block with the proven leaves of its piece, so that a reader need not wait for the
+/// whole piece, and a liar is known at once.
+///
+/// The block begins where a leaf does and covers all of the leaf's data; padding behind that must
+/// be zero.
+///
+/// # Errors
+/// [`VerifyBlockError`]: the bytes must go nowhere. [`VerifyFault::Unknown`] if the leaves are
+/// another piece's, or the range is no leaf's: nobody's fault.
+pub fn verify_block(
+    leaves: &PieceLeaves,
+    range: BlockRange,
+    bytes: Bytes,
+) -> Result<VerifiedBlock, VerifyBlockError> {
+    let fail = |fault| Err(VerifyBlockError { range, fault });
+    if bytes.len() as u64 != u64::from(range.len()) {
+        return fail(VerifyFault::Length {
+            expected: range.len(),
+            got: bytes.len(),
+        });
+    }
+    let leaf_len = leaves.data_len.saturating_sub(range.begin()).min(BLOCK_LEN);
+    let is_leaf = range.begin().is_multiple_of(BLOCK_LEN) && range.len() >= leaf_len;
+    if range.piece() != leaves.piece || !is_leaf {
+        return fail(VerifyFault::Unknown);
+    }
+    let (data, padding) = bytes.split_at(bytes.len().min(leaf_len as usize));
+    if !data.is_empty() {
+        let leaf = leaves.leaves.get((range.begin() / BLOCK_LEN) as usize);
+        match leaf {
+            Some(leaf) if merkle::leaf(data) == *leaf => {}
+            Some(_) => return fail(VerifyFault::Sha256),
+            None => return fail(VerifyFault::Unknown),
+        }
+    }
+    if padding.iter().any(|byte| *byte != 0) {
+        return fail(VerifyFault::Padding);
+    }
+    Ok(VerifiedBlock { range, bytes })
 }
 
 #[cfg(test)]

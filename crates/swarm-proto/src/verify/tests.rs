@@ -226,3 +226,75 @@ fn without_its_layers_a_hybrid_falls_back_to_sha_1_and_v2_has_nothing() {
     );
     assert!(check(&v2, 0, padded(bytes(1, 5_000))).is_ok());
 }
+
+#[test]
+fn t7_blocks_pass_alone_against_leaves_that_lead_to_the_root() {
+    let meta = hybrid();
+    let content = bytes(2, 40_000);
+    let piece = meta.geometry().piece(1).unwrap();
+    let hashes = merkle::leaves(&content[..PIECE]);
+    let leaves = PieceLeaves::prove(&meta, piece, &hashes).unwrap();
+    for n in [0, 1] {
+        let range = meta.geometry().nth_block(piece, n).unwrap();
+        let place = range.begin() as usize..range.end() as usize;
+        let block = Bytes::copy_from_slice(&content[place]);
+        let verified = verify_block(&leaves, range, block.clone()).unwrap();
+        assert_eq!((verified.range(), verified.bytes()), (range, &block));
+        for at in [0, 16_383] {
+            let mut lie = block.to_vec();
+            lie[at] ^= 1;
+            let error = verify_block(&leaves, range, lie.into()).unwrap_err();
+            assert_eq!((error.range, error.fault), (range, VerifyFault::Sha256));
+        }
+        let error = verify_block(&leaves, range, block.slice(1..)).unwrap_err();
+        assert!(matches!(error.fault, VerifyFault::Length { .. }));
+    }
+    // The truth at another place is a lie.
+    let second = meta.geometry().nth_block(piece, 1).unwrap();
+    let first = Bytes::copy_from_slice(&content[..16_384]);
+    assert!(verify_block(&leaves, second, first).is_err());
+}
+
+#[test]
+fn t7_false_leaves_are_never_believed() {
+    let meta = hybrid();
+    let content = bytes(2, 40_000);
+    let piece = meta.geometry().piece(1).unwrap();
+    let right = merkle::leaves(&content[..PIECE]);
+    let mut wrong = right.clone();
+    wrong[1][31] ^= 1;
+    let other = meta.geometry().piece(2).unwrap();
+    assert_eq!(PieceLeaves::prove(&meta, piece, &wrong), None);
+    assert_eq!(PieceLeaves::prove(&meta, piece, &right[..1]), None);
+    assert_eq!(PieceLeaves::prove(&meta, piece, &[]), None);
+    assert_eq!(PieceLeaves::prove(&meta, other, &right), None);
+    // The last piece of a file: one leaf, and a filler that a peer may send along.
+    let tail = [merkle::leaf(&content[PIECE..]), [0; 32]];
+    assert!(PieceLeaves::prove(&meta, other, &tail).is_some());
+}
+
+#[test]
+fn padding_behind_a_block_must_be_zero_and_parts_of_leaves_prove_nothing() {
+    let meta = hybrid();
+    let data = bytes(1, 5_000);
+    let piece = meta.geometry().piece(0).unwrap();
+    let leaves = PieceLeaves::prove(&meta, piece, &merkle::leaves(&data)).unwrap();
+    let block = |begin, len| meta.geometry().block(0, begin, len).unwrap();
+    let fault = |range, bytes: &[u8]| {
+        verify_block(&leaves, range, Bytes::copy_from_slice(bytes)).map_err(|e| e.fault)
+    };
+    let mut padded = data.clone();
+    padded.resize(16_384, 0);
+    assert!(fault(block(0, 5_000), &data).is_ok());
+    assert!(fault(block(0, 16_384), &padded).is_ok());
+    padded[16_383] = 1;
+    let padding = Err(VerifyFault::Padding);
+    assert_eq!(fault(block(0, 16_384), &padded), padding);
+    assert_eq!(fault(block(16_384, 16_384), &padded), padding);
+    assert!(fault(block(16_384, 16_384), &[0; 16_384]).is_ok());
+    let unknown = Err(VerifyFault::Unknown);
+    assert_eq!(fault(block(0, 4_999), &data[..4_999]), unknown);
+    assert_eq!(fault(block(8, 4_992), &data[8..]), unknown);
+    let elsewhere = meta.geometry().block(1, 0, 5_000).unwrap();
+    assert_eq!(fault(elsewhere, &data), unknown);
+}
