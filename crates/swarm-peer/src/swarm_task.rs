@@ -251,6 +251,7 @@ impl SwarmTask {
                     self.to_verify.push_back(assembled);
                     self.verify_more();
                 }
+                Action::HashLeaves(piece) => self.hash_leaves(download, piece),
                 Action::Metadata(meta) => self.open_later(Arc::new(*meta)),
                 Action::Close(conn, reason) => self.hang_up(conn, reason),
                 Action::Ban {

@@ -233,6 +233,27 @@ pub const METADATA_REQUESTS_MAX: usize = 16;
 /// Hash requests open at one peer at a time.
 pub const HASH_REQUESTS_MAX: usize = 16;
 
+// ---- hashes ----
+
+/// Bytes that are hashed to answer one hash request for layers below the pieces, if a piece is not
+/// longer: what [`HASHES_PER_REQUEST_MAX`] leaves cover.
+pub const HASHED_PER_REQUEST_MAX: u64 = HASHES_PER_REQUEST_MAX as u64 * BLOCK_LEN_MAX as u64;
+
+/// Bytes that are hashed within a second for one peer's hash requests: the longest piece, and some
+/// thirtieth of a core.
+pub const HASHED_PER_PEER_MAX: u64 = PIECE_LENGTH_MAX as u64;
+
+/// Leaf hashes kept in case they are asked for again: 1 MiB, the leaves of 512 MiB. The largest
+/// request needs 4096.
+pub const LEAVES_CACHED_MAX: usize = 32 * 1024;
+
+/// Pieces whose leaf hashes are being fetched.
+pub const LEAF_FETCHES_MAX: usize = 256;
+
+/// Bytes of false pieces that are held until leaf hashes tell which of their blocks are true; one
+/// piece is held whatever its length.
+pub const RESCUED_LEN_MAX: usize = 16 * 1024 * 1024;
+
 // ---- download ----
 
 /// Peers that lied and are kept out, the latest of them.

@@ -7,6 +7,8 @@ use std::time::Instant;
 use swarm_proto::download::Download;
 use swarm_proto::geometry::PieceIndex;
 use swarm_proto::id::SwarmId;
+use swarm_proto::merkle::{self, Hash};
+use swarm_proto::metainfo::Metainfo;
 use swarm_proto::verify::{VerifiedBytes, VerifyError, verify};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -25,6 +27,8 @@ pub(super) enum Done {
     Stored(PieceIndex),
     /// Not what the torrent says.
     False(VerifyError),
+    /// Leaf hashes of a stored piece; none if it can't be read.
+    Leaves(PieceIndex, Option<Vec<Hash>>),
     /// Verified, and the disk would not have it.
     Unwritten(VerifiedBytes, StoreError),
     /// The state file is written, or not.
@@ -41,6 +45,9 @@ pub(super) enum Done {
         permit: OwnedSemaphorePermit,
     },
 }
+
+/// Bytes read at a time to hash them; a multiple of a block.
+const LEAVES_READ_LEN: u32 = 256 * 1024;
 
 /// Verifying and writing jobs at a time: enough to keep all cores and the disk busy.
 fn parallel() -> usize {
@@ -67,6 +74,22 @@ impl SwarmTask {
         }
     }
 
+    /// Hashes the blocks of a stored piece, for a peer that asks for them.
+    pub(super) fn hash_leaves(&mut self, download: &mut Download, piece: PieceIndex) {
+        let Some(content) = &self.content else {
+            return download.leaves_hashed(piece, None);
+        };
+        let meta = Arc::clone(&content.meta);
+        let store = Arc::clone(&content.store);
+        self.jobs.spawn_blocking(move || {
+            let leaves = leaves(&meta, &*store, piece);
+            let leaves = leaves.inspect_err(|error| {
+                tracing::warn!(bundle = %meta.name(), piece = piece.get(), "cannot read: {}", chain(error));
+            });
+            Done::Leaves(piece, leaves.ok())
+        });
+    }
+
     /// Writes a piece that was verified before and found no room.
     pub(super) fn write_again(&mut self, piece: VerifiedBytes) {
         if let Some(content) = &self.content {
@@ -90,6 +113,7 @@ impl SwarmTask {
                 tracing::debug!(bundle = %self.name(), %error, "piece refused");
                 download.piece_failed(now, &error);
             }
+            Done::Leaves(piece, leaves) => download.leaves_hashed(piece, leaves),
             Done::Unwritten(piece, error) => {
                 self.verifying = self.verifying.saturating_sub(1);
                 let text = chain(&error);
@@ -225,6 +249,21 @@ pub(super) enum SaveError {
     Sync(String),
     #[error("cannot save state: {0}")]
     State(std::io::Error),
+}
+
+/// The hash of each block of data in the piece, read a little at a time.
+fn leaves(
+    meta: &Metainfo,
+    store: &dyn PieceStore,
+    piece: PieceIndex,
+) -> Result<Vec<Hash>, StoreError> {
+    let data_len = meta.piece_tree(piece).map_or(0, |tree| tree.data_len);
+    let mut leaves = Vec::new();
+    for begin in (0..data_len).step_by(LEAVES_READ_LEN as usize) {
+        let len = LEAVES_READ_LEN.min(data_len - begin);
+        leaves.extend(merkle::leaves(&store.read_in_piece(piece, begin, len)?));
+    }
+    Ok(leaves)
 }
 
 fn write(store: &dyn PieceStore, piece: VerifiedBytes) -> Done {

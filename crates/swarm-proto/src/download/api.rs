@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::geometry::{BlockRange, ByteRange};
+use crate::geometry::{BlockRange, ByteRange, PieceIndex};
 use crate::id::PeerId;
 use crate::metainfo::{Metainfo, MetainfoError};
 use crate::session::{CloseReason, Command, ConnectionId};
-use crate::verify::AssembledPiece;
+use crate::verify::{AssembledPiece, VerifiedBlock};
 
 /// How a download behaves.
 #[derive(Debug, Clone)]
@@ -88,6 +88,13 @@ pub enum Action {
         /// What it asks for.
         range: BlockRange,
     },
+    /// Read the piece from the store and hash its blocks of data
+    /// ([`merkle::leaves`](crate::merkle::leaves)) away from the network threads; then call
+    /// [`leaves_hashed`](super::Download::leaves_hashed). One at a time.
+    HashLeaves(PieceIndex),
+    /// A block of a piece that a reader waits for (it has a deadline) is true, and may be handed to
+    /// the reader before its piece is whole. It comes at most once, and again as part of its piece.
+    BlockVerified(VerifiedBlock),
     /// The metadata that a magnet link named is here. Make the store and call
     /// [`metadata`](super::Download::metadata).
     Metadata(Box<Metainfo>),

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::geometry::{BLOCK_LEN, BlockRange, Geometry, PieceIndex};
 use crate::session::{Block, ConnectionId};
+use crate::verify::{PieceLeaves, VerifiedBlock, VerifyFault, verify_block};
 
 /// Peers that one block is asked of at a time.
 const ASKERS_MAX: usize = 2;
@@ -21,6 +22,8 @@ enum BlockState {
     },
     /// Came from that peer; from nobody if it is padding.
     Here(Option<ConnectionId>),
+    /// Came from that peer, and is true.
+    Proven(Option<ConnectionId>),
 }
 
 /// One piece under way.
@@ -173,7 +176,7 @@ impl BlockAssembler {
             .collect()
     }
 
-    /// Throws away what this peer sent; the blocks are to be asked for again.
+    /// Throws away what this peer sent and is not proven; the blocks are to be asked for again.
     pub(super) fn forget(&mut self, conn: ConnectionId) {
         for (piece, partial) in &mut self.partials {
             for state in &mut partial.blocks {
@@ -243,8 +246,88 @@ impl BlockAssembler {
                     *free = Some(conn);
                 }
             }
-            BlockState::Here(_) => {}
+            BlockState::Here(_) | BlockState::Proven(_) => {}
         }
+    }
+
+    /// Whether the block is one that the piece is made of, and not here.
+    pub(super) fn lacks(&self, range: &BlockRange) -> bool {
+        let partial = self.partials.get(&range.piece());
+        partial
+            .and_then(|partial| partial.blocks.get((range.begin() / BLOCK_LEN) as usize))
+            .is_some_and(|state| matches!(state, BlockState::Unasked | BlockState::Asked { .. }))
+    }
+
+    /// Blocks of the piece are checked one by one now: any peer may send them.
+    pub(super) fn share(&mut self, piece: PieceIndex) {
+        if let Some(partial) = self.partials.get_mut(&piece) {
+            partial.owner = None;
+        }
+    }
+
+    /// Puts blocks of an earlier try into a piece that was just begun, those for which `is_true`
+    /// holds.
+    pub(super) fn keep(
+        &mut self,
+        piece: PieceIndex,
+        bytes: Bytes,
+        senders: &Senders,
+        is_true: impl Fn(usize) -> bool,
+    ) {
+        let Some(partial) = self.partials.get_mut(&piece) else {
+            return;
+        };
+        partial.buffer = bytes.into();
+        let blocks = partial.blocks.iter_mut().zip(senders).enumerate();
+        for (_, (state, sender)) in blocks.filter(|(nth, _)| is_true(*nth)) {
+            if *state == BlockState::Unasked {
+                *state = BlockState::Here(*sender);
+                partial.unasked -= 1;
+                partial.missing -= 1;
+            }
+        }
+    }
+
+    /// Holds the blocks that are here against the leaves of their piece: those that are true, and
+    /// those that are not, which are to be asked for again, with their senders.
+    pub(super) fn prove(
+        &mut self,
+        geometry: &Geometry,
+        leaves: &PieceLeaves,
+    ) -> (Vec<VerifiedBlock>, Vec<(BlockRange, ConnectionId)>) {
+        let (mut proven, mut lies) = (Vec::new(), Vec::new());
+        let piece = leaves.piece();
+        let Some(partial) = self.partials.get_mut(&piece) else {
+            return (proven, lies);
+        };
+        for at in 0..partial.blocks.len() {
+            let Some(BlockState::Here(Some(sender))) = partial.blocks.get(at).copied() else {
+                continue;
+            };
+            let Some(range) = partial.range(geometry, piece, at) else {
+                continue;
+            };
+            let place = range.begin() as usize..range.end() as usize;
+            let bytes = partial.buffer.get(place).unwrap_or_default();
+            let state = match verify_block(leaves, range, Bytes::copy_from_slice(bytes)) {
+                Ok(block) => {
+                    proven.push(block);
+                    BlockState::Proven(Some(sender))
+                }
+                Err(error) if error.fault == VerifyFault::Unknown => continue,
+                Err(_) => {
+                    lies.push((range, sender));
+                    partial.unasked += 1;
+                    partial.missing += 1;
+                    self.open.insert(piece);
+                    BlockState::Unasked
+                }
+            };
+            if let Some(slot) = partial.blocks.get_mut(at) {
+                *slot = state;
+            }
+        }
+        (proven, lies)
     }
 
     /// The peer will not send the block; whether nobody else is asked for it.
@@ -273,11 +356,11 @@ impl BlockAssembler {
         true
     }
 
-    /// A block came. Also gives the other peers that were asked for it.
+    /// A block came, and whether it is proven. Also gives the other peers that were asked for it.
     pub(super) fn place(
         &mut self,
         geometry: &Geometry,
-        block: Block,
+        (block, proven): (Block, bool),
         conn: ConnectionId,
     ) -> (Placed, Vec<ConnectionId>) {
         let range = block.range();
@@ -295,7 +378,7 @@ impl BlockAssembler {
             return (Placed::Useless, Vec::new());
         };
         let others = match *state {
-            BlockState::Here(_) => return (Placed::Useless, Vec::new()),
+            BlockState::Here(_) | BlockState::Proven(_) => return (Placed::Useless, Vec::new()),
             BlockState::Asked { of, .. } => of
                 .into_iter()
                 .flatten()
@@ -310,7 +393,10 @@ impl BlockAssembler {
                 Vec::new()
             }
         };
-        *state = BlockState::Here(Some(conn));
+        *state = match proven {
+            true => BlockState::Proven(Some(conn)),
+            false => BlockState::Here(Some(conn)),
+        };
         partial.missing -= 1;
         let piece_len = geometry.piece_len(piece);
         let whole = range.len() == piece_len;
@@ -333,7 +419,7 @@ impl BlockAssembler {
         self.open.remove(&piece);
         self.bytes -= u64::from(piece_len);
         let senders = partial.blocks.iter().map(|state| match state {
-            BlockState::Here(sender) => *sender,
+            BlockState::Here(sender) | BlockState::Proven(sender) => *sender,
             _ => None,
         });
         // A piece of one block is passed on as it came.

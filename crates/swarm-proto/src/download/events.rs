@@ -60,6 +60,11 @@ impl Download {
             self.assembler.released(range, conn);
         }
         self.disown(conn);
+        self.proofs.left(conn);
+        self.suspects.clear(conn);
+        if let Some(torrent) = &mut self.torrent {
+            torrent.hashes.left(conn);
+        }
         match &mut self.fetch {
             Some(Fetch::Metadata(fetch)) => fetch.left(conn),
             Some(Fetch::Layers(fetch)) => fetch.left(conn),
@@ -160,10 +165,7 @@ impl Download {
                 self.hashes(now, conn, &request, &hashes);
             }
             SessionEvent::HashesRejected(request) => {
-                if let Some(Fetch::Layers(fetch)) = &mut self.fetch {
-                    fetch.rejected(now, conn, &request);
-                }
-                self.advance_fetch(now);
+                self.hashes_rejected(now, conn, &request);
             }
             SessionEvent::Closed(_) => self.peer_left(now, conn),
         }
@@ -301,6 +303,9 @@ impl Download {
         };
         peer.asked.remove(&range);
         peer.block_came(range.len(), &self.config);
+        let Some(block) = self.check_block(now, conn, block) else {
+            return;
+        };
         let Some(torrent) = &self.torrent else {
             return;
         };
@@ -352,6 +357,10 @@ impl Download {
             self.rechoke(now);
         }
         self.advance_fetch(now);
+        self.advance_proofs(now);
+        if let Some(torrent) = &mut self.torrent {
+            torrent.hashes.tick(now);
+        }
         self.update_interest();
         self.fill_all(now);
         self.suggest_to_all();

@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use super::hashes::LayerFetch;
 use super::metadata::Fetched;
-use super::{Action, Download, Fetch};
+use super::{Action, Download, Fetch, Torrent};
+use crate::geometry::PieceIndex;
 use crate::metainfo::{Kind, Metainfo};
 use crate::session::{CloseReason, Command, ConnectionId, Misbehaviour};
 use crate::wire::HashRequest;
@@ -77,17 +78,43 @@ impl Download {
     }
 
     pub(super) fn hashes_requested(&mut self, conn: ConnectionId, request: HashRequest) {
-        let answer = self
-            .torrent
-            .as_ref()
-            .and_then(|torrent| torrent.hashes.answer(&torrent.meta, &request));
-        self.command(
-            conn,
-            match answer {
-                Some(hashes) => Command::SendHashes(request, hashes),
-                None => Command::RejectHashes(request),
-            },
-        );
+        let command = match &mut self.torrent {
+            Some(torrent) => {
+                let Torrent { hashes, meta } = torrent;
+                hashes.requested(meta, &self.have, conn, request)
+            }
+            None => Some(Command::RejectHashes(request)),
+        };
+        if let Some(command) = command {
+            self.command(conn, command);
+        }
+        self.serve_hashes();
+    }
+
+    /// Goes on with hash requests that wait for a piece to be hashed.
+    fn serve_hashes(&mut self) {
+        let Some(Torrent { hashes, meta }) = &mut self.torrent else {
+            return;
+        };
+        let (answers, piece) = hashes.next(meta, &self.have);
+        for (conn, command) in answers {
+            self.command(conn, command);
+        }
+        if let Some(piece) = piece {
+            self.actions.push_back(Action::HashLeaves(piece));
+        }
+    }
+
+    /// The driver did [`Action::HashLeaves`]; `None` if it could not.
+    pub fn leaves_hashed(&mut self, piece: PieceIndex, leaves: Option<Vec<[u8; 32]>>) {
+        let Some(Torrent { hashes, meta }) = &mut self.torrent else {
+            return;
+        };
+        let refused = hashes.hashed(meta, piece, leaves.as_deref());
+        if let Some((conn, request)) = refused {
+            self.command(conn, Command::RejectHashes(request));
+        }
+        self.serve_hashes();
     }
 
     pub(super) fn hashes(
@@ -97,13 +124,27 @@ impl Download {
         request: &HashRequest,
         hashes: &[[u8; 32]],
     ) {
-        if let Some(Fetch::Layers(fetch)) = &mut self.fetch
-            && !fetch.hashes(now, conn, request, hashes)
-        {
-            self.close(conn, CloseReason::Misbehaved(Misbehaviour::FalseHashes));
-            return self.peer_left(now, conn);
+        let is_true = match &mut self.fetch {
+            Some(Fetch::Layers(fetch)) => fetch.hashes(now, conn, request, hashes),
+            _ => self.leaf_hashes(now, conn, request, hashes),
+        };
+        if !is_true {
+            return self.false_hashes(now, conn);
         }
         self.advance_fetch(now);
+    }
+
+    pub(super) fn hashes_rejected(
+        &mut self,
+        now: Instant,
+        conn: ConnectionId,
+        request: &HashRequest,
+    ) {
+        if let Some(Fetch::Layers(fetch)) = &mut self.fetch {
+            fetch.rejected(now, conn, request);
+            return self.advance_fetch(now);
+        }
+        self.leaves_rejected(now, conn, request);
     }
 
     /// Goes on with the way from the magnet link to the metainfo.

@@ -1,8 +1,9 @@
-//! Piece layers of BEP 52: served to those that joined by a magnet link, and fetched after we did.
+//! Piece layers of BEP 52, fetched after joining by a magnet link.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use super::hash_server::span;
 use crate::limits;
 use crate::merkle::{self, Hash, HashSpan};
 use crate::metainfo::Metainfo;
@@ -13,55 +14,6 @@ use crate::wire::HashRequest;
 fn tree_height(length: u64) -> u32 {
     let blocks = length.div_ceil(crate::geometry::BLOCK_LEN.into()).max(1);
     blocks.next_power_of_two().trailing_zeros()
-}
-
-fn span(request: &HashRequest) -> HashSpan {
-    HashSpan {
-        base: request.base_layer,
-        index: request.index,
-        length: request.length,
-        proof_layers: request.proof_layers,
-    }
-}
-
-/// Answers hash requests from the piece layers of a torrent.
-#[derive(Debug)]
-pub(super) struct HashServer {
-    /// Length of the files with that root.
-    lengths: HashMap<Hash, u64>,
-}
-
-impl HashServer {
-    pub(super) fn new(meta: &Metainfo) -> Self {
-        let files = meta.files().iter();
-        Self {
-            lengths: files
-                .filter_map(|f| Some((f.pieces_root?, f.length)))
-                .collect(),
-        }
-    }
-
-    /// The hashes asked for; `None` if they don't exist or can't be computed from piece layers:
-    /// layers below those need the file's bytes, and who has those blocks verifies pieces as a
-    /// whole.
-    pub(super) fn answer(&self, meta: &Metainfo, request: &HashRequest) -> Option<Vec<Hash>> {
-        let height = tree_height(*self.lengths.get(&request.pieces_root)?);
-        let level = merkle::piece_level(meta.geometry().piece_length());
-        let above = request.base_layer.checked_sub(level)?;
-        let layer = meta.piece_layer(request.pieces_root)?;
-        if above == 0 {
-            return merkle::prove(layer, height, &span(request));
-        }
-        if request.base_layer > height {
-            return None;
-        }
-        let per_node = 1_usize.checked_shl(above)?;
-        let layer: Vec<Hash> = layer
-            .chunks(per_node)
-            .map(|nodes| merkle::root_above(nodes, level, above))
-            .collect();
-        merkle::prove(&layer, height, &span(request))
-    }
 }
 
 /// A peer that doesn't answer for so long is asked no more, and another is.

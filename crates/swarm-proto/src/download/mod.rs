@@ -8,7 +8,8 @@
 //! peer_joined ─▶ handle_event (any number) ─▶ peer_left
 //!                      │
 //!   Block ─▶ BlockAssembler ─▶ Action::Verify ─▶ piece_verified ─▶ Have to all
-//!                                           └──▶ piece_failed ──▶ Ban, or fetch it from one peer
+//!                                           └──▶ piece_failed ──▶ Ban, and fetch the false blocks
+//!                                                                 again, or the piece of one peer
 //! ```
 
 mod api;
@@ -16,11 +17,14 @@ mod assemble;
 mod choke;
 mod events;
 mod fetching;
+mod hash_server;
 mod hashes;
+mod leaf_fetch;
 mod metadata;
 mod outcome;
 mod peers;
 mod picker;
+mod proofs;
 mod requests;
 mod suggest;
 mod suspects;
@@ -43,10 +47,12 @@ use crate::limits;
 use crate::metainfo::Metainfo;
 use crate::session::{CloseReason, Command, ConnectionId};
 use assemble::{BlockAssembler, Senders};
-use hashes::{HashServer, LayerFetch};
+use hash_server::HashServer;
+use hashes::LayerFetch;
 use metadata::MetadataFetch;
 use peers::{BanList, Departed, Identity, Peer, Rate};
 use picker::PiecePicker;
+use proofs::Proofs;
 use suggest::Handout;
 use suspects::Suspects;
 
@@ -92,6 +98,7 @@ pub struct Download {
     verifying: HashMap<PieceIndex, (Bytes, Senders)>,
     verifying_bytes: u64,
     suspects: Suspects,
+    proofs: Proofs,
     /// What we suggest to leeches, once we have everything.
     handout: Option<Handout>,
     /// Counts what may give an idle peer something to do.
@@ -155,6 +162,7 @@ impl Download {
             verifying: HashMap::new(),
             verifying_bytes: 0,
             suspects: Suspects::default(),
+            proofs: Proofs::default(),
             handout: None,
             changes: 0,
             ticked_at: None,
@@ -271,6 +279,9 @@ impl Download {
 
     /// What the driver is to do next.
     pub fn poll_action(&mut self) -> Option<Action> {
+        if self.proofs.take_due() {
+            self.want_leaves();
+        }
         self.actions.pop_front()
     }
 
@@ -324,6 +335,7 @@ impl Download {
             return;
         }
         self.refresh(piece);
+        self.piece_started(piece);
         self.update_interest();
         self.make_room_for(piece);
         self.fill_all(now);
@@ -344,7 +356,9 @@ impl Download {
             true => self.missing.insert(piece),
             false => self.missing.remove(piece),
         };
-        let under_way = self.assembler.contains(piece) || self.verifying.contains_key(&piece);
+        let under_way = self.assembler.contains(piece)
+            || self.verifying.contains_key(&piece)
+            || self.proofs.rescues(piece);
         self.picker.set_startable(piece, missing && !under_way);
     }
 

@@ -1,15 +1,22 @@
 //! What becomes of whole pieces.
 
-use std::collections::BTreeSet;
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::assemble::Senders;
-use super::{Action, Download};
+use super::{Action, Download, suspects};
 use crate::geometry::{BLOCK_LEN, PieceIndex};
+use crate::merkle::Hash;
 use crate::session::{CloseReason, Command, ConnectionId, Misbehaviour};
 use crate::verify::{AssembledPiece, VerifyError, VerifyFault};
+
+/// The peer that sent all of a piece, if it was one.
+fn only_sender(senders: &Senders) -> Option<ConnectionId> {
+    let mut of = senders.iter().flatten();
+    let first = *of.next()?;
+    of.all(|sender| *sender == first).then_some(first)
+}
 
 impl Download {
     pub(super) fn assembled(&mut self, piece: PieceIndex, bytes: Bytes, senders: Senders) {
@@ -28,13 +35,17 @@ impl Download {
         {
             return;
         }
-        if let Some((bytes, _)) = self.take_verifying(piece) {
-            for (liar, blocks) in self.suspects.settle(piece, &bytes) {
-                let blocks: Vec<_> = blocks.iter().map(ToString::to_string).collect();
-                let what = format!("false block {} of piece {}", blocks.join(", "), piece.get());
-                self.ban(now, liar, piece, what);
+        if let Some((bytes, senders)) = self.take_verifying(piece) {
+            if let Some(only) = only_sender(&senders) {
+                self.suspects.clear(only);
+            }
+            if self.suspects.contains(piece) {
+                let truth = self.block_hashes(piece, &bytes);
+                let liars = self.suspects.settle(piece, &truth);
+                self.ban_all(now, piece, liars);
             }
         }
+        self.proofs.forget(piece);
         self.abandon(piece);
         if self.have.insert(piece) {
             let conns: Vec<_> = self.peers.keys().copied().collect();
@@ -60,30 +71,58 @@ impl Download {
         let Some((bytes, senders)) = self.take_verifying(piece) else {
             return;
         };
-        self.totals.wasted += bytes.len() as u64;
-        let distinct: BTreeSet<ConnectionId> = senders.iter().flatten().copied().collect();
-        match distinct.first() {
-            // Without a hash nobody can be blamed.
-            _ if error.fault == VerifyFault::Unknown => {}
-            Some(only) if distinct.len() == 1 => {
+        // Without a hash nobody can be blamed.
+        if error.fault != VerifyFault::Unknown {
+            self.raise_alarm(now);
+            let hashes = match error.leaves.is_empty() {
+                true => suspects::hashes(&bytes),
+                false => error.leaves.clone(),
+            };
+            let rescued =
+                !error.leaves.is_empty() && self.rescue(now, piece, &bytes, &senders, &hashes);
+            if !rescued {
+                self.totals.wasted += bytes.len() as u64;
+                self.suspect(piece, &senders, hashes);
+            }
+            if let Some(only) = only_sender(&senders) {
                 let blocks = bytes.len().div_ceil(BLOCK_LEN as usize);
                 let what = format!(
                     "false piece {}, all of whose blocks (0 to {}) it sent",
                     piece.get(),
                     blocks.saturating_sub(1)
                 );
-                self.ban(now, *only, piece, what);
+                self.ban(now, only, piece, what);
             }
-            Some(_) => self.suspects.add(piece, &bytes, &senders),
-            None => tracing::error!(piece = piece.get(), "padding alone is false"),
         }
         self.refresh(piece);
         self.fill_all(now);
     }
 
+    /// A false piece whose true blocks nobody can tell: it is fetched again from one peer alone.
+    pub(super) fn suspect(&mut self, piece: PieceIndex, senders: &Senders, hashes: Vec<Hash>) {
+        // A single sender needs no suspicion.
+        if only_sender(senders).is_none() && senders.iter().any(Option::is_some) {
+            self.suspects.add(piece, hashes, senders);
+        }
+    }
+
+    /// The hash of each block of a piece, as [`VerifyError::leaves`] has them.
+    fn block_hashes(&self, piece: PieceIndex, bytes: &[u8]) -> Vec<Hash> {
+        let tree = self.meta().and_then(|meta| meta.piece_tree(piece));
+        let data = match tree {
+            Some(tree) if tree.root.is_some() => tree.data_len as usize,
+            _ => bytes.len(),
+        };
+        suspects::hashes(bytes.get(..data).unwrap_or(bytes))
+    }
+
     /// The piece could not be stored; it is to be fetched again, and nobody is to blame.
     pub fn piece_lost(&mut self, now: Instant, piece: PieceIndex) {
         self.take_verifying(piece);
+        self.proofs.forget(piece);
+        if let Some(torrent) = &mut self.torrent {
+            torrent.hashes.lost(piece);
+        }
         self.have.remove(piece);
         self.completed &= self.have.is_all();
         self.refresh(piece);
@@ -118,7 +157,13 @@ impl Download {
     }
 
     /// This peer lied about a block of the piece.
-    fn ban(&mut self, now: Instant, conn: ConnectionId, piece: PieceIndex, what: String) {
+    pub(super) fn ban(
+        &mut self,
+        now: Instant,
+        conn: ConnectionId,
+        piece: PieceIndex,
+        what: String,
+    ) {
         let Some(identity) = self.identity(conn) else {
             return;
         };
@@ -134,6 +179,7 @@ impl Download {
             reason: what,
         });
         self.assembler.forget(conn);
+        self.suspects.clear(conn);
         if self.peers.contains_key(&conn) {
             self.close(
                 conn,

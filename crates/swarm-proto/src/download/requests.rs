@@ -207,6 +207,7 @@ impl Download {
         }
         match self.assembler.owner(piece) {
             Some(owner) if owner != conn => None,
+            None if self.is_kept_alone(piece, conn) => None,
             _ => self.assembler.unasked(self.geometry()?, piece),
         }
     }
@@ -218,6 +219,9 @@ impl Download {
         conn: ConnectionId,
         patience: Duration,
     ) -> Option<BlockRange> {
+        if self.is_kept_alone(piece, conn) {
+            return None;
+        }
         let rate = self.peers.get(&conn)?.down.per_sec();
         let is_slow = |other: ConnectionId, since: Instant| {
             let theirs = self
@@ -248,13 +252,14 @@ impl Download {
             return;
         };
         let geometry = torrent.meta.geometry();
-        let alone = self.suspects.contains(piece);
+        let alone = self.suspects.contains(piece) || self.is_kept_alone(piece, conn);
         self.picker.set_startable(piece, false);
         let content = |range: &BlockRange| {
             let bytes = torrent.meta.content(&geometry.block_bytes(range));
             u32::try_from(bytes).unwrap_or(u32::MAX)
         };
         let started = self.assembler.start(geometry, piece, conn, alone, content);
+        self.piece_started(piece);
         if let Some((bytes, senders)) = started {
             self.assembled(piece, bytes, senders);
         }

@@ -1,9 +1,12 @@
-//! Who lied, when a false piece had many senders.
+//! Who lied, when a false piece had many senders and no leaf hashes are to be had (v1).
 //!
 //! The first try of a piece comes from many peers, and when it is false nobody can tell whose
 //! block it was. So each block's sender and hash are remembered, and the piece is fetched again
 //! from one peer alone. If that is false too, its single sender lied. If it is true, those lied
 //! whose blocks differ from it. Nobody else is ever banned.
+//!
+//! Until that is known its senders are on parole: they are asked for whole pieces only, each of
+//! one sender, so that a further lie names them. One whole piece that is true ends it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -12,19 +15,32 @@ use sha2::{Digest as _, Sha256};
 use super::assemble::Senders;
 use crate::geometry::{BLOCK_LEN, PieceIndex};
 use crate::limits;
+use crate::merkle::Hash;
 use crate::session::ConnectionId;
 
 /// One false try: for each block its sender and hash.
-type Try = Vec<(Option<ConnectionId>, [u8; 32])>;
+type Try = Vec<(Option<ConnectionId>, Hash)>;
 
 /// False tries of pieces that are not yet had.
 #[derive(Debug, Default)]
 pub(super) struct Suspects {
     tries: BTreeMap<PieceIndex, Vec<Try>>,
     order: VecDeque<PieceIndex>,
+    /// Peers on parole, and for which piece.
+    parole: BTreeMap<ConnectionId, PieceIndex>,
 }
 
 impl Suspects {
+    /// Whether the peer is to be asked for whole pieces alone.
+    pub(super) fn is_on_parole(&self, conn: ConnectionId) -> bool {
+        self.parole.contains_key(&conn)
+    }
+
+    /// The peer sent a whole piece, and it is true; or it is gone.
+    pub(super) fn clear(&mut self, conn: ConnectionId) {
+        self.parole.remove(&conn);
+    }
+
     /// Whether an earlier try of the piece was false.
     pub(super) fn contains(&self, piece: PieceIndex) -> bool {
         self.tries.contains_key(&piece)
@@ -45,36 +61,40 @@ impl Suspects {
         self.tries.keys().copied()
     }
 
-    /// Remembers a false try.
-    pub(super) fn add(&mut self, piece: PieceIndex, bytes: &[u8], senders: &Senders) {
+    /// Remembers a false try by the hashes of its blocks.
+    pub(super) fn add(&mut self, piece: PieceIndex, hashes: Vec<Hash>, senders: &Senders) {
         if !self.tries.contains_key(&piece) {
             self.order.push_back(piece);
         }
+        let parole = senders.iter().flatten().map(|sender| (*sender, piece));
+        self.parole.extend(parole);
         let tries = self.tries.entry(piece).or_default();
         if tries.len() < limits::SUSPECT_TRIES_MAX {
-            tries.push(senders.iter().copied().zip(hashes(bytes)).collect());
+            tries.push(senders.iter().copied().zip(hashes).collect());
         }
         while self.order.len() > limits::SUSPECT_PIECES_MAX {
             if let Some(oldest) = self.order.pop_front() {
                 self.tries.remove(&oldest);
+                self.parole.retain(|_, of| *of != oldest);
             }
         }
     }
 
-    /// The piece is known now: those that sent something else, and which blocks that was.
+    /// The true hashes of the piece's blocks are known now: those that sent something else, and
+    /// which blocks that was. All others are off parole.
     pub(super) fn settle(
         &mut self,
         piece: PieceIndex,
-        bytes: &[u8],
+        truth: &[Hash],
     ) -> BTreeMap<ConnectionId, BTreeSet<usize>> {
         let mut liars: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
         let Some(tries) = self.tries.remove(&piece) else {
             return liars;
         };
         self.order.retain(|listed| *listed != piece);
-        let truth: Vec<_> = hashes(bytes).collect();
+        self.parole.retain(|_, of| *of != piece);
         for blocks in &tries {
-            for (index, ((sender, sent), truth)) in blocks.iter().zip(&truth).enumerate() {
+            for (index, ((sender, sent), truth)) in blocks.iter().zip(truth).enumerate() {
                 if let Some(sender) = sender
                     && sent != truth
                 {
@@ -86,10 +106,12 @@ impl Suspects {
     }
 }
 
-fn hashes(bytes: &[u8]) -> impl Iterator<Item = [u8; 32]> + '_ {
+/// The hash of each block of a v1 piece.
+pub(super) fn hashes(bytes: &[u8]) -> Vec<Hash> {
     bytes
         .chunks(BLOCK_LEN as usize)
         .map(|block| Sha256::digest(block).into())
+        .collect()
 }
 
 #[cfg(test)]
@@ -109,9 +131,17 @@ mod tests {
         lie[4 * BLOCK - 1] ^= 1;
         let senders = [10, 11, 12, 13].map(|id| Some(ConnectionId(id))).to_vec();
         let mut suspects = Suspects::default();
-        suspects.add(piece, &lie, &senders);
+        suspects.add(piece, hashes(&lie), &senders);
+        assert!(
+            senders
+                .iter()
+                .flatten()
+                .all(|conn| suspects.is_on_parole(*conn))
+        );
         assert!(suspects.contains(piece) && suspects.is_sender(piece, ConnectionId(10)));
+        let truth = hashes(&truth);
         let liars = suspects.settle(piece, &truth);
+        assert!(!suspects.is_on_parole(ConnectionId(10)));
         let liars: Vec<_> = liars.into_keys().collect();
         assert_eq!(liars, [ConnectionId(11), ConnectionId(13)]);
         assert!(!suspects.contains(piece));
@@ -125,10 +155,10 @@ mod tests {
         let mut suspects = Suspects::default();
         suspects.add(
             piece,
-            &vec![1; 2 * BLOCK],
+            hashes(&vec![1; 2 * BLOCK]),
             &vec![Some(ConnectionId(1)), None],
         );
-        let liars = suspects.settle(piece, &vec![2; 2 * BLOCK]);
+        let liars = suspects.settle(piece, &hashes(&vec![2; 2 * BLOCK]));
         assert_eq!(
             liars.into_iter().collect::<Vec<_>>(),
             [(ConnectionId(1), BTreeSet::from([0]))]
@@ -141,7 +171,7 @@ mod tests {
         let mut suspects = Suspects::default();
         for piece in geometry.pieces() {
             for _ in 0..20 {
-                suspects.add(piece, &[1], &vec![Some(ConnectionId(1))]);
+                suspects.add(piece, hashes(&[1]), &vec![Some(ConnectionId(1))]);
             }
         }
         assert_eq!(suspects.tries.len(), limits::SUSPECT_PIECES_MAX);

@@ -249,6 +249,25 @@ impl RequestLedger {
     }
 }
 
+/// A block as if it had been asked for.
+#[cfg(test)]
+pub(crate) fn block_for_tests(
+    now: Instant,
+    geometry: &Geometry,
+    range: BlockRange,
+    bytes: Bytes,
+) -> Block {
+    let mut ledger = RequestLedger::new(Duration::from_secs(1));
+    ledger.ask(now, range);
+    let raw = RawBlock {
+        index: range.piece().get(),
+        begin: range.begin(),
+        bytes,
+    };
+    let block = ledger.block(now, geometry, raw);
+    block.expect("it exists").expect("it was asked for")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -24,6 +24,8 @@ use bytes::{Bytes, BytesMut};
 pub use api::{Command, ConnectionId, PieceSet, SessionConfig, SessionEvent, Timeouts};
 pub use error::{CloseReason, Misbehaviour};
 pub use ledger::Block;
+#[cfg(test)]
+pub(crate) use ledger::block_for_tests;
 
 use crate::bitfield::Bitfield;
 use crate::geometry::Geometry;

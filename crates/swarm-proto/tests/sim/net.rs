@@ -15,6 +15,7 @@ use rand::{RngExt, SeedableRng};
 use swarm_proto::bitfield::Bitfield;
 use swarm_proto::download::{Action, Download, DownloadConfig, PeerInfo, Source};
 use swarm_proto::id::PeerId;
+use swarm_proto::merkle;
 use swarm_proto::metainfo::Metainfo;
 use swarm_proto::session::{Command, ConnectionId, PeerSession, SessionConfig};
 use swarm_proto::verify::verify;
@@ -467,6 +468,17 @@ impl Node {
                 }
                 self.command(now, conn, Command::SendBlock(range, bytes.into()));
             }
+            Action::HashLeaves(piece) => {
+                let meta = self
+                    .meta
+                    .as_ref()
+                    .expect("asked after the metadata is known");
+                let tree = meta.piece_tree(piece).expect("asked of v2 torrents only");
+                let start = meta.geometry().piece_offset(piece) as usize;
+                let leaves = merkle::leaves(&self.content[start..][..tree.data_len as usize]);
+                self.download.leaves_hashed(piece, Some(leaves));
+            }
+            Action::BlockVerified(_) => {}
             Action::Metadata(meta) => {
                 let meta = Arc::new(*meta);
                 self.meta = Some(Arc::clone(&meta));
