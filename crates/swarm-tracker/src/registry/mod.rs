@@ -40,6 +40,10 @@ use volunteer::VolunteerBook;
 /// that hold the old one finish with it.
 const RETIRED_FOR: Duration = Duration::from_secs(3600);
 
+/// Peers of all kinds that a peer is told of which starts with nothing left, where fewer leeches
+/// are there: aria2 says so of a magnet link, of which it knows no length, and wants seeds.
+const SEEDS_FOR_A_STARTER: usize = 10;
+
 /// What the registry is told at its start.
 #[derive(Debug, Clone)]
 pub struct RegistryConfig {
@@ -180,6 +184,18 @@ impl Registry {
                 });
                 let wanted = wanted.min(PEERS_PER_REPLY_MAX);
                 reply.peers = swarm.sample(peer, standing, wanted, &mut self.rng);
+                let room = wanted.min(SEEDS_FOR_A_STARTER);
+                if standing == Standing::Seed
+                    && request.event == AnnounceEvent::Started
+                    && reply.peers.len() < room
+                {
+                    let others = swarm.sample(peer, Standing::Leech, room, &mut self.rng);
+                    for other in others {
+                        if reply.peers.len() < room && !reply.peers.contains(&other) {
+                            reply.peers.push(other);
+                        }
+                    }
+                }
             }
         }
         Ok(reply)

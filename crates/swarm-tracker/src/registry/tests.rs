@@ -57,6 +57,23 @@ fn announce(registry: &mut Registry, secs: u64, request: &AnnounceRequest) -> An
         .expect("accepted")
 }
 
+#[test]
+fn who_starts_with_nothing_left_is_told_of_a_few_seeds_and_later_of_leeches_only() {
+    let mut registry = registry(true);
+    let id = v1(1);
+    for port in 2001..2041 {
+        announce(&mut registry, 0, &request(id, port, 0));
+    }
+    announce(&mut registry, 0, &request(id, 3000, 1));
+    let started = with_event(id, 4000, 0, AnnounceEvent::Started);
+    let told = announce(&mut registry, 0, &started).peers;
+    let ports: HashSet<u16> = told.iter().map(SocketAddr::port).collect();
+    assert_eq!((told.len(), ports.len()), (10, 10), "{told:?}");
+    assert!(ports.contains(&3000) && !ports.contains(&4000), "{told:?}");
+    let told = announce(&mut registry, 1, &request(id, 4000, 0)).peers;
+    assert_eq!(told.len(), 1, "{told:?}");
+}
+
 fn register(
     registry: &mut Registry,
     site: &TestSite,
