@@ -1,10 +1,12 @@
 #!/usr/bin/python3
-"""Seeds or fetches with Debian's libtorrent, TCP on loopback only, and tells it as lines of JSON.
+"""Seeds or fetches with Debian's libtorrent and tells it as lines of JSON.
 
     lt.py seed  TORRENT --data DIR [--tracker URL]
-    lt.py fetch TORRENT|MAGNET --out DIR [--peer IP:PORT]... [--tracker URL] [--seconds N]
+    lt.py fetch TORRENT|MAGNET --out DIR [--peer IP:PORT]... [--tracker URL] [--seconds N] [--stay]
 
-TORRENT may be given several times. Events: listening {peer}, complete {seconds, name}, then (seed) until killed.
+TORRENT may be given several times. By TCP at any port of loopback unless --listen IP:PORT and --transport utp|both say
+otherwise. --dht NODE:PORT joins the DHT there, --lsd looks for peers nearby, --no-pex keeps peers to itself.
+Events: listening {peer}, complete {seconds, name}, then (seed, or fetch with --stay) until killed.
 """
 import argparse
 import json
@@ -23,6 +25,12 @@ parser.add_argument("--data", "--out", dest="data", required=True)
 parser.add_argument("--peer", action="append", default=[])
 parser.add_argument("--tracker", action="append", default=[])
 parser.add_argument("--seconds", type=float, default=120)
+parser.add_argument("--listen", default="127.0.0.1:0")
+parser.add_argument("--transport", choices=["tcp", "utp", "both"], default="tcp")
+parser.add_argument("--dht")
+parser.add_argument("--lsd", action="store_true")
+parser.add_argument("--no-pex", action="store_true")
+parser.add_argument("--stay", action="store_true")
 args = parser.parse_args()
 
 
@@ -30,20 +38,33 @@ def tell(event, **fields):
     print(json.dumps({"event": event, **fields}), flush=True)
 
 
-session = lt.session({
-    "listen_interfaces": "127.0.0.1:0",
-    "enable_dht": False,
-    "enable_lsd": False,
+tcp, utp = args.transport in ("tcp", "both"), args.transport in ("utp", "both")
+settings = {
+    "listen_interfaces": args.listen,
+    "enable_dht": args.dht is not None,
+    "enable_lsd": args.lsd,
     "enable_upnp": False,
     "enable_natpmp": False,
-    "enable_incoming_utp": False,
-    "enable_outgoing_utp": False,
+    "enable_incoming_tcp": tcp,
+    "enable_outgoing_tcp": tcp,
+    "enable_incoming_utp": utp,
+    "enable_outgoing_utp": utp,
     "allow_multiple_connections_per_ip": True,
     "min_reconnect_time": 1,
     "alert_mask": lt.alert.category_t.error_notification
     | lt.alert.category_t.status_notification
     | lt.alert.category_t.tracker_notification,
-})
+}
+if args.dht:
+    # All nodes of the test have addresses of one private network.
+    settings.update({
+        "dht_bootstrap_nodes": args.dht,
+        "dht_restrict_routing_ips": False,
+        "dht_restrict_search_ips": False,
+        "dht_ignore_dark_internet": False,
+        "dht_prefer_verified_node_ids": False,
+    })
+session = lt.session(settings)
 handles = []
 for what in args.what:
     if what.startswith("magnet:"):
@@ -54,8 +75,10 @@ for what in args.what:
     params.save_path = args.data
     if args.tracker:
         params.trackers = args.tracker
+    if args.no_pex:
+        params.flags |= lt.torrent_flags.disable_pex
     handles.append(session.add_torrent(params))
-tell("listening", peer=f"127.0.0.1:{session.listen_port()}")
+tell("listening", peer=f"{args.listen.rsplit(':', 1)[0]}:{session.listen_port()}")
 
 for handle in handles:
     for peer in args.peer:
@@ -67,7 +90,8 @@ rechecks = {}
 began = time.monotonic()
 done = set()
 redial = began
-while time.monotonic() - began < args.seconds or (args.role == "seed" and len(done) == len(handles)):
+stays = args.role == "seed" or args.stay
+while time.monotonic() - began < args.seconds or (stays and len(done) == len(handles)):
     for alert in session.pop_alerts():
         print(alert, file=sys.stderr, flush=True)
     for index, handle in enumerate(handles):
@@ -86,7 +110,7 @@ while time.monotonic() - began < args.seconds or (args.role == "seed" and len(do
             done.add(index)
             handle.flush_cache()
             tell("complete", name=status.name, seconds=round(time.monotonic() - began, 3))
-    if args.role == "fetch" and len(done) == len(handles):
+    if not stays and len(done) == len(handles):
         time.sleep(0.5)  # "finished" comes before the last bytes are in the file
         sys.exit(0)
     if args.role == "fetch" and time.monotonic() - redial > 5:

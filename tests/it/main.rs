@@ -4,6 +4,7 @@ mod cli;
 mod gate;
 mod hostile;
 mod interop;
+mod matrix;
 mod real_site;
 mod transfer;
 mod visitor;
