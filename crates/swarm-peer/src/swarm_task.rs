@@ -35,9 +35,9 @@ use links::Link;
 use open::Opened;
 
 /// Batches of events that may wait for the task, each at most what one read brings.
-const EVENTS_LEN: usize = 64;
+const EVENTS_LEN: usize = 16;
 /// Events taken in one turn before other things get theirs.
-const EVENTS_PER_TURN: usize = 32;
+const EVENTS_PER_TURN: usize = 16;
 /// How often figures are published.
 const STATS_EVERY: Duration = Duration::from_millis(500);
 /// How often newly verified pieces are made durable and recorded.

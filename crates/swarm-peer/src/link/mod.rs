@@ -16,7 +16,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use swarm_proto::geometry::BlockRange;
 use swarm_proto::session::{CloseReason, Command, ConnectionId, PeerSession, SessionEvent};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -30,10 +30,10 @@ pub(crate) use stream::Stream;
 /// full queue means something is badly stuck and the connection is given up.
 pub(crate) const COMMANDS_MAX: usize = 8192;
 
-/// Bytes read at once: at least this much room is made, and up to the second figure for peers that
-/// fill it.
-const READ_MIN: usize = 32 * 1024;
-const READ_MAX: usize = 256 * 1024;
+/// Bytes read at once: at least this much room is made, which an idle peer costs, and up to the
+/// second figure for peers that fill it.
+const READ_MIN: usize = 4 * 1024;
+const READ_MAX: usize = 128 * 1024;
 
 /// Bytes taken from the session ahead of the socket. What is taken can no longer be cancelled or
 /// overtaken, so a throttled uplink gets less.
@@ -124,8 +124,7 @@ pub(crate) async fn drive<R, W>(
         if let Some(at) = session.poll_timeout() {
             sleep.as_mut().reset(at.into());
         }
-        let room = read_len;
-        session.input().reserve(room);
+        make_room(session.input(), read_len);
         tokio::select! {
             permit = mail.events.reserve(), if !batch.is_empty() => {
                 let Ok(permit) = permit else { return };
@@ -179,6 +178,14 @@ pub(crate) async fn drive<R, W>(
 fn close(session: &mut PeerSession, error: &io::Error) {
     let reason = CloseReason::Io(error.kind());
     session.handle_command(Instant::now(), Command::Close(reason));
+}
+
+/// Makes room for one read. What a peer needed that has become idle is given back.
+fn make_room(input: &mut BytesMut, room: usize) {
+    if room == READ_MIN && input.is_empty() && input.capacity() > 4 * READ_MIN {
+        *input = BytesMut::new();
+    }
+    input.reserve(room);
 }
 
 fn next_read_len(current: usize, len: usize) -> usize {

@@ -1,7 +1,7 @@
 //! What runs beside the task: hashing, writing, syncing, calling.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Instant;
 
 use swarm_proto::download::Download;
@@ -51,7 +51,10 @@ const LEAVES_READ_LEN: u32 = 256 * 1024;
 
 /// Verifying and writing jobs at a time: enough to keep all cores and the disk busy.
 fn parallel() -> usize {
-    std::thread::available_parallelism().map_or(2, usize::from) + 1
+    // The system reads several files to tell.
+    static CORES: OnceLock<usize> = OnceLock::new();
+    let cores = || std::thread::available_parallelism().map_or(2, usize::from);
+    CORES.get_or_init(cores) + 1
 }
 
 impl SwarmTask {

@@ -23,8 +23,8 @@ pub struct DownloadConfig {
     /// Seconds of a peer's measured rate that are asked for ahead. Default 0.5: a round trip,
     /// and no more, lest peers of one seed commit to the same blocks of it.
     pub depth_secs: f64,
-    /// Bytes of pieces under way or waiting to be verified. Default 64 MiB, or eight pieces if
-    /// that is more.
+    /// Bytes of pieces under way or waiting to be verified. Default 6 MiB, or four pieces if that
+    /// is more.
     pub pending_bytes_max: u64,
     /// What we call ourselves; decides which connection to keep when two call each other.
     /// Default: unknown, the older one is kept.
@@ -41,7 +41,7 @@ impl Default for DownloadConfig {
             depth_min: 4,
             depth_max: 128,
             depth_secs: 0.5,
-            pending_bytes_max: 64 * 1024 * 1024,
+            pending_bytes_max: 6 * 1024 * 1024,
             peer_id: None,
             seed_only: false,
         }

@@ -12,6 +12,9 @@ use crate::verify::{PieceLeaves, VerifiedBlock, VerifyFault, verify_block};
 /// Peers that one block is asked of at a time.
 const ASKERS_MAX: usize = 2;
 
+/// Bytes of buffers kept for pieces to come, so that they need not come from the system anew.
+const SPARE_MAX: usize = 2 * 1024 * 1024;
+
 /// Where a block stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BlockState {
@@ -64,9 +67,25 @@ pub(super) struct BlockAssembler {
     /// Pieces with blocks that nobody was asked for.
     open: BTreeSet<PieceIndex>,
     bytes: u64,
+    /// Empty buffers of pieces that are done with.
+    spare: Vec<BytesMut>,
 }
 
 impl Partial {
+    /// Copies a block to its place. Blocks mostly come in order, and are appended then.
+    fn copy_in(&mut self, range: BlockRange, bytes: &[u8]) {
+        let (begin, end) = (range.begin() as usize, range.end() as usize);
+        if begin == self.buffer.len() {
+            return self.buffer.extend_from_slice(bytes);
+        }
+        if self.buffer.len() < end {
+            self.buffer.resize(end, 0);
+        }
+        if let Some(place) = self.buffer.get_mut(begin..end) {
+            place.copy_from_slice(bytes);
+        }
+    }
+
     /// What is asked of the block at `at`.
     fn range(&self, geometry: &Geometry, piece: PieceIndex, at: usize) -> Option<BlockRange> {
         let begin = u32::try_from(at).ok()?.checked_mul(BLOCK_LEN)?;
@@ -151,6 +170,20 @@ impl BlockAssembler {
         }
         self.open.insert(piece);
         None
+    }
+
+    /// Takes back the bytes of a piece that is done with, if nobody else looks at them.
+    pub(super) fn recycle(&mut self, bytes: Bytes) {
+        if self.partials.is_empty() {
+            return self.spare.clear();
+        }
+        let kept: usize = self.spare.iter().map(BytesMut::capacity).sum();
+        if kept + bytes.len() <= SPARE_MAX
+            && let Ok(mut buffer) = bytes.try_into_mut()
+        {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
     }
 
     /// Gives a piece up; its blocks are forgotten.
@@ -402,16 +435,20 @@ impl BlockAssembler {
         let whole = range.len() == piece_len;
         let bytes = block.into_bytes();
         if !whole {
-            if partial.buffer.is_empty() {
-                partial.buffer = BytesMut::zeroed(piece_len as usize);
+            if partial.buffer.capacity() == 0 {
+                let spare = self.spare.pop();
+                let spare = spare.filter(|spare| spare.capacity() >= piece_len as usize);
+                partial.buffer =
+                    spare.unwrap_or_else(|| BytesMut::with_capacity(piece_len as usize));
             }
-            let place = range.begin() as usize..range.end() as usize;
-            if let Some(place) = partial.buffer.get_mut(place) {
-                place.copy_from_slice(&bytes);
-            }
+            partial.copy_in(range, &bytes);
         }
         if partial.missing > 0 {
             return (Placed::Kept, others);
+        }
+        if !whole {
+            // What is left is padding at the end.
+            partial.buffer.resize(piece_len as usize, 0);
         }
         let Some(partial) = self.partials.remove(&piece) else {
             return (Placed::Useless, others);

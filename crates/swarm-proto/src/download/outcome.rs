@@ -44,6 +44,7 @@ impl Download {
                 let liars = self.suspects.settle(piece, &truth);
                 self.ban_all(now, piece, liars);
             }
+            self.assembler.recycle(bytes);
         }
         self.proofs.forget(piece);
         self.abandon(piece);

@@ -67,7 +67,7 @@ impl Download {
             .torrent
             .as_ref()
             .map_or(0, |t| t.meta.geometry().piece_length());
-        self.config.pending_bytes_max.max(8 * u64::from(piece))
+        self.config.pending_bytes_max.max(4 * u64::from(piece))
     }
 
     fn pick(&mut self, now: Instant, conn: ConnectionId) -> Option<BlockRange> {
