@@ -45,6 +45,9 @@ pub struct PeerConfig {
     /// Where sites' keys, what was verified, and control sockets are kept. Default:
     /// `$XDG_STATE_HOME/spikeswarm`, or `~/.local/state/spikeswarm`.
     pub state: Option<PathBuf>,
+    /// The control socket; a path of at most some 100 bytes. Default: `run/peer-PID.sock` in the
+    /// state directory.
+    pub control: Option<PathBuf>,
     /// Longest time to say goodbye to trackers and save states after the signal to stop.
     /// Default: 10 s.
     #[serde(with = "duration")]
@@ -68,6 +71,7 @@ impl Default for PeerConfig {
             allow_net: Vec::new(),
             trackers: Vec::new(),
             state: None,
+            control: None,
             drain: Duration::from_secs(10),
             site_keys: BTreeMap::new(),
         }

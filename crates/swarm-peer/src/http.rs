@@ -24,6 +24,7 @@ use tower_service::Service;
 use url::Url;
 
 use crate::connector::{AddressPolicy, ConnectError, Connector, Scope, Trust, scope_of};
+use crate::report::shown_url;
 
 /// Redirects followed for one fetch, as a bound on loops.
 const REDIRECTS_MAX: usize = 5;
@@ -70,7 +71,7 @@ impl Response {
 #[non_exhaustive]
 pub enum HttpError {
     /// Not an `http` or `https` URL with a host.
-    #[error("{0:?} is no http or https URL")]
+    #[error("{0} is no http or https URL")]
     BadUrl(String),
     /// No connection, or one we may not make.
     #[error(transparent)]
@@ -276,7 +277,7 @@ impl HttpClient {
         let uri: Uri = url
             .as_str()
             .parse()
-            .map_err(|_| HttpError::BadUrl(url.to_string()))?;
+            .map_err(|_| HttpError::BadUrl(shown_url(url.as_str())))?;
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method.clone();
         *request.uri_mut() = uri;
@@ -323,7 +324,7 @@ fn octets() -> HeaderMap {
 }
 
 fn parse(url: &str) -> Result<Url, HttpError> {
-    let bad = || HttpError::BadUrl(url.to_owned());
+    let bad = || HttpError::BadUrl(shown_url(url));
     let mut parsed = Url::parse(url).map_err(|_| bad())?;
     parsed.set_fragment(None);
     // Credentials in a URL would be sent on, and end up in logs.

@@ -6,6 +6,7 @@
 mod announce;
 pub mod config;
 pub mod connector;
+pub mod control;
 pub mod discovery;
 pub mod http;
 mod link;

@@ -4,6 +4,7 @@
 //! 2 wrong usage, 3 not found or no peers, 4 integrity, 5 timeout, 69 address not available,
 //! 78 bad configuration.
 
+mod control;
 mod fetch;
 mod fetch_site;
 mod inspect;
@@ -24,6 +25,7 @@ use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use swarm_peer::config::{PeerConfig, parse_duration, parse_site_key};
 use swarm_peer::connector::IpNet;
+use swarm_peer::control::Control;
 use swarm_peer::uplink::parse_rate;
 use swarm_peer::{Node, NodeError};
 use swarm_proto::manifest::{PublicKey, SiteName};
@@ -66,6 +68,10 @@ enum Command {
     Fetch(fetch::FetchArgs),
     /// Show what running peers do.
     Status(status::StatusArgs),
+    /// Change the limits of a running peer.
+    Limit(control::LimitArgs),
+    /// Stop a running peer in good order.
+    Stop(control::TargetArgs),
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
     /// Check or show the configuration.
@@ -160,6 +166,9 @@ pub(crate) struct NodeArgs {
     /// Where sites' keys and what was verified are kept.
     #[arg(long, value_name = "DIR", env = "SWARM_PEER_STATE")]
     state: Option<PathBuf>,
+    /// The control socket, which `status`, `limit` and `stop` ask.
+    #[arg(long, value_name = "PATH", env = "SWARM_PEER_CONTROL")]
+    control: Option<PathBuf>,
     /// A site's root key, so that it need not be learnt from the site; may be given more than once.
     #[arg(
         long,
@@ -264,7 +273,9 @@ fn perform(cli: Cli) -> Result<(), Failure> {
         Command::Verify(args) => verify::run(&args),
         Command::Seed(args) => seed::seed(configure(file, &args.node)?, args),
         Command::Fetch(args) => fetch::fetch(configure(file, &args.node)?, args),
-        Command::Status(args) => status::status(&configure(file, &args.node())?, &args),
+        Command::Status(args) => status::status(&configure(file, &args.target.node())?, &args),
+        Command::Limit(args) => control::limit(&configure(file, &args.target.node())?, &args),
+        Command::Stop(args) => control::stop(&configure(file, &args.node())?),
         Command::Config { command } => match command {
             ConfigCommand::Check { file: named } => {
                 configure(named.as_deref().or(file), &NodeArgs::default())?;
@@ -308,6 +319,7 @@ fn configure(file: Option<&Path>, args: &NodeArgs) -> Result<PeerConfig, Failure
     config.allow_net.extend(&args.allow_net);
     config.trackers.extend(args.tracker.iter().cloned());
     config.state = args.state.clone().or(config.state);
+    config.control = args.control.clone().or(config.control);
     config.site_keys.extend(args.site_key.iter().cloned());
     config.drain = args.drain.unwrap_or(config.drain);
     config
@@ -344,7 +356,7 @@ fn read_config(path: &Path) -> anyhow::Result<PeerConfig> {
 pub(crate) struct Running {
     pub(crate) node: Node,
     pub(crate) shutdown: CancellationToken,
-    _control: Option<status::Control>,
+    _control: Option<Control>,
     drain: Duration,
 }
 
@@ -357,9 +369,7 @@ impl Running {
         let addr = node.listen_addr();
         output.event("listening", serde_json::json!({ "peer": addr.to_string() }));
         tracing::info!(peer = %addr, "listening");
-        let control = config
-            .state_dir()
-            .and_then(|dir| status::Control::open(&dir, node.clone(), &shutdown));
+        let control = control::open(config, &node, &shutdown)?;
         mind_signals(shutdown.clone())?;
         Ok(Self {
             node,

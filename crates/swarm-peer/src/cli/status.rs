@@ -1,221 +1,212 @@
-//! `status`, and the control socket it asks: a Unix socket that answers each caller with one line
-//! of JSON.
-
-use std::io::{self, Read as _};
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+//! `status`: what running peers do, as tables for people and as JSON.
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::Value;
 use swarm_peer::config::PeerConfig;
-use swarm_peer::{Node, SwarmHandle, SwarmState};
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::UnixListener;
-use tokio_util::sync::CancellationToken;
+use swarm_peer::control::{AskError, Request, ask};
 
+use super::control::{TargetArgs, no_peer, sockets};
 use super::output::rate;
-use super::{EXIT_NOT_FOUND, Failure, NodeArgs, print};
-
-/// Bytes taken of one answer.
-const ANSWER_LEN_MAX: u64 = 16 * 1024 * 1024;
-/// Time given to one caller, and to one peer asked.
-const PATIENCE: Duration = Duration::from_secs(5);
+use super::units::show_size;
+use super::{Failure, print};
 
 /// Flags of `status`.
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
-    /// Where the running peers keep their state.
-    #[arg(long, value_name = "DIR", env = "SWARM_PEER_STATE")]
-    state: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) target: TargetArgs,
+    /// Each connection too.
+    #[arg(long)]
+    peers: bool,
     /// One line of JSON a peer.
     #[arg(long, env = "SWARM_PEER_JSON")]
     json: bool,
 }
 
-impl StatusArgs {
-    pub(super) fn node(&self) -> NodeArgs {
-        NodeArgs {
-            state: self.state.clone(),
-            ..NodeArgs::default()
-        }
-    }
-}
-
-/// The control socket of this process; gone when dropped.
-pub(crate) struct Control {
-    path: PathBuf,
-}
-
-fn run_dir(state: &Path) -> PathBuf {
-    state.join("run")
-}
-
-impl Control {
-    /// Opens the socket. Without one the peer works as well, so failing is only logged.
-    pub(crate) fn open(state: &Path, node: Node, shutdown: &CancellationToken) -> Option<Self> {
-        let dir = run_dir(state);
-        let path = dir.join(format!("peer-{}.sock", std::process::id()));
-        let opened = std::fs::create_dir_all(&dir).and_then(|()| {
-            // A process of this id that was killed may have left one.
-            let _ = std::fs::remove_file(&path);
-            let listener = UnixListener::bind(&path)?;
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-            Ok(listener)
-        });
-        match opened {
-            Ok(listener) => {
-                tokio::spawn(answer(listener, node, shutdown.clone()));
-                Some(Self { path })
-            }
-            Err(error) => {
-                tracing::debug!(path = %path.display(), %error, "no control socket");
-                None
-            }
-        }
-    }
-}
-
-impl Drop for Control {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-async fn answer(listener: UnixListener, node: Node, shutdown: CancellationToken) {
-    loop {
-        let accepted = tokio::select! {
-            () = shutdown.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((mut stream, _)) => {
-                let mut line = report(&node).to_string();
-                line.push('\n');
-                let sent = async {
-                    stream.write_all(line.as_bytes()).await?;
-                    stream.shutdown().await
-                };
-                // One caller at a time; a slow one is left.
-                let _ = tokio::time::timeout(PATIENCE, sent).await;
-            }
-            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
-        }
-    }
-}
-
-fn report(node: &Node) -> Value {
-    let bundles: Vec<Value> = node.bundles().iter().map(bundle_report).collect();
-    json!({
-        "pid": std::process::id(),
-        "peer": node.listen_addr().to_string(),
-        "sent_bytes": node.uplink().sent_total(),
-        "upload_limit": node.uplink().rate(),
-        "bundles": bundles,
-    })
-}
-
-fn bundle_report(handle: &SwarmHandle) -> Value {
-    let stats = handle.stats();
-    let ids: Vec<String> = handle.swarm_ids().iter().map(ToString::to_string).collect();
-    json!({
-        "name": stats.name,
-        "swarm_ids": ids,
-        "state": state_name(&stats.state),
-        "have": stats.have,
-        "pieces": stats.pieces,
-        "total_bytes": stats.total_bytes,
-        "peers": stats.peers,
-        "seeds": stats.seeds,
-        "known_peers": stats.known_peers,
-        "down_bytes": stats.down_bytes,
-        "up_bytes": stats.up_bytes,
-        "wasted_bytes": stats.wasted_bytes,
-        "down_rate": stats.down_rate.round(),
-        "up_rate": stats.up_rate.round(),
-        "trouble": stats.trouble,
-    })
-}
-
-fn state_name(state: &SwarmState) -> &'static str {
-    match state {
-        SwarmState::Checking => "checking",
-        SwarmState::Metadata => "metadata",
-        SwarmState::Fetching => "fetching",
-        SwarmState::Seeding => "seeding",
-        SwarmState::Failed(_) => "failed",
-        SwarmState::Stopped => "stopped",
-    }
-}
-
 pub(super) fn status(config: &PeerConfig, args: &StatusArgs) -> Result<(), Failure> {
     let mut any = false;
-    if let Some(state) = config.state_dir() {
-        for path in sockets(&run_dir(&state)) {
-            let Some(line) = ask(&path) else {
+    for path in sockets(config) {
+        let mut told = match ask(&path, &Request::Status { peers: args.peers }) {
+            Ok(told) => told,
+            Err(AskError::Nobody) => continue,
+            Err(error) => {
+                tracing::warn!(socket = %path.display(), "{error}");
                 continue;
-            };
-            any = true;
-            match args.json {
-                true => print(&format!("{line}\n"))?,
-                false => print(&in_words(&line))?,
             }
+        };
+        any = true;
+        if let Some(told) = told.as_object_mut() {
+            told.insert("control".into(), path.display().to_string().into());
+        }
+        match args.json {
+            true => print(&format!("{told}\n"))?,
+            false => print(&in_words(&told))?,
         }
     }
     match any {
         true => Ok(()),
-        false => Err(Failure::text(EXIT_NOT_FOUND, "no peer is running here")),
+        false => Err(no_peer()),
     }
 }
 
-fn sockets(dir: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut found: Vec<PathBuf> = entries
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|ext| ext == "sock"))
-        .collect();
-    found.sort();
-    found
+/// Text that a stranger may have chosen, harmless on a terminal.
+fn text(value: &Value) -> String {
+    let text = value.as_str().unwrap_or("-");
+    let shown = text
+        .chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c });
+    shown.take(120).collect()
 }
 
-fn ask(path: &Path) -> Option<Value> {
-    let stream = match UnixStream::connect(path) {
-        Ok(stream) => stream,
-        Err(error) => {
-            if error.kind() == io::ErrorKind::ConnectionRefused {
-                // Left behind by a peer that was killed.
-                let _ = std::fs::remove_file(path);
-            }
-            return None;
-        }
-    };
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    let mut text = String::new();
-    stream.take(ANSWER_LEN_MAX).read_to_string(&mut text).ok()?;
-    serde_json::from_str(&text).ok()
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or(0)
+}
+
+fn speed(value: &Value) -> String {
+    rate(value.as_f64().unwrap_or(0.0))
+}
+
+/// A limit, in bits a second.
+fn limit(value: &Value) -> String {
+    value
+        .as_u64()
+        .map_or_else(|| "unlimited".into(), |bits| rate(bits as f64 / 8.0))
+}
+
+fn switch(name: &str, value: &Value) -> String {
+    match value {
+        Value::Bool(on) => format!("{name} {}", if *on { "on" } else { "off" }),
+        value => format!("{name} {}", text(value)),
+    }
+}
+
+fn each(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
 }
 
 fn in_words(report: &Value) -> String {
-    let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
-    let number = |value: &Value| value.as_u64().unwrap_or(0);
     let mut out = format!(
-        "peer {} (process {}), {} bytes sent\n",
+        "peer {}, process {}, control {}\n",
         text(&report["peer"]),
         number(&report["pid"]),
-        number(&report["sent_bytes"])
+        text(&report["control"])
     );
-    for bundle in report["bundles"].as_array().into_iter().flatten() {
-        out.push_str(&format!(
-            "  {}: {}, {} of {} pieces, {} peers, down {}, up {}\n",
-            text(&bundle["name"]),
-            text(&bundle["state"]),
-            number(&bundle["have"]),
-            number(&bundle["pieces"]),
-            number(&bundle["peers"]),
-            rate(bundle["down_rate"].as_f64().unwrap_or(0.0)),
-            rate(bundle["up_rate"].as_f64().unwrap_or(0.0)),
-        ));
+    out.push_str(&format!(
+        "  sent {} (limit {}), received {} (limit {}), memory {}\n",
+        show_size(number(&report["sent_bytes"])),
+        limit(&report["upload_limit"]),
+        show_size(number(&report["received_bytes"])),
+        limit(&report["download_limit"]),
+        show_size(number(&report["memory_bytes"]))
+    ));
+    let names = ["dht", "pex", "lsd", "utp", "udp_trackers"];
+    let known = names.iter().filter(|name| !report[**name].is_null());
+    let switches: Vec<String> = known.map(|name| switch(name, &report[*name])).collect();
+    out.push_str(&format!("  {}\n", switches.join(", ").replace('_', " ")));
+    for one in each(&report["bundles"]) {
+        bundle(one, &mut out);
     }
     out
+}
+
+fn bundle(bundle: &Value, out: &mut String) {
+    let (have, pieces) = (number(&bundle["have"]), number(&bundle["pieces"]));
+    let percent = have.saturating_mul(100).checked_div(pieces).unwrap_or(0);
+    out.push_str(&format!(
+        "\n{}: {} {percent} %, {have} of {pieces} pieces, {}\n",
+        text(&bundle["name"]),
+        text(&bundle["state"]),
+        show_size(number(&bundle["total_bytes"])),
+    ));
+    for version in ["info_hash_v1", "info_hash_v2"] {
+        if bundle[version].is_string() {
+            let name = version.replace('_', " ");
+            out.push_str(&format!("  {name}  {}\n", text(&bundle[version])));
+        }
+    }
+    out.push_str(&format!(
+        "  down {} at {}, up {} at {}, wasted {}\n",
+        show_size(number(&bundle["down_bytes"])),
+        speed(&bundle["down_rate"]),
+        show_size(number(&bundle["up_bytes"])),
+        speed(&bundle["up_rate"]),
+        show_size(number(&bundle["wasted_bytes"])),
+    ));
+    if !(bundle["upload_limit"].is_null() && bundle["download_limit"].is_null()) {
+        out.push_str(&format!(
+            "  limits: up {}, down {}\n",
+            limit(&bundle["upload_limit"]),
+            limit(&bundle["download_limit"])
+        ));
+    }
+    out.push_str(&format!(
+        "  {} peers, {} of them seeds; {} addresses known\n",
+        number(&bundle["peers"]),
+        number(&bundle["seeds"]),
+        number(&bundle["known_peers"]),
+    ));
+    for trouble in ["error", "trouble"] {
+        if bundle[trouble].is_string() {
+            out.push_str(&format!("  {trouble}: {}\n", text(&bundle[trouble])));
+        }
+    }
+    for tracker in each(&bundle["trackers"]) {
+        let said = match tracker["error"].as_str() {
+            Some(_) => text(&tracker["error"]),
+            None => format!(
+                "{} peers; {} seeds and {} leeches in all",
+                number(&tracker["peers"]),
+                number(&tracker["seeds"]),
+                number(&tracker["leeches"])
+            ),
+        };
+        out.push_str(&format!("  tracker {}: {said}\n", text(&tracker["url"])));
+    }
+    for seed in each(&bundle["web_seeds"]) {
+        out.push_str(&format!("  web seed {}\n", text(seed)));
+    }
+    let mut peers = each(&bundle["connected"]).peekable();
+    if peers.peek().is_some() {
+        out.push_str(&format!(
+            "  {:<5} {:<22} {:>4} {:>15} {:>15}  {:<5} {}\n",
+            "over", "address", "has", "down", "up", "flags", "client"
+        ));
+    }
+    for peer in peers {
+        let has = number(&peer["have"]).saturating_mul(100);
+        out.push_str(&format!(
+            "  {:<5} {:<22} {:>3}% {:>15} {:>15}  {:<5} {}\n",
+            text(&peer["transport"]),
+            text(&peer["addr"]),
+            has.checked_div(pieces).unwrap_or(0),
+            speed(&peer["down_rate"]),
+            speed(&peer["up_rate"]),
+            flags(peer),
+            text(&peer["client"]),
+        ));
+    }
+}
+
+/// As other clients show them: `D` we want and may ask, `d` we want and are choked; `U` it wants
+/// and may ask, `u` it wants and is choked; `S` it snubs us; `I` it called us.
+fn flags(peer: &Value) -> String {
+    let is = |name: &str| peer[name] == true;
+    let mut flags = String::new();
+    match (is("we_want"), is("chokes_us")) {
+        (true, false) => flags.push('D'),
+        (true, true) => flags.push('d'),
+        _ => {}
+    }
+    match (is("wants"), is("we_choke")) {
+        (true, false) => flags.push('U'),
+        (true, true) => flags.push('u'),
+        _ => {}
+    }
+    if is("snubs") {
+        flags.push('S');
+    }
+    if !is("outgoing") {
+        flags.push('I');
+    }
+    flags
 }

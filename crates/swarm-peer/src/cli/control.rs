@@ -1,0 +1,150 @@
+//! The control socket: where it is, and the verbs that only tell the peer behind it something.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use swarm_peer::Node;
+use swarm_peer::config::PeerConfig;
+use swarm_peer::control::{AskError, Control, Request, ask};
+use swarm_peer::uplink::parse_rate;
+use tokio_util::sync::CancellationToken;
+
+use super::{EXIT_FAILURE, EXIT_NOT_FOUND, EXIT_UNAVAILABLE, EXIT_USAGE, Failure, NodeArgs};
+
+/// Which running peer is meant.
+#[derive(Debug, Args, Clone)]
+pub(super) struct TargetArgs {
+    /// The peer's control socket; all below the state directory if left out.
+    #[arg(long, value_name = "PATH", env = "SWARM_PEER_CONTROL")]
+    control: Option<PathBuf>,
+    /// Where the running peers keep their state.
+    #[arg(long, value_name = "DIR", env = "SWARM_PEER_STATE")]
+    state: Option<PathBuf>,
+}
+
+impl TargetArgs {
+    pub(super) fn node(&self) -> NodeArgs {
+        NodeArgs {
+            control: self.control.clone(),
+            state: self.state.clone(),
+            ..NodeArgs::default()
+        }
+    }
+}
+
+/// Flags of `limit`.
+#[derive(Debug, Args)]
+pub(super) struct LimitArgs {
+    /// Of this bundle only: its info hash, or the first digits of it. Else of all together.
+    #[arg(long, value_name = "HASH")]
+    bundle: Option<String>,
+    /// What may be sent, as 20Mbit or 2.5MB/s, or `unlimited`.
+    #[arg(long, visible_alias = "up", value_name = "RATE", value_parser = rate)]
+    upload: Option<String>,
+    /// What may be received.
+    #[arg(long, visible_alias = "down", value_name = "RATE", value_parser = rate)]
+    download: Option<String>,
+    #[command(flatten)]
+    pub(super) target: TargetArgs,
+}
+
+fn rate(text: &str) -> Result<String, String> {
+    match text {
+        "unlimited" => Ok(text.to_owned()),
+        text => parse_rate(text)
+            .map(|_| text.to_owned())
+            .map_err(|error| format!("{error}, or `unlimited`")),
+    }
+}
+
+fn run_dir(state: &Path) -> PathBuf {
+    state.join("run")
+}
+
+/// Opens this process's socket. One that was not asked for by name may fail: the peer works as
+/// well without.
+pub(super) fn open(
+    config: &PeerConfig,
+    node: &Node,
+    shutdown: &CancellationToken,
+) -> Result<Option<Control>, Failure> {
+    let open = |path: &Path| Control::open(path, node.clone(), shutdown.clone());
+    if let Some(path) = &config.control {
+        return match open(path) {
+            Ok(control) => Ok(Some(control)),
+            Err(error) => Err(Failure::new(EXIT_UNAVAILABLE, error)),
+        };
+    }
+    let Some(state) = config.state_dir() else {
+        return Ok(None);
+    };
+    let name = format!("peer-{}.sock", std::process::id());
+    match open(&run_dir(&state).join(name)) {
+        Ok(control) => Ok(Some(control)),
+        Err(error) => {
+            tracing::info!("{error}");
+            Ok(None)
+        }
+    }
+}
+
+/// The sockets that may be meant.
+pub(super) fn sockets(config: &PeerConfig) -> Vec<PathBuf> {
+    if let Some(path) = &config.control {
+        return vec![path.clone()];
+    }
+    let dir = config.state_dir().map(|state| run_dir(&state));
+    let entries = dir.and_then(|dir| std::fs::read_dir(dir).ok());
+    let mut found: Vec<PathBuf> = entries
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|ext| ext == "sock"))
+        .collect();
+    found.sort();
+    found
+}
+
+pub(super) fn no_peer() -> Failure {
+    Failure::text(EXIT_NOT_FOUND, "no peer is running here")
+}
+
+/// The one peer that is meant.
+fn the_one(config: &PeerConfig) -> Result<PathBuf, Failure> {
+    let answers = |path: &PathBuf| ask(path, &Request::Status { peers: false }).is_ok();
+    let mut alive: Vec<PathBuf> = sockets(config).into_iter().filter(answers).collect();
+    match (alive.pop(), alive.is_empty()) {
+        (None, _) => Err(no_peer()),
+        (Some(one), true) => Ok(one),
+        (Some(_), false) => Err(Failure::text(
+            EXIT_USAGE,
+            "several peers are running: say which by --control PATH (status names them)",
+        )),
+    }
+}
+
+fn told(path: &Path, request: &Request) -> Result<(), Failure> {
+    match ask(path, request) {
+        Ok(_) => Ok(()),
+        Err(AskError::Nobody) => Err(no_peer()),
+        Err(error) => Err(Failure::new(EXIT_FAILURE, error)),
+    }
+}
+
+pub(super) fn limit(config: &PeerConfig, args: &LimitArgs) -> Result<(), Failure> {
+    if args.upload.is_none() && args.download.is_none() {
+        let text = "nothing to change: give --upload or --download";
+        return Err(Failure::text(EXIT_USAGE, text));
+    }
+    let request = Request::Limit {
+        bundle: args.bundle.clone(),
+        upload: args.upload.clone(),
+        download: args.download.clone(),
+    };
+    told(&the_one(config)?, &request)
+}
+
+pub(super) fn stop(config: &PeerConfig) -> Result<(), Failure> {
+    told(&the_one(config)?, &Request::Stop)
+}
