@@ -3,6 +3,8 @@
 //! Trackers, sites and bridges are asked through it. Addresses are vetted by the [`Connector`] for
 //! each connection, redirects included; no credentials are ever sent.
 
+mod stream;
+
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
@@ -23,8 +25,10 @@ use tokio::net::TcpStream;
 use tower_service::Service;
 use url::Url;
 
-use crate::connector::{AddressPolicy, ConnectError, Connector, Scope, Trust, scope_of};
+use crate::connector::{AddressPolicy, ConnectError, Connector, Trust};
 use crate::report::shown_url;
+
+pub use stream::{Lane, Streaming};
 
 /// Redirects followed for one fetch, as a bound on loops.
 const REDIRECTS_MAX: usize = 5;
@@ -233,7 +237,13 @@ impl HttpClient {
     ) -> Result<Response, HttpError> {
         for _ in 0..=REDIRECTS_MAX {
             let (response, remote) = self
-                .one(&method, &url, headers.clone(), body.clone(), trust)
+                .one(
+                    &self.pool(trust),
+                    &method,
+                    &url,
+                    headers.clone(),
+                    body.clone(),
+                )
                 .await?;
             let target = response
                 .headers()
@@ -254,24 +264,29 @@ impl HttpClient {
                 });
             };
             // Where a redirect leads is the word of whoever sent it, not the operator's.
-            let same_origin = target.origin() == url.origin();
-            trust = match remote {
-                _ if same_origin => trust,
-                Some(ip) if scope_of(ip) != Scope::Global => Trust::Neighbour(ip),
-                _ => Trust::Stranger,
-            };
+            trust = stream::redirected(trust, remote, target.origin() == url.origin());
             url = parse(target.as_str())?;
         }
         Err(HttpError::RedirectLoop(host_of(&url)))
     }
 
+    /// The connections that may be used for what `trust` named.
+    fn pool(&self, trust: Trust) -> Pooled {
+        match trust {
+            Trust::CommandLine => self.for_operator.clone(),
+            Trust::Stranger => self.for_strangers.clone(),
+            // Kept apart from the pools, whose connections were vetted for somebody else.
+            Trust::Neighbour(_) => pooled(&self.connector, &self.tls, trust),
+        }
+    }
+
     async fn one(
         &self,
+        pool: &Pooled,
         method: &Method,
         url: &Url,
         headers: HeaderMap,
         body: Bytes,
-        trust: Trust,
     ) -> Result<(http::Response<hyper::body::Incoming>, Option<IpAddr>), HttpError> {
         let host = host_of(url);
         let uri: Uri = url
@@ -289,12 +304,7 @@ impl HttpClient {
                 "swarm-peer/",
                 env!("CARGO_PKG_VERSION")
             )));
-        let sent = match trust {
-            Trust::CommandLine => self.for_operator.request(request),
-            Trust::Stranger => self.for_strangers.request(request),
-            // Kept apart from the pools, whose connections were vetted for somebody else.
-            Trust::Neighbour(_) => pooled(&self.connector, &self.tls, trust).request(request),
-        };
+        let sent = pool.request(request);
         let response = sent.await.map_err(|error| explain(host, &error))?;
         let remote = response.extensions().get::<Remote>().map(|r| r.0.ip());
         Ok((response, remote))

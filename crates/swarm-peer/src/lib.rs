@@ -20,6 +20,7 @@ pub mod swarm;
 mod swarm_task;
 pub mod trust;
 pub mod uplink;
+pub mod webseed;
 
 pub use link::port::Transport;
 pub use node::{AddBundle, Node, NodeConfig, NodeError, Source};

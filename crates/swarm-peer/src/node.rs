@@ -120,6 +120,11 @@ pub struct AddBundle {
     pub peers: Vec<SocketAddr>,
     /// Who vouches for trackers and peers that `source` itself names. Default [`Trust::Stranger`].
     pub trust: Trust,
+    /// Web seeds named by the operator, besides those that `source` names.
+    pub web_seeds: Vec<String>,
+    /// Who vouches for web seeds that `source` itself names, see
+    /// [`named_by_torrent`](crate::webseed::named_by_torrent). Default [`Trust::Stranger`].
+    pub web_seed_trust: Trust,
     /// Sent along with announces.
     pub bridge: Option<BridgeOffer>,
     /// What to fetch. Default everything.
@@ -143,6 +148,8 @@ impl AddBundle {
             trackers: Vec::new(),
             peers: Vec::new(),
             trust: Trust::Stranger,
+            web_seeds: Vec::new(),
+            web_seed_trust: Trust::Stranger,
             bridge: None,
             want: Want::All,
             seed_only: false,
@@ -190,6 +197,14 @@ impl Source {
         match self {
             Self::Metainfo(meta) => meta.trackers(),
             Self::Magnet(magnet) => &magnet.trackers,
+        }
+    }
+
+    /// Web seeds named within.
+    pub fn web_seeds(&self) -> &[String] {
+        match self {
+            Self::Metainfo(meta) => meta.web_seeds(),
+            Self::Magnet(magnet) => &magnet.web_seeds,
         }
     }
 }

@@ -6,6 +6,7 @@
 mod jobs;
 mod links;
 mod open;
+mod web;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ use crate::peers::AddressBook;
 use crate::report::shown_url;
 use crate::store::PieceStore;
 use crate::swarm::{Message, Shared, SwarmError, SwarmState};
+use crate::webseed::WebSeeds;
 
 use jobs::Done;
 use links::Link;
@@ -57,6 +59,7 @@ pub(crate) struct SwarmTask {
     messages: mpsc::Receiver<Message>,
     events_in: mpsc::Sender<LinkEvents>,
     events: mpsc::Receiver<LinkEvents>,
+    web: WebSeeds,
     links: HashMap<ConnectionId, Link>,
     book: AddressBook,
     dialling: usize,
@@ -101,6 +104,7 @@ impl SwarmTask {
             messages,
             events_in,
             events,
+            web: WebSeeds::new(),
             links: HashMap::new(),
             book: AddressBook::default(),
             dialling: 0,
@@ -170,6 +174,7 @@ impl SwarmTask {
         if download.is_complete() {
             self.finish_soon();
         }
+        self.join_web_seeds(&mut download);
         self.start_announcers();
         self.drive(&mut download).await
     }
@@ -191,6 +196,9 @@ impl SwarmTask {
                             Err(_) => break,
                         }
                     }
+                }
+                Some(event) = self.web.events.recv(), if download.has_web_room() => {
+                    self.hear_web(download, event);
                 }
                 Some(message) = self.messages.recv() => self.take(download, message),
                 Some(done) = self.jobs.join_next() => match done {
@@ -264,7 +272,7 @@ impl SwarmTask {
                     tracing::error!(bundle = %self.name(), %error, "unusable metadata");
                     self.trouble = Some(format!("unusable metadata: {error}"));
                 }
-                _ => {}
+                action => self.act_web(action),
             }
         }
     }

@@ -1,5 +1,6 @@
 //! `fetch`: a torrent, a magnet link, or a whole site.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,12 +9,13 @@ use clap::Args;
 use serde_json::json;
 use swarm_peer::config::{PeerConfig, parse_duration};
 use swarm_peer::connector::Trust;
+use swarm_peer::webseed::named_by_torrent;
 use swarm_peer::{AddBundle, Source, Storage, SwarmHandle, SwarmState};
 use swarm_proto::geometry::ByteRange;
 use swarm_proto::limits;
 use swarm_proto::magnet::Magnet;
 use swarm_proto::manifest::SiteRecord;
-use swarm_proto::metainfo::Metainfo;
+use swarm_proto::metainfo::{Metainfo, is_web_seed_url};
 use url::Url;
 
 use super::fetch_site::{self, Record};
@@ -43,6 +45,9 @@ pub(super) struct FetchArgs {
         value_parser = parse_duration
     )]
     pub(super) timeout: Duration,
+    /// A server that holds the files too, over http or https (BEP 19); may be given again.
+    #[arg(long, value_name = "URL", env = "SWARM_PEER_WEB_SEED", value_delimiter = ',', value_parser = web_seed)]
+    web_seed: Vec<String>,
     #[command(flatten)]
     pub(super) node: NodeArgs,
 }
@@ -51,6 +56,13 @@ impl FetchArgs {
     /// What was asked for, as typed.
     pub(super) fn what(&self) -> &str {
         &self.what
+    }
+}
+
+fn web_seed(url: &str) -> Result<String, String> {
+    match is_web_seed_url(url) {
+        true => Ok(url.to_owned()),
+        false => Err("a web seed is an http or https URL without a user name".to_owned()),
     }
 }
 
@@ -201,6 +213,11 @@ async fn fetch_bundle(
         // Addresses in a link on the command line are on the command line.
         bundle.peers.extend(&magnet.peers);
     }
+    bundle.web_seeds.clone_from(&args.web_seed);
+    bundle.web_seed_trust = named_by_torrent(
+        args.node.peer.iter().map(SocketAddr::ip),
+        config.trackers.iter().map(String::as_str),
+    );
     add_trackers(&mut bundle, config);
     let alone = is_alone(&bundle);
     let handle = running.node.add(bundle).await?;
@@ -230,7 +247,13 @@ async fn fetch_bundle(
 
 /// Whether no peer is named, and no tracker that could name one.
 pub(super) fn is_alone(bundle: &AddBundle) -> bool {
-    bundle.peers.is_empty() && bundle.trackers.is_empty() && bundle.source.trackers().is_empty()
+    // A web seed needs the metadata, which a link does not have.
+    let by_web = matches!(bundle.source, Source::Metainfo(_))
+        && !(bundle.web_seeds.is_empty() && bundle.source.web_seeds().is_empty());
+    bundle.peers.is_empty()
+        && bundle.trackers.is_empty()
+        && bundle.source.trackers().is_empty()
+        && !by_web
 }
 
 /// Whether something must come from others: the wanted ranges, or everything.
@@ -248,7 +271,7 @@ pub(super) fn lacks(handle: &SwarmHandle, wanted: Option<&[ByteRange]>) -> bool 
 pub(super) fn nobody() -> Failure {
     Failure::text(
         EXIT_NOT_FOUND,
-        "nobody to ask: give --tracker or --peer (or a torrent or link that names them)",
+        "nobody to ask: give --tracker, --peer or --web-seed (or a torrent or link that names them)",
     )
 }
 

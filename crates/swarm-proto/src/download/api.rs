@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::webseed::{WebFetch, WebRequestId};
 use crate::geometry::{BlockRange, ByteRange, PieceIndex};
 use crate::id::PeerId;
 use crate::metainfo::{Metainfo, MetainfoError};
@@ -29,6 +30,9 @@ pub struct DownloadConfig {
     /// What we call ourselves; decides which connection to keep when two call each other.
     /// Default: unknown, the older one is kept.
     pub peer_id: Option<PeerId>,
+    /// Bytes a second that a crowd with a source must bring for web seeds to be left alone. Default
+    /// 128 KiB; less spares the servers more and lets a slow swarm be slow.
+    pub web_seed_floor: f64,
     /// Serve only: nothing is ever asked for. Default false.
     pub seed_only: bool,
 }
@@ -43,6 +47,7 @@ impl Default for DownloadConfig {
             depth_secs: 0.5,
             pending_bytes_max: 6 * 1024 * 1024,
             peer_id: None,
+            web_seed_floor: 128.0 * 1024.0,
             seed_only: false,
         }
     }
@@ -114,6 +119,20 @@ pub enum Action {
         /// What it did.
         reason: String,
     },
+    /// Make a ranged GET: hand what comes to [`web_bytes`](super::Download::web_bytes), and its
+    /// end to [`web_ended`](super::Download::web_ended).
+    FetchRange(WebFetch),
+    /// Break the request off: nothing more of it is wanted.
+    StopFetch(ConnectionId, WebRequestId),
+    /// The web seed lied, and is asked no more.
+    BanWebSeed {
+        /// Which one.
+        seed: ConnectionId,
+        /// Its URL, without the query.
+        url: String,
+        /// What it did.
+        reason: String,
+    },
     /// Every piece is had.
     Completed,
 }
@@ -168,6 +187,8 @@ pub struct DownloadStats {
     pub down_rate: f64,
     /// Bytes a second that go, over the last seconds.
     pub up_rate: f64,
-    /// Peers banned.
+    /// Peers and web seeds banned.
     pub banned: usize,
+    /// Web seeds that may be asked.
+    pub web_seeds: usize,
 }

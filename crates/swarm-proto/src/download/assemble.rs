@@ -194,6 +194,14 @@ impl BlockAssembler {
         }
     }
 
+    /// Whether the piece is under way, and no block of it is here or asked for.
+    pub(super) fn is_untouched(&self, piece: PieceIndex) -> bool {
+        let untouched =
+            |state: &BlockState| matches!(state, BlockState::Unasked | BlockState::Here(None));
+        let partial = self.partials.get(&piece);
+        partial.is_some_and(|partial| partial.blocks.iter().all(untouched))
+    }
+
     /// The only peer that is to be asked for the piece, if there is one.
     pub(super) fn owner(&self, piece: PieceIndex) -> Option<ConnectionId> {
         self.partials.get(&piece)?.owner

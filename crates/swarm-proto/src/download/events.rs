@@ -53,6 +53,7 @@ impl Download {
             peer_id: peer.peer_id,
         };
         self.departed.insert(conn, identity);
+        self.web.peer_left(conn);
         if let Some(pieces) = &peer.pieces {
             self.picker.lost_all(pieces);
         }
@@ -96,6 +97,7 @@ impl Download {
                 if let Some(peer) = self.peers.get_mut(&conn) {
                     peer.metadata_size = said.ut_metadata.and(said.metadata_size);
                 }
+                self.web.upload_only(conn, said.upload_only);
                 self.advance_fetch(now);
             }
             SessionEvent::PeerHas(set) => self.peer_has(now, conn, set),
@@ -311,6 +313,7 @@ impl Download {
         };
         let (placed, others) = self.assembler.place(torrent.meta.geometry(), block, conn);
         for other in others {
+            self.web.cancelled(other, &range);
             if let Some(peer) = self.peers.get_mut(&other) {
                 peer.asked.remove(&range);
             }
@@ -356,6 +359,7 @@ impl Download {
             self.rechoke_at = Some(now + self.config.rechoke);
             self.rechoke(now);
         }
+        self.tick_web(now, elapsed);
         self.advance_fetch(now);
         self.advance_proofs(now);
         if let Some(torrent) = &mut self.torrent {

@@ -28,6 +28,7 @@ mod proofs;
 mod requests;
 mod suggest;
 mod suspects;
+mod webseed;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -39,6 +40,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 pub use api::{Action, DownloadConfig, DownloadStats, PeerInfo, PeerStats, Want};
+pub use webseed::{WebFailure, WebFetch, WebHead, WebRange, WebRequestId, judge};
 
 use crate::bitfield::Bitfield;
 use crate::geometry::{Geometry, PieceIndex};
@@ -107,6 +109,7 @@ pub struct Download {
     rechoke_at: Option<Instant>,
     completed: bool,
     totals: Totals,
+    web: webseed::WebSeeds,
 }
 
 /// The torrent, once it is known.
@@ -169,6 +172,7 @@ impl Download {
             rechoke_at: None,
             completed: false,
             totals: Totals::default(),
+            web: webseed::WebSeeds::default(),
         };
         match source {
             Source::Metainfo(meta) => download.set_torrent(meta, have),
@@ -257,6 +261,7 @@ impl Download {
             down_rate: self.totals.down.per_sec(),
             up_rate: self.totals.up.per_sec(),
             banned: self.totals.banned,
+            web_seeds: self.web.usable(),
         }
     }
 
@@ -287,7 +292,8 @@ impl Download {
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called, at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        match self.peers.is_empty() {
+        let fetches = self.web.is_any_usable() && !self.missing.is_none();
+        match self.peers.is_empty() && !fetches {
             true => None,
             false => self.ticked_at.map(|at| at + TICK),
         }

@@ -165,6 +165,9 @@ impl Download {
         piece: PieceIndex,
         what: String,
     ) {
+        if self.ban_web_seed(now, conn, piece, &what) {
+            return;
+        }
         let Some(identity) = self.identity(conn) else {
             return;
         };

@@ -59,10 +59,11 @@ impl Download {
         for conn in conns {
             self.fill(now, conn);
         }
+        self.fill_web(now);
     }
 
     /// Bytes of pieces that may be under way or waiting for verification.
-    fn pending_max(&self) -> u64 {
+    pub(super) fn pending_max(&self) -> u64 {
         let piece = self
             .torrent
             .as_ref()
@@ -227,7 +228,7 @@ impl Download {
             let theirs = self
                 .peers
                 .get(&other)
-                .map_or(0.0, |peer| peer.down.per_sec());
+                .map_or_else(|| self.web.rate(other), |peer| peer.down.per_sec());
             since + patience <= now || theirs * 4.0 < rate
         };
         self.assembler
@@ -236,7 +237,7 @@ impl Download {
 
     /// Whether the peer may begin the piece: one that is under suspicion there only if nobody
     /// else could.
-    fn may_start(&self, piece: PieceIndex, conn: ConnectionId) -> bool {
+    pub(super) fn may_start(&self, piece: PieceIndex, conn: ConnectionId) -> bool {
         let could = |peer: &Peer| {
             peer.established && !peer.chokes_us && !peer.snubs && peer.has(piece.get())
         };
@@ -247,7 +248,7 @@ impl Download {
                 .any(|(other, peer)| could(peer) && !self.suspects.is_sender(piece, *other))
     }
 
-    fn start(&mut self, piece: PieceIndex, conn: ConnectionId) {
+    pub(super) fn start(&mut self, piece: PieceIndex, conn: ConnectionId) {
         let Some(torrent) = &self.torrent else {
             return;
         };

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use url::Url;
+
 use super::Metainfo;
 use crate::bencode::{Dict, Item, Value};
 use crate::limits;
@@ -14,9 +16,14 @@ pub fn is_tracker_url(url: &str) -> bool {
     is_plain(url) && has_scheme(url, &["http://", "https://", "udp://", "ws://", "wss://"])
 }
 
-/// Whether a URL can be a web seed's: `http` or `https`, printable, bounded.
+/// Whether a URL can be a web seed's: `http` or `https`, printable, bounded, without credentials:
+/// those would be sent on, and end up in logs.
 pub fn is_web_seed_url(url: &str) -> bool {
-    is_plain(url) && has_scheme(url, &["http://", "https://"])
+    let anonymous = |url: &str| {
+        let parsed = Url::parse(url);
+        parsed.is_ok_and(|url| url.username().is_empty() && url.password().is_none())
+    };
+    is_plain(url) && has_scheme(url, &["http://", "https://"]) && anonymous(url)
 }
 
 fn is_plain(url: &str) -> bool {

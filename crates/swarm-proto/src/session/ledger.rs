@@ -19,6 +19,11 @@ pub struct Block {
 }
 
 impl Block {
+    /// Bytes of a web seed, which has no ledger: it was asked for whole ranges, in order.
+    pub(crate) fn of_web_seed(range: BlockRange, bytes: Bytes) -> Option<Self> {
+        (bytes.len() == range.len() as usize).then_some(Self { range, bytes })
+    }
+
     /// Where it lies.
     pub const fn range(&self) -> BlockRange {
         self.range
