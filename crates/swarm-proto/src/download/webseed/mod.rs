@@ -263,6 +263,9 @@ impl Download {
 
     fn web_block(&mut self, now: Instant, conn: ConnectionId, block: Block) {
         let range = block.range();
+        let Some(block) = self.check_block(now, conn, block) else {
+            return;
+        };
         let Some(torrent) = &self.torrent else {
             return;
         };
