@@ -7,6 +7,7 @@ mod interop;
 mod matrix;
 mod real_site;
 mod transfer;
+mod utp;
 mod visitor;
 
 use std::path::{Path, PathBuf};

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use swarm_proto::manifest::{PublicKey, SiteName};
 
 use crate::connector::{AddressPolicy, IpNet};
+use crate::link::port::Transport;
 use crate::node::NodeConfig;
 use crate::uplink::{Downlink, Uplink, parse_rate};
 
@@ -18,6 +19,8 @@ use crate::uplink::{Downlink, Uplink, parse_rate};
 pub struct PeerConfig {
     /// Where other peers may call; port 0 is any free port. Default: any free port, all addresses.
     pub listen: SocketAddr,
+    /// Whether peers are met by uTP besides TCP: `on`, `off`, or `only`. Default: on.
+    pub utp: Transport,
     /// What may be sent, in bits per second (`20Mbit`). Default: no limit.
     #[serde(with = "rate")]
     pub upload: Option<u64>,
@@ -61,6 +64,7 @@ impl Default for PeerConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([0, 0, 0, 0], 0)),
+            utp: Transport::default(),
             upload: None,
             download: None,
             bundle_upload: None,
@@ -131,6 +135,7 @@ impl PeerConfig {
     pub fn node(&self) -> NodeConfig {
         NodeConfig {
             listen: self.listen,
+            transport: self.utp,
             uplink: Uplink::limited(self.upload),
             downlink: Downlink::limited(self.download),
             bundle_upload: self.bundle_upload,
@@ -285,6 +290,7 @@ mod tests {
                 .site_keys
                 .insert(site, SecretKey::new([1; 32]).public());
             config.upload = Some(20_000_001);
+            config.utp = Transport::Utp;
             config.allow_net = vec!["10.0.0.0/8".parse().unwrap()];
             config.state = Some("/var/lib/spikeswarm".into());
             config.drain = Duration::from_millis(1500);
@@ -296,6 +302,7 @@ mod tests {
         for text in [
             "listne = '127.0.0.1:1'",
             "listen = 'localhost'",
+            "utp = 'yes'",
             "upload = 'fast'",
             "upload = 8",
             "peers_max = -1",

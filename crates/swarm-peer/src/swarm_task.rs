@@ -8,7 +8,8 @@ mod links;
 mod open;
 mod web;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -63,6 +64,9 @@ pub(crate) struct SwarmTask {
     links: HashMap<ConnectionId, Link>,
     book: AddressBook,
     dialling: usize,
+    /// Where a call by TCP came to nothing though it was taken: libtorrent with TCP turned off
+    /// listens all the same.
+    mute_by_tcp: HashSet<SocketAddr>,
     jobs: JoinSet<Done>,
     /// Pieces to verify and store, behind those that are being dealt with. The download bounds how
     /// many there can be.
@@ -108,6 +112,7 @@ impl SwarmTask {
             links: HashMap::new(),
             book: AddressBook::default(),
             dialling: 0,
+            mute_by_tcp: HashSet::new(),
             jobs: JoinSet::new(),
             to_verify: VecDeque::new(),
             verifying: 0,

@@ -27,7 +27,7 @@ use swarm_peer::config::{PeerConfig, parse_duration, parse_site_key};
 use swarm_peer::connector::IpNet;
 use swarm_peer::control::Control;
 use swarm_peer::uplink::parse_rate;
-use swarm_peer::{Node, NodeError};
+use swarm_peer::{Node, NodeError, Transport};
 use swarm_proto::manifest::{PublicKey, SiteName};
 use tokio_util::sync::CancellationToken;
 
@@ -103,6 +103,9 @@ pub(crate) struct NodeArgs {
     /// Where other peers may call. Port 0: any free port.
     #[arg(long, value_name = "ADDR", env = "SWARM_PEER_LISTEN")]
     listen: Option<SocketAddr>,
+    /// Whether peers are met by uTP besides TCP: on, off, or only.
+    #[arg(long, value_name = "WHETHER", env = "SWARM_PEER_UTP")]
+    utp: Option<Transport>,
     /// A peer to call; may be given more than once.
     #[arg(
         long,
@@ -312,6 +315,7 @@ fn configure(file: Option<&Path>, args: &NodeArgs) -> Result<PeerConfig, Failure
         Some(path) => read_config(path).map_err(|error| Failure::new(EXIT_CONFIG, error))?,
     };
     config.listen = args.listen.unwrap_or(config.listen);
+    config.utp = args.utp.unwrap_or(config.utp);
     config.upload = args.upload.or(config.upload);
     config.download = args.download.or(config.download);
     config.bundle_upload = args.bundle_upload.or(config.bundle_upload);

@@ -13,6 +13,15 @@ use crate::node::Node;
 /// and most likely speaks neither.
 const UTP_AFTER_REFUSAL: Duration = Duration::from_secs(1);
 
+/// By what a peer is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    /// TCP, then uTP.
+    Any,
+    /// uTP alone.
+    Utp,
+}
+
 /// Calls a peer.
 ///
 /// # Errors
@@ -21,8 +30,14 @@ pub(crate) async fn dial(
     node: &Node,
     addr: SocketAddr,
     trust: Trust,
+    by: By,
 ) -> Result<Stream, ConnectError> {
-    if node.config().transport == Transport::Utp {
+    let by = match node.config().transport {
+        Transport::Tcp => By::Any,
+        Transport::Both => by,
+        Transport::Utp => By::Utp,
+    };
+    if by == By::Utp {
         node.connector().check(addr, trust)?;
         let stream = by_utp(node, addr, node.config().dial_timeout).await;
         return stream.ok_or(ConnectError::TimedOut(addr));

@@ -2,7 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -14,16 +16,32 @@ use crate::node::NodeConfig;
 const PORTS_TRIED: usize = 8;
 
 /// By what peers are met.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Transport {
     /// TCP alone.
+    #[serde(rename = "off")]
     Tcp,
     /// TCP, and uTP (BEP 29) on the UDP port of the same number: accepted, and tried where a call
     /// by TCP fails. Where that port is taken, TCP alone.
     #[default]
+    #[serde(rename = "on")]
     Both,
     /// uTP alone, for networks that drop TCP.
+    #[serde(rename = "only")]
     Utp,
+}
+
+impl FromStr for Transport {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "on" => Ok(Self::Both),
+            "off" => Ok(Self::Tcp),
+            "only" => Ok(Self::Utp),
+            _ => Err(format!("{text:?} is none of on, off, only")),
+        }
+    }
 }
 
 /// The listening port, opened.

@@ -15,18 +15,26 @@ use super::SwarmTask;
 use super::jobs::Done;
 use crate::http::chain;
 use crate::link::accept::Incoming;
-use crate::link::{COMMANDS_MAX, LinkCommand, LinkEvents, Mailboxes, Stream, dial::dial, drive};
+use crate::link::{
+    COMMANDS_MAX, LinkCommand, LinkEvents, Mailboxes, Stream,
+    dial::{By, dial},
+    drive,
+};
 use crate::node::Source;
 use crate::peers::Ending;
 use crate::report::{PeerReport, ShownAddr};
 use crate::swarm::SwarmState;
 use crate::uplink::{Shaped, ShapedReader};
 
+/// Addresses remembered that take calls by TCP and then say nothing: 32 bytes each.
+const MUTE_MAX: usize = 1000;
+
 /// The task's end of a connection. Dropping it ends the connection.
 pub(super) struct Link {
     commands: mpsc::Sender<LinkCommand>,
     addr: SocketAddr,
     outgoing: bool,
+    by_utp: bool,
     peer_id: Option<PeerId>,
     /// What it calls its program.
     client: Option<String>,
@@ -59,12 +67,17 @@ impl SwarmTask {
                 continue;
             }
             self.dialling += 1;
+            // Where TCP was answered by silence once, uTP is next, and then TCP again.
+            let by = match self.mute_by_tcp.remove(&addr) {
+                true => By::Utp,
+                false => By::Any,
+            };
             let node = self.node.clone();
             self.jobs.spawn(async move {
                 Done::Dialled {
                     addr,
                     swarm_id,
-                    result: dial(&node, addr, trust).await,
+                    result: dial(&node, addr, trust, by).await,
                     permit,
                 }
             });
@@ -143,6 +156,7 @@ impl SwarmTask {
             events: self.events_in.clone(),
             throttled: uplink.rate().is_some() || self.shared.uplink.rate().is_some(),
         };
+        let by_utp = matches!(stream, Stream::Utp(_));
         match stream {
             Stream::Tcp(stream) => {
                 let (reader, writer) = stream.into_split();
@@ -157,6 +171,7 @@ impl SwarmTask {
             commands,
             addr,
             outgoing,
+            by_utp,
             peer_id: None,
             client: None,
             _permit: permit,
@@ -234,6 +249,9 @@ impl SwarmTask {
         if !link.outgoing {
             return;
         }
+        if link.peer_id.is_none() && !link.by_utp && self.mute_by_tcp.len() < MUTE_MAX {
+            self.mute_by_tcp.insert(link.addr);
+        }
         let ending = match reason {
             CloseReason::Ourselves => Ending::Never,
             reason if reason.is_peers_fault() => Ending::Never,
@@ -252,7 +270,7 @@ impl SwarmTask {
             Some(PeerReport {
                 addr: link.addr,
                 outgoing: link.outgoing,
-                transport: "tcp",
+                transport: if link.by_utp { "utp" } else { "tcp" },
                 client: link.client.clone(),
                 stats: download.peer_stats(*conn)?,
             })

@@ -116,6 +116,8 @@ pub(crate) async fn accept(utp: Utp, node: Node, lobby: Arc<Lobby>) {
                 let seat = lobby.enter(addr.ip());
                 tokio::spawn(greet(node.clone(), Stream::Utp(stream), addr, seat));
             }
+            // The library hears of the end at the same time, and may be the first.
+            Err(_) if shutdown.is_cancelled() => return,
             Err(error) => {
                 return tracing::warn!(%error, "uTP ended; peers may still call by TCP");
             }
