@@ -1,47 +1,38 @@
-//! When to announce, to which tracker, and what to believe of the answer.
+//! Carries announces to trackers, and what they answer to the swarm.
 //!
-//! One task for each tracker of a swarm. Both ids of a hybrid are announced. The tracker's interval
-//! is honoured; only while a download has nobody to fetch from is it asked sooner, never before its
-//! `min interval`. Failures are tried again ever more slowly, down to once an hour (a tracker's
-//! name may have gone to a stranger), and a `410 Gone` ends it for good.
+//! One task for each tracker of a swarm; when to announce is decided by
+//! [`AnnounceSchedule`]. Both ids of a hybrid are announced. A tracker that cannot be reached is
+//! not asked for the second id either.
+
+mod http;
+mod udp;
 
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use swarm_proto::id::{PeerId, SwarmId};
 use swarm_proto::limits;
-use swarm_proto::tracker::http::{ReplyError, announce_url, decode_reply};
-use swarm_proto::tracker::{AnnounceEvent, AnnounceReply, AnnounceRequest};
+use swarm_proto::tracker::{AnnounceEvent, AnnounceReply, AnnounceRequest, AnnounceSchedule};
 
-use crate::connector::Trust;
+use crate::connector::{Connector, Trust};
 use crate::http::{HttpClient, HttpError, chain};
 use crate::report::{TrackerReport, shown_url};
 use crate::swarm::{Message, Shared, SwarmState};
 
 /// Peers asked for at a time.
 const NUMWANT: u32 = 80;
-/// Time for one announce.
-const DEADLINE: Duration = Duration::from_secs(15);
-/// Time for the last one, while shutting down.
+/// Time for the last announce, while shutting down.
 const DEADLINE_STOPPED: Duration = Duration::from_secs(3);
-/// Between announces while there is nobody to fetch from, unless `min interval` says more.
-const HUNGRY: Duration = Duration::from_secs(5);
-/// Bounds on what a tracker may say.
-const INTERVAL_MIN: Duration = Duration::from_secs(1);
-const INTERVAL_MAX: Duration = Duration::from_secs(2 * 3600);
-/// First pause after a failure, tripled each time.
-const BACKOFF_MIN: Duration = Duration::from_secs(5);
-const BACKOFF_MAX: Duration = Duration::from_secs(3600);
-/// Between announces asked for by hand.
-const BY_HAND_MIN: Duration = Duration::from_secs(1);
 
 /// What all announcers of a node have in common.
 #[derive(Clone)]
 pub(crate) struct Announcing {
     pub(crate) http: HttpClient,
+    pub(crate) connector: Connector,
     pub(crate) peer_id: PeerId,
     pub(crate) key: u32,
-    pub(crate) port: u16,
+    /// Where peers may call us.
+    pub(crate) listen: std::net::SocketAddr,
 }
 
 /// Announces one swarm to one tracker.
@@ -57,14 +48,20 @@ pub(crate) struct Announcer {
 enum AnnounceError {
     #[error("tracker cannot be reached: {0}")]
     Http(#[from] HttpError),
+    #[error(transparent)]
+    Udp(#[from] udp::UdpError),
     #[error("tracker is gone for good (410)")]
     Gone,
     #[error("tracker answered {0}")]
-    Status(http::StatusCode),
-    #[error("{0}")]
-    Refused(ReplyError),
+    Status(::http::StatusCode),
+    /// About this swarm alone; another may be welcome.
+    #[error("tracker refuses: {reason}")]
+    Refused {
+        reason: String,
+        retry_in: Option<Duration>,
+    },
     #[error("tracker answered rubbish: {0}")]
-    Rubbish(ReplyError),
+    Rubbish(swarm_proto::tracker::http::ReplyError),
 }
 
 /// A tracker's answer, and how far the peers in it may be trusted.
@@ -73,67 +70,90 @@ struct Answer {
     trust: Trust,
 }
 
+/// The way to a tracker.
+enum Transport {
+    Http(http::HttpTracker),
+    Udp(Box<udp::UdpTracker>),
+}
+
 impl Announcer {
+    fn transport(&self) -> Transport {
+        match self.url.starts_with("udp:") {
+            true => Transport::Udp(Box::new(udp::UdpTracker::new(
+                self.node.connector.clone(),
+                self.node.listen.ip(),
+                &self.url,
+                self.trust,
+            ))),
+            false => Transport::Http(http::HttpTracker {
+                http: self.node.http.clone(),
+                url: self.url.clone(),
+                trust: self.trust,
+            }),
+        }
+    }
+
     /// Announces until the swarm stops, then says so.
     pub(crate) async fn run(self) {
-        let mut event = AnnounceEvent::Started;
-        let mut failures = 0;
-        let mut listed = false;
+        let mut transport = self.transport();
         let mut by_hand = self.shared.announce_now.subscribe();
         let mut state = self.shared.state.subscribe();
-        // Sent only by who was not complete when it came.
-        let mut completed_due = !self.is_complete();
-        loop {
-            if completed_due && self.is_complete() && listed {
-                event = AnnounceEvent::Completed;
-                completed_due = false;
+        let mut schedule = AnnounceSchedule::new(Instant::now(), self.is_complete());
+        let stop = self.shared.stop.clone();
+        while let Some(due) = schedule.due() {
+            let sleep = tokio::time::sleep_until(due.into());
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = sleep => {}
+                _ = by_hand.changed() => {
+                    schedule.asked_by_hand();
+                    continue;
+                }
+                _ = state.changed() => {
+                    if self.is_complete() {
+                        schedule.completed(Instant::now());
+                    }
+                    continue;
+                }
             }
             by_hand.mark_unchanged();
-            let pause = match self.announce_all(event).await {
-                Ok(reply) => {
-                    self.shared
-                        .tracker_said(&self.url, TrackerReport::good(&reply));
-                    failures = 0;
-                    listed = true;
-                    event = AnnounceEvent::Regular;
-                    self.pause_after(&reply)
+            let event = schedule.event(self.is_complete());
+            let stopped = async {
+                stop.cancelled().await;
+                tokio::time::sleep(DEADLINE_STOPPED).await;
+            };
+            let result = tokio::select! {
+                () = stopped => {
+                    tracing::debug!(tracker = %self.name(), "last announce not answered");
+                    break;
                 }
-                Err(error @ AnnounceError::Gone) => {
-                    let report = TrackerReport::bad(error.to_string());
-                    self.shared.tracker_said(&self.url, report);
+                result = self.announce_all(&mut transport, event) => result,
+            };
+            let now = Instant::now();
+            let report = match &result {
+                Ok(reply) => TrackerReport::good(reply),
+                Err(error) => TrackerReport::bad(chain(error)),
+            };
+            self.shared.tracker_said(&self.url, report);
+            match result {
+                Ok(reply) => schedule.succeeded(now, &reply, self.is_hungry(), rand::random()),
+                Err(AnnounceError::Gone) => {
                     tracing::warn!(tracker = %self.name(), "tracker is gone for good (410)");
-                    return;
+                    schedule.gone();
                 }
                 Err(error) => {
-                    failures += 1;
-                    let report = TrackerReport::bad(chain(&error));
-                    self.shared.tracker_said(&self.url, report);
+                    let retry_in = match &error {
+                        AnnounceError::Refused { retry_in, .. } => *retry_in,
+                        _ => None,
+                    };
+                    schedule.failed(now, retry_in, rand::random());
+                    let failures = schedule.failures();
                     tracing::warn!(tracker = %self.name(), failures, "{}", chain(&error));
-                    let doubled = BACKOFF_MIN.saturating_mul(3u32.saturating_pow(failures - 1));
-                    (doubled.min(BACKOFF_MAX), BY_HAND_MIN)
-                }
-            };
-            let (pause, least) = pause;
-            let sleep = tokio::time::sleep(jittered(pause));
-            tokio::pin!(sleep);
-            let least = tokio::time::Instant::now() + least;
-            loop {
-                tokio::select! {
-                    () = self.shared.stop.cancelled() => {
-                        if listed {
-                            self.say_stopped().await;
-                        }
-                        return;
-                    }
-                    () = &mut sleep => break,
-                    _ = by_hand.changed() => sleep.as_mut().reset(least),
-                    _ = state.changed() => {
-                        if completed_due && listed && self.is_complete() {
-                            break;
-                        }
-                    }
                 }
             }
+        }
+        if schedule.is_listed() {
+            self.say_stopped(&mut transport).await;
         }
     }
 
@@ -141,29 +161,23 @@ impl Announcer {
         *self.shared.state.borrow() == SwarmState::Seeding
     }
 
-    /// When to announce again, and the soonest that is allowed if asked to by hand.
-    fn pause_after(&self, reply: &AnnounceReply) -> (Duration, Duration) {
-        let interval = Duration::from_secs(reply.interval.into());
-        let interval = interval.clamp(INTERVAL_MIN, INTERVAL_MAX);
-        let least = Duration::from_secs(reply.min_interval.unwrap_or(0).into());
-        let least = least.clamp(BY_HAND_MIN, INTERVAL_MAX);
-        let peers = {
-            let stats = self.shared.stats.lock();
-            stats.unwrap_or_else(PoisonError::into_inner).peers
-        };
-        let hungry = peers == 0 && !self.is_complete();
-        match hungry {
-            true => (interval.min(HUNGRY.max(least)), least),
-            false => (interval, least),
-        }
+    /// Whether there is something to fetch, and nobody to fetch it from.
+    fn is_hungry(&self) -> bool {
+        let stats = self.shared.stats.lock();
+        let peers = stats.unwrap_or_else(PoisonError::into_inner).peers;
+        peers == 0 && !self.is_complete()
     }
 
     /// Announces every id; good if one of them went well.
-    async fn announce_all(&self, event: AnnounceEvent) -> Result<AnnounceReply, AnnounceError> {
+    async fn announce_all(
+        &self,
+        transport: &mut Transport,
+        event: AnnounceEvent,
+    ) -> Result<AnnounceReply, AnnounceError> {
         let mut best = None;
         let mut worst = None;
         for &swarm_id in &self.shared.swarm_ids {
-            match self.announce(swarm_id, event, DEADLINE).await {
+            match self.announce(transport, swarm_id, event).await {
                 Ok(Answer { reply, trust }) => {
                     if let Some(warning) = &reply.warning {
                         tracing::info!(tracker = %self.name(), warning, "tracker warns");
@@ -185,10 +199,15 @@ impl Announcer {
                     self.shared.tell(peers).await;
                     best = Some(reply);
                 }
+                Err(error @ AnnounceError::Refused { .. }) => worst = Some(error),
                 Err(AnnounceError::Gone) => return Err(AnnounceError::Gone),
-                Err(error) => worst = Some(error),
+                Err(error) => {
+                    worst = Some(error);
+                    break;
+                }
             }
         }
+        transport.round_is_over();
         match (best, worst) {
             (Some(reply), _) => Ok(reply),
             (None, Some(error)) => Err(error),
@@ -196,23 +215,31 @@ impl Announcer {
         }
     }
 
-    async fn say_stopped(&self) {
-        let ids = self.shared.swarm_ids.iter();
-        let all = ids.map(|&id| self.announce(id, AnnounceEvent::Stopped, DEADLINE_STOPPED));
-        for result in futures_util::future::join_all(all).await {
-            if let Err(error) = result {
-                tracing::debug!(tracker = %self.name(), "could not say goodbye: {error}");
+    async fn say_stopped(&self, transport: &mut Transport) {
+        let goodbyes = async {
+            for &id in &self.shared.swarm_ids {
+                let stopped = AnnounceEvent::Stopped;
+                if let Err(error) = self.announce(transport, id, stopped).await {
+                    tracing::debug!(tracker = %self.name(), "could not say goodbye: {error}");
+                }
             }
+        };
+        if tokio::time::timeout(DEADLINE_STOPPED, goodbyes)
+            .await
+            .is_err()
+        {
+            tracing::debug!(tracker = %self.name(), "no time to say goodbye");
         }
     }
 
     async fn announce(
         &self,
+        transport: &mut Transport,
         swarm_id: SwarmId,
         event: AnnounceEvent,
-        deadline: Duration,
     ) -> Result<Answer, AnnounceError> {
-        let mut request = AnnounceRequest::new(swarm_id, self.node.peer_id, self.node.port);
+        let port = self.node.listen.port();
+        let mut request = AnnounceRequest::new(swarm_id, self.node.peer_id, port);
         request.event = event;
         request.key = Some(self.node.key);
         request.numwant = Some(match event {
@@ -228,24 +255,25 @@ impl Announcer {
             request.downloaded = stats.down_bytes;
             request.left = (stats.pieces > 0).then(|| left(&stats));
         }
-        let url = announce_url(&self.url, &request);
-        let cap = limits::TRACKER_REPLY_LEN_MAX;
-        let answer = self.node.http.get(&url, cap, deadline, self.trust).await?;
-        if answer.status == http::StatusCode::GONE {
-            return Err(AnnounceError::Gone);
-        }
-        let trust = answer.trust_in_contents();
-        match decode_reply(&answer.body) {
-            Ok(reply) => Ok(Answer { reply, trust }),
-            Err(error @ ReplyError::Failure { .. }) => Err(AnnounceError::Refused(error)),
-            Err(_) if !answer.status.is_success() => Err(AnnounceError::Status(answer.status)),
-            Err(error) => Err(AnnounceError::Rubbish(error)),
+        match transport {
+            Transport::Http(tracker) => tracker.announce(&request).await,
+            Transport::Udp(tracker) => tracker.announce(request).await,
         }
     }
 
     /// The URL without what may be somebody's passkey.
     fn name(&self) -> String {
         shown_url(&self.url)
+    }
+}
+
+impl Transport {
+    /// Nothing will be asked for a while.
+    fn round_is_over(&mut self) {
+        match self {
+            Self::Http(_) => {}
+            Self::Udp(tracker) => tracker.hang_up(),
+        }
     }
 }
 
@@ -260,14 +288,9 @@ fn left(stats: &crate::swarm::SwarmStats) -> u64 {
     missing.saturating_mul(each).min(stats.total_bytes).max(1)
 }
 
-/// Up to a tenth more, so that peers that began together do not stay together.
-fn jittered(pause: Duration) -> Duration {
-    pause.mul_f64(1.0 + rand::random::<f64>() / 10.0)
-}
-
-/// Whether this build can announce to the URL.
-pub(crate) fn is_supported(url: &str) -> bool {
-    url.starts_with("http://") || url.starts_with("https://")
+/// Whether this build can announce to the URL; over UDP only if `udp`.
+pub(crate) fn is_supported(url: &str, udp: bool) -> bool {
+    url.starts_with("http://") || url.starts_with("https://") || (udp && url.starts_with("udp://"))
 }
 
 #[cfg(test)]

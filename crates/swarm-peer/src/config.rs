@@ -90,7 +90,7 @@ pub enum ConfigError {
     #[error("{0} must not be 0")]
     Zero(&'static str),
     /// A tracker of a kind that is not spoken.
-    #[error("trackers: {0:?} is no http or https URL")]
+    #[error("trackers: {0:?} is no http, https or udp URL")]
     Tracker(String),
 }
 
@@ -111,7 +111,7 @@ impl PeerConfig {
         }
         let strange = self.trackers.iter().find(|url| {
             let parsed = url::Url::parse(url);
-            !parsed.is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
+            !parsed.is_ok_and(|url| matches!(url.scheme(), "http" | "https" | "udp"))
         });
         match strange {
             Some(url) => Err(ConfigError::Tracker(url.clone())),
@@ -318,7 +318,7 @@ mod tests {
         };
         assert_eq!(zero.check(), Err(ConfigError::Zero("upload_slots")));
         let strange = PeerConfig {
-            trackers: vec!["udp://x:1".into()],
+            trackers: vec!["wss://x:1".into()],
             ..PeerConfig::default()
         };
         assert!(strange.check().is_err());

@@ -438,8 +438,9 @@ impl Node {
         Announcing {
             http: self.inner.http.clone(),
             peer_id: self.inner.peer_id,
+            connector: self.inner.connector.clone(),
             key: self.inner.key,
-            port: self.inner.addr.port(),
+            listen: self.inner.addr,
         }
     }
 

@@ -369,11 +369,9 @@ impl SwarmTask {
             if !seen.insert(url.clone()) {
                 continue;
             }
-            if !is_supported(&url) {
-                tracing::info!(
-                    tracker = shown_url(&url),
-                    "tracker skipped: only http and https are spoken"
-                );
+            if !is_supported(&url, self.node.config().discovery.udp_trackers) {
+                let tracker = shown_url(&url);
+                tracing::info!(tracker, "tracker skipped: not spoken here");
                 continue;
             }
             let announcer = Announcer {

@@ -11,11 +11,13 @@ use crate::merkle::{self, HashSpan};
 use crate::metainfo::{Kind, Metainfo, path};
 use crate::verify::{AssembledPiece, verify};
 
+mod discovery;
 #[cfg(test)]
 pub(crate) mod tests;
 mod utp;
 mod wire;
 
+pub use discovery::udp_packet;
 pub use utp::{holepunch, utp};
 pub use wire::{frame, handshake, session};
 

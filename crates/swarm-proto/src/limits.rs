@@ -123,6 +123,13 @@ pub const PEERS_PER_REPLY_MAX: usize = 1000;
 /// Swarms in one scrape (BEP 15 names "up to about 74", aquatic takes 70).
 pub const SCRAPE_HASHES_MAX: usize = 70;
 
+/// Bytes of a packet of a UDP tracker (BEP 15) that a client reads: [`PEERS_PER_REPLY_MAX`] peers
+/// of IPv6. Longer ones are cut off.
+pub const UDP_TRACKER_PACKET_LEN_MAX: usize = 20 + 18 * PEERS_PER_REPLY_MAX;
+
+/// Longest failure or warning kept of a foreign tracker, in bytes: it ends in a log line.
+pub const TRACKER_REASON_LEN_MAX: usize = 256;
+
 /// Sites in need taken of one reply of the register.
 pub const SITES_PER_REPLY_MAX: usize = 1024;
 

@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::connector::AddressPolicy;
 
+mod udp;
+
 type Asked = Arc<Mutex<Vec<(AnnounceRequest, Instant)>>>;
 
 /// A tracker that answers each announce with the next of its answers, the last one for ever.
@@ -49,9 +51,10 @@ fn announcer(shared: &Arc<Shared>, url: &str, trust: Trust) -> Announcer {
     Announcer {
         node: Announcing {
             http: HttpClient::new(AddressPolicy::default()).unwrap(),
+            connector: Connector::new(AddressPolicy::default(), Duration::from_secs(5)),
             peer_id: PeerId::new([7; 20]),
             key: 1,
-            port: 6881,
+            listen: "127.0.0.1:6881".parse().unwrap(),
         },
         shared: Arc::clone(shared),
         url: url.to_owned(),
@@ -112,7 +115,9 @@ async fn rubbish_is_no_answer_and_is_asked_less_often() {
         let (url, asked) = scripted(answers).await;
         let (shared, _messages) = swarm(1);
         let announcer = announcer(&shared, &url, Trust::CommandLine);
-        let failed = announcer.announce_all(AnnounceEvent::Started).await;
+        let mut transport = announcer.transport();
+        let started = AnnounceEvent::Started;
+        let failed = announcer.announce_all(&mut transport, started).await;
         assert!(failed.is_err(), "{rubbish}");
         let task = tokio::spawn(announcer.run());
         tokio::time::sleep(Duration::from_millis(1500)).await;
@@ -140,7 +145,9 @@ async fn a_strangers_tracker_inside_our_network_is_never_asked() {
     let (url, asked) = scripted(&[EMPTY]).await;
     let (shared, _messages) = swarm(1);
     let announcer = announcer(&shared, &url, Trust::Stranger);
-    let refused = announcer.announce_all(AnnounceEvent::Started).await;
+    let mut transport = announcer.transport();
+    let started = AnnounceEvent::Started;
+    let refused = announcer.announce_all(&mut transport, started).await;
     assert!(matches!(refused, Err(AnnounceError::Http(_))));
     assert_eq!(asked.lock().unwrap().len(), 0);
 }
@@ -152,10 +159,11 @@ async fn peers_come_with_the_trust_of_their_tracker() {
     ])
     .await;
     let (shared, mut messages) = swarm(1);
-    announcer(&shared, &url, Trust::CommandLine)
-        .announce_all(AnnounceEvent::Started)
-        .await
-        .unwrap();
+    let announcer = announcer(&shared, &url, Trust::CommandLine);
+    let mut transport = announcer.transport();
+    let started = AnnounceEvent::Started;
+    let answered = announcer.announce_all(&mut transport, started).await;
+    answered.unwrap();
     let Some(Message::Peers { addrs, trust, .. }) = messages.recv().await else {
         panic!("no peers");
     };

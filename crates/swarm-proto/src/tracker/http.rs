@@ -12,6 +12,7 @@ pub use query::{
     RequestError, announce_url, encode_query, encode_scrape_query, parse_announce, parse_scrape,
     scrape_url,
 };
+pub(super) use reply::one_line;
 pub use reply::{
     ReplyError, decode_reply, decode_scrape_reply, encode_failure, encode_reply,
     encode_scrape_reply,

@@ -1,18 +1,22 @@
-//! What peers, volunteers, gates and trackers tell each other over HTTP.
+//! What peers, volunteers, gates and trackers tell each other.
 //!
 //! [`AnnounceRequest`] and its reply follow BEP 3, 7 and 23, scrape follows BEP 48; their bytes
-//! are in [`http`]. The replies of the register of sites in need (spec 0006) are in [`register`].
-//! No transport here: a driver fetches the URL or listens on the socket. UDP (BEP 15) and
-//! WebTorrent's signalling are deliberately absent.
+//! are in [`http`], and those of BEP 15 in [`udp`]. The replies of the register of sites in need
+//! (spec 0006) are in [`register`]. When to announce is decided by [`AnnounceSchedule`]. No
+//! transport here: a driver fetches the URL or holds the socket. WebTorrent's signalling is
+//! deliberately absent.
 
 pub mod http;
 pub mod register;
+mod schedule;
+pub mod udp;
 
 use std::net::SocketAddr;
 
 use crate::id::{PeerId, SwarmId};
 
 pub use register::{BridgeView, BridgesReply, SiteInNeed, SitesReply};
+pub use schedule::AnnounceSchedule;
 
 /// Why a peer announces (BEP 3, `event`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

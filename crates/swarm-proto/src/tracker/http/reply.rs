@@ -4,14 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::bencode::{self, BencodeError, Dict, Item, Rules, Value};
 use crate::id::SwarmId;
-use crate::limits::{PEERS_PER_REPLY_MAX, SCRAPE_HASHES_MAX};
+use crate::limits::{PEERS_PER_REPLY_MAX, SCRAPE_HASHES_MAX, TRACKER_REASON_LEN_MAX};
 use crate::tracker::{AnnounceReply, ScrapeEntry, ScrapeReply};
 
 /// What a client does where a tracker names no interval, in seconds (libtorrent's default).
 pub(super) const INTERVAL_DEFAULT: u32 = 1800;
-
-/// Longest failure or warning kept of a foreign tracker, in bytes: it ends in a log line.
-pub(super) const REASON_LEN_MAX: usize = 256;
 
 /// Why bytes are no tracker's reply. The tracker's fault, or of whatever answers in its place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -244,11 +241,11 @@ fn reply_dict<'v, 'a>(
 }
 
 /// A tracker's text as one short line that cannot garble a terminal.
-fn one_line(bytes: &[u8]) -> String {
-    let cut = bytes.get(..REASON_LEN_MAX).unwrap_or(bytes);
+pub(in crate::tracker) fn one_line(bytes: &[u8]) -> String {
+    let cut = bytes.get(..TRACKER_REASON_LEN_MAX).unwrap_or(bytes);
     let mut line = String::with_capacity(cut.len());
     for c in String::from_utf8_lossy(cut).chars() {
-        if line.len() + c.len_utf8() > REASON_LEN_MAX {
+        if line.len() + c.len_utf8() > TRACKER_REASON_LEN_MAX {
             break;
         }
         line.push(if c.is_control() { ' ' } else { c });

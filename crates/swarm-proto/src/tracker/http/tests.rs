@@ -1,7 +1,8 @@
-use super::reply::{INTERVAL_DEFAULT, REASON_LEN_MAX};
+use super::reply::INTERVAL_DEFAULT;
 use super::*;
 use crate::bencode::{self, Rules};
 use crate::id::{PeerId, SwarmId};
+use crate::limits::TRACKER_REASON_LEN_MAX;
 use crate::limits::{ANNOUNCE_QUERY_LEN_MAX, PEERS_PER_REPLY_MAX, SCRAPE_HASHES_MAX};
 use crate::tracker::{
     AnnounceEvent, AnnounceReply, AnnounceRequest, BridgeOffer, ScrapeEntry, ScrapeReply,
@@ -265,7 +266,7 @@ fn failure_reason_is_one_short_line() {
     else {
         panic!("a failure");
     };
-    assert!(reason.starts_with("no   [31mway") && reason.len() == REASON_LEN_MAX);
+    assert!(reason.starts_with("no   [31mway") && reason.len() == TRACKER_REASON_LEN_MAX);
     assert_eq!(retry_in_minutes, Some(5));
     let bytes = encode_failure("unknown swarm");
     assert_eq!(
