@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use swarm_proto::manifest::{PublicKey, SiteName};
 
 use crate::connector::{AddressPolicy, IpNet};
+use crate::discovery::{DhtMode, Discovery};
 use crate::link::port::Transport;
 use crate::node::NodeConfig;
 use crate::uplink::{Downlink, Uplink, parse_rate};
@@ -45,6 +46,17 @@ pub struct PeerConfig {
     pub allow_net: Vec<IpNet>,
     /// Trackers for every bundle, besides its own. Default: none.
     pub trackers: Vec<String>,
+    /// The DHT (BEP 5): `on`, `off`, or `client`, which asks and answers nobody. Default: off, for
+    /// it tells strangers all over the world what is fetched here.
+    pub dht: DhtMode,
+    /// Nodes (`HOST:PORT`) to enter the DHT by. Default: the well-known routers.
+    pub dht_bootstrap: Vec<String>,
+    /// Peers told by peers (BEP 11). Default: true.
+    pub pex: bool,
+    /// Search by multicast on the local network (BEP 14). Default: false.
+    pub lsd: bool,
+    /// Trackers over UDP (BEP 15) beside those over HTTP. Default: true.
+    pub udp_trackers: bool,
     /// Where sites' keys, what was verified, and control sockets are kept. Default:
     /// `$XDG_STATE_HOME/spikeswarm`, or `~/.local/state/spikeswarm`.
     pub state: Option<PathBuf>,
@@ -62,6 +74,7 @@ pub struct PeerConfig {
 
 impl Default for PeerConfig {
     fn default() -> Self {
+        let discovery = Discovery::default();
         Self {
             listen: SocketAddr::from(([0, 0, 0, 0], 0)),
             utp: Transport::default(),
@@ -74,6 +87,11 @@ impl Default for PeerConfig {
             upload_slots: 8,
             allow_net: Vec::new(),
             trackers: Vec::new(),
+            dht: discovery.dht,
+            dht_bootstrap: discovery.dht_bootstrap,
+            pex: discovery.pex,
+            lsd: discovery.lsd,
+            udp_trackers: discovery.udp_trackers,
             state: None,
             control: None,
             drain: Duration::from_secs(10),
@@ -147,6 +165,13 @@ impl PeerConfig {
                 allow_net: self.allow_net.clone(),
             },
             state_dir: self.state_dir().map(|dir| dir.join("resume")),
+            discovery: Discovery {
+                dht: self.dht,
+                dht_bootstrap: self.dht_bootstrap.clone(),
+                pex: self.pex,
+                lsd: self.lsd,
+                udp_trackers: self.udp_trackers,
+            },
             ..NodeConfig::default()
         }
     }

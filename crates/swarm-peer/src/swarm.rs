@@ -392,6 +392,54 @@ impl SwarmHandle {
             && meta.geometry().pieces_of(range).all(|p| have.contains(p))
     }
 
+    /// How many bytes of these content ranges lie in stored pieces.
+    pub fn held_bytes(&self, ranges: &[ByteRange]) -> u64 {
+        let Some(meta) = self.try_metainfo() else {
+            return 0;
+        };
+        let have = self.shared.have.read();
+        let have = have.unwrap_or_else(PoisonError::into_inner);
+        let geometry = meta.geometry();
+        let within = |range: &ByteRange| {
+            let pieces = geometry.pieces_of(range).filter(|p| have.contains(*p));
+            let parts = pieces.map(|piece| {
+                let piece = geometry.piece_range(piece);
+                let end = piece.end.min(range.end);
+                end.saturating_sub(piece.start.max(range.start))
+            });
+            parts.sum::<u64>()
+        };
+        ranges.iter().map(within).sum()
+    }
+
+    /// From the first byte of these content ranges that is not stored to the end of its range.
+    pub fn first_missing(&self, ranges: &[ByteRange]) -> Option<ByteRange> {
+        let meta = self.try_metainfo()?;
+        let geometry = meta.geometry();
+        let have = self.shared.have.read();
+        let have = have.unwrap_or_else(PoisonError::into_inner);
+        ranges.iter().find_map(|range| {
+            let piece = geometry.pieces_of(range).find(|p| !have.contains(*p))?;
+            let start = geometry.piece_offset(piece).max(range.start);
+            Some(ByteRange::new(start, range.end))
+        })
+    }
+
+    /// Waits until a piece more is stored.
+    pub async fn gained(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.shared.gained.subscribe().changed().await;
+    }
+
+    /// Asks for a range ahead of all else that is wanted, in order, for as long as the answer
+    /// lives; see [`Hurry::move_to`]. As [`Self::reader`] does, without reading.
+    pub fn hurry(&self, range: ByteRange) -> Hurry {
+        Hurry {
+            id: self.shared.reader_opened(range),
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
     /// Whether the whole file is stored.
     pub fn holds_file(&self, index: usize) -> bool {
         self.try_metainfo()
@@ -437,6 +485,31 @@ impl SwarmHandle {
     /// Passes a caller on; it is dropped if the task is swamped.
     pub(crate) fn incoming(&self, incoming: Incoming) {
         let _ = self.shared.mailbox.try_send(Message::Incoming(incoming));
+    }
+}
+
+/// A range that is asked for ahead of all else; see [`SwarmHandle::hurry`].
+pub struct Hurry {
+    shared: Arc<Shared>,
+    id: u64,
+}
+
+impl Hurry {
+    /// Another range from now on.
+    pub fn move_to(&self, range: ByteRange) {
+        self.shared.reader_moved(self.id, range);
+    }
+}
+
+impl Drop for Hurry {
+    fn drop(&mut self) {
+        self.shared.reader_closed(self.id);
+    }
+}
+
+impl std::fmt::Debug for Hurry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hurry").field("id", &self.id).finish()
     }
 }
 

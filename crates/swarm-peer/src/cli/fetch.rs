@@ -3,14 +3,17 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
 use swarm_peer::config::{PeerConfig, parse_duration};
 use swarm_peer::connector::Trust;
+use swarm_peer::discovery::DhtMode;
+use swarm_peer::store::folder_paths;
 use swarm_peer::webseed::named_by_torrent;
-use swarm_peer::{AddBundle, Source, Storage, SwarmHandle, SwarmState};
+use swarm_peer::{AddBundle, Source, Storage};
+use swarm_proto::download::Want;
 use swarm_proto::geometry::ByteRange;
 use swarm_proto::limits;
 use swarm_proto::magnet::Magnet;
@@ -19,11 +22,11 @@ use swarm_proto::metainfo::{Metainfo, is_web_seed_url};
 use url::Url;
 
 use super::fetch_site::{self, Record};
-use super::output::Sum;
-use super::seed::serve_on;
-use super::{
-    EXIT_FAILURE, EXIT_NOT_FOUND, EXIT_TIMEOUT, Failure, NodeArgs, Output, Running, runtime,
-};
+use super::progress::Job;
+use super::select::{self, Pick};
+use super::until::{self, Until};
+use super::wait::{Waiting, complete, in_order, lacks, nobody};
+use super::{EXIT_FAILURE, EXIT_NOT_FOUND, Failure, NodeArgs, Output, Running, runtime};
 
 /// Flags of `fetch`.
 #[derive(Debug, Args)]
@@ -35,7 +38,17 @@ pub(super) struct FetchArgs {
     pub(super) out: PathBuf,
     /// Go on seeding when complete.
     #[arg(long, env = "SWARM_PEER_SEED")]
-    pub(super) seed: bool,
+    seed: bool,
+    #[command(flatten)]
+    pub(super) until: Until,
+    /// Only the files of this name, path, pattern (`*.jpg`, `img/**`) or number; may be given more
+    /// than once. Other files are not made, unless they share a piece with one of these: then
+    /// they hold what that piece has of them.
+    #[arg(long, value_name = "GLOB|INDEX", value_parser = Pick::parse)]
+    pub(super) file: Vec<Pick>,
+    /// Fetch in order, as who watches while it comes wants it; unkind to a swarm of leeches.
+    #[arg(long, env = "SWARM_PEER_SEQUENTIAL")]
+    pub(super) sequential: bool,
     /// Give up when nothing has come for so long; 0s waits for ever.
     #[arg(
         long,
@@ -53,6 +66,11 @@ pub(super) struct FetchArgs {
 }
 
 impl FetchArgs {
+    /// Whether to seed when complete: asked for, or implied by when to stop seeding.
+    pub(super) fn seeds_on(&self) -> bool {
+        self.seed || self.until.is_set()
+    }
+
     /// What was asked for, as typed.
     pub(super) fn what(&self) -> &str {
         &self.what
@@ -219,30 +237,103 @@ async fn fetch_bundle(
         config.trackers.iter().map(String::as_str),
     );
     add_trackers(&mut bundle, config);
-    let alone = is_alone(&bundle);
+    let alone = is_alone(&bundle) && !others_may_come(config, args, output, running);
+    let picks = args.file.clone();
+    if !picks.is_empty() {
+        // Nothing, until it is known which files there are.
+        bundle.want = Want::None;
+    }
     let handle = running.node.add(bundle).await?;
-    let handles = [handle];
+    let mut jobs = [Job::from(handle)];
+    let mut planned = false;
     let mut waiting = Waiting::new(output, args.timeout, "fetching");
     loop {
-        if !waiting.step(running, &handles).await? {
+        if !waiting.step(running, &jobs).await? {
             return Ok(());
         }
-        if handles.iter().all(|h| h.state() == SwarmState::Seeding) {
+        let [job] = &mut jobs;
+        if !planned && let Some(meta) = job.handle.try_metainfo() {
+            planned = true;
+            plan(args, &picks, job, &meta).await?;
+        }
+        if planned && job.is_done() {
             break;
         }
-        if alone && handles.iter().any(|handle| lacks(handle, None)) {
+        if alone && lacks(job) {
             return Err(nobody());
         }
     }
-    waiting.finish(&handles);
-    let stats = handles.iter().map(SwarmHandle::stats).next();
-    let name = stats.as_ref().map(|s| s.name.clone()).unwrap_or_default();
-    let path = args.out.join(&name);
-    complete(output, &handles, &name, &path);
-    if args.seed {
-        serve_on(running, output, &handles).await;
+    waiting.finish(&jobs);
+    let [job] = &jobs;
+    let meta = job.handle.metainfo().await.map_err(anyhow::Error::from)?;
+    let path = args.out.join(meta.name());
+    if let Some(wanted) = &job.wanted {
+        make_empty_files(&meta, wanted, &args.out)?;
+    }
+    complete(output, &jobs, meta.name(), &path);
+    if args.seeds_on() {
+        until::serve(running, output, &jobs, &args.until).await;
     }
     Ok(())
+}
+
+/// Decides what of a torrent is fetched, and in which order.
+async fn plan(
+    args: &FetchArgs,
+    picks: &[Pick],
+    job: &mut Job,
+    meta: &Arc<Metainfo>,
+) -> Result<(), Failure> {
+    let chosen = select::files(picks, meta)?;
+    let wanted = chosen.map(|chosen| select::ranges(meta, &chosen));
+    if let Some(wanted) = &wanted {
+        job.handle.set_want(Want::Ranges(wanted.clone())).await;
+    }
+    if args.sequential {
+        let all = || meta.files().iter().filter(|file| !file.pad);
+        let ranges = wanted.clone();
+        let ranges = ranges.unwrap_or_else(|| all().map(|file| file.range()).collect());
+        tokio::spawn(in_order(job.handle.clone(), ranges));
+    }
+    job.wanted = wanted;
+    Ok(())
+}
+
+/// Makes the chosen files that no piece makes.
+fn make_empty_files(meta: &Metainfo, wanted: &[ByteRange], out: &Path) -> Result<(), Failure> {
+    let files = meta.files().iter().filter(|file| !file.pad);
+    for (file, path) in files.zip(folder_paths(meta, out)) {
+        if file.length > 0 || !wanted.contains(&file.range()) || path.exists() {
+            continue;
+        }
+        let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+        made.and_then(|()| std::fs::write(&path, b""))
+            .map_err(|error| {
+                let shown = path.display();
+                anyhow::Error::from(error).context(format!("cannot write {shown}"))
+            })?;
+    }
+    Ok(())
+}
+
+/// Whether peers may come though none is named: by the DHT or the local network, or because they
+/// call where the operator told us to listen.
+pub(super) fn others_may_come(
+    config: &PeerConfig,
+    args: &FetchArgs,
+    output: &Output,
+    running: &Running,
+) -> bool {
+    if config.dht != DhtMode::Off || config.lsd {
+        return true;
+    }
+    let listens = args.node.listens() || config.listen != PeerConfig::default().listen;
+    if listens {
+        let addr = running.node.listen_addr();
+        output.event("waiting", json!({ "peer": addr.to_string() }));
+        output.say(&format!("nobody to ask: waiting for callers at {addr}"));
+    }
+    listens
 }
 
 /// Whether no peer is named, and no tracker that could name one.
@@ -254,124 +345,6 @@ pub(super) fn is_alone(bundle: &AddBundle) -> bool {
         && bundle.trackers.is_empty()
         && bundle.source.trackers().is_empty()
         && !by_web
-}
-
-/// Whether something must come from others: the wanted ranges, or everything.
-pub(super) fn lacks(handle: &SwarmHandle, wanted: Option<&[ByteRange]>) -> bool {
-    match (handle.state(), handle.try_metainfo()) {
-        (SwarmState::Metadata, _) => true,
-        (SwarmState::Fetching, Some(meta)) => match wanted {
-            Some(wanted) => !wanted.iter().all(|range| handle.holds(range)),
-            None => !meta.files().iter().all(|file| handle.holds(&file.range())),
-        },
-        _ => false,
-    }
-}
-
-pub(super) fn nobody() -> Failure {
-    Failure::text(
-        EXIT_NOT_FOUND,
-        "nobody to ask: give --tracker, --peer or --web-seed (or a torrent or link that names them)",
-    )
-}
-
-/// Says that every byte is in its file.
-pub(super) fn complete(output: &Output, handles: &[SwarmHandle], name: &str, path: &Path) {
-    let all: Vec<_> = handles.iter().map(SwarmHandle::stats).collect();
-    let sum = Sum::of(&all);
-    let seconds = output.seconds();
-    output.event(
-        "complete",
-        json!({
-            "name": name,
-            "path": path.display().to_string(),
-            "total_bytes": sum.total_bytes,
-            "down_bytes": sum.down_bytes,
-            "seconds": (seconds * 1000.0).round() / 1000.0,
-        }),
-    );
-    output.say(&format!("complete: {} in {seconds:.1} s", path.display()));
-}
-
-/// Waiting for swarms, with progress and patience.
-pub(super) struct Waiting<'a> {
-    output: &'a Output,
-    progress: super::output::Progress<'a>,
-    timeout: Duration,
-    resumed: bool,
-    peers_seen: bool,
-    /// What had come, and since when nothing more has.
-    state: (u64, u64),
-    since: Instant,
-}
-
-impl<'a> Waiting<'a> {
-    pub(super) fn new(output: &'a Output, timeout: Duration, what: &str) -> Self {
-        Self {
-            output,
-            progress: output.progress(what),
-            timeout,
-            resumed: false,
-            peers_seen: false,
-            state: (0, 0),
-            since: Instant::now(),
-        }
-    }
-
-    /// Waits a moment. False if a signal ended it.
-    ///
-    /// # Errors
-    /// A swarm failed, or patience is at its end.
-    pub(super) async fn step(
-        &mut self,
-        running: &Running,
-        handles: &[SwarmHandle],
-    ) -> Result<bool, Failure> {
-        let changed = handles.iter().map(SwarmHandle::state_changed);
-        let changed: Vec<_> = changed.map(Box::pin).collect();
-        tokio::select! {
-            () = running.shutdown.cancelled() => return Ok(false),
-            () = tokio::time::sleep(Duration::from_millis(200)) => {}
-            _ = futures_util::future::select_all(changed), if !handles.is_empty() => {}
-        }
-        let all: Vec<_> = handles.iter().map(SwarmHandle::stats).collect();
-        for stats in &all {
-            if let SwarmState::Failed(error) = &stats.state {
-                return Err(anyhow::Error::from(error.clone()).into());
-            }
-        }
-        let sum = Sum::of(&all);
-        if !sum.checking && !std::mem::replace(&mut self.resumed, true) && sum.have > 0 {
-            let fields = json!({ "have": sum.have, "pieces": sum.pieces });
-            self.output.event("resumed", fields);
-            self.output.say(&format!(
-                "{} of {} pieces are here already",
-                sum.have, sum.pieces
-            ));
-        }
-        self.progress.show(&sum);
-        self.peers_seen |= sum.peers > 0;
-        let state = (sum.down_bytes + sum.checked, sum.have);
-        if state != self.state || sum.checking {
-            self.state = state;
-            self.since = Instant::now();
-        }
-        if !self.timeout.is_zero() && self.since.elapsed() >= self.timeout {
-            let waited = self.timeout;
-            return Err(match self.peers_seen {
-                false => Failure::text(EXIT_NOT_FOUND, format!("no peers within {waited:?}")),
-                true => Failure::text(EXIT_TIMEOUT, format!("nothing has come for {waited:?}")),
-            });
-        }
-        Ok(true)
-    }
-
-    /// Shows the last state and takes the bar away.
-    pub(super) fn finish(mut self, handles: &[SwarmHandle]) {
-        let all: Vec<_> = handles.iter().map(SwarmHandle::stats).collect();
-        self.progress.show(&Sum::of(&all));
-        self.progress.finish();
-    }
 }
 
 /// A source for a bundle of which metainfo may be at hand.

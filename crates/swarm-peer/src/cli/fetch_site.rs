@@ -12,7 +12,7 @@ use swarm_peer::config::PeerConfig;
 use swarm_peer::connector::Trust;
 use swarm_peer::store::{folder_paths, write_atomic};
 use swarm_peer::trust::{Came, RecordError, TrustStore, Voucher, fetch_record, now};
-use swarm_peer::{AddBundle, Storage, SwarmHandle, SwarmState};
+use swarm_peer::{AddBundle, Storage};
 use swarm_proto::download::Want;
 use swarm_proto::geometry::ByteRange;
 use swarm_proto::id::Digest;
@@ -22,8 +22,11 @@ use swarm_proto::manifest::{BundleEntry, SiteManifest, SiteName, SiteRecord, Tru
 use swarm_proto::metainfo::Metainfo;
 use url::Url;
 
-use super::fetch::{FetchArgs, Waiting, complete, is_alone, lacks, nobody, source_of, vouched};
-use super::seed::serve_on;
+use super::fetch::{FetchArgs, is_alone, others_may_come, source_of, vouched};
+use super::progress::Job;
+use super::select::{self, Pick, takes_path};
+use super::until;
+use super::wait::{Waiting, complete, in_order, lacks, nobody};
 use super::{EXIT_FAILURE, EXIT_INTEGRITY, EXIT_NOT_FOUND, Failure, Output, Running};
 
 /// Time to fetch one torrent file.
@@ -111,49 +114,48 @@ pub(super) async fn fetch(
         "site record believed"
     );
     let manifest = Arc::new(manifest);
-    let (handles, alone) = add_bundles(config, args, running, &record, &manifest).await?;
+    let paths = manifest.files.keys().map(|path| path.as_str());
+    select::check_paths(&args.file, paths)?;
+    let (mut jobs, alone) = add_bundles(config, args, running, &record, &manifest).await?;
+    let alone = alone && !others_may_come(config, args, output, running);
+    // Who seeds on holds everything, unless only some files were asked for.
+    let whole = args.seeds_on() && args.file.is_empty();
+    let mut planned = vec![false; jobs.len()];
     let mut waiting = Waiting::new(output, args.timeout, manifest.site.as_str());
-    let mut ranges: Vec<Option<Vec<ByteRange>>> = vec![None; handles.len()];
     loop {
-        if !waiting.step(running, &handles).await? {
+        if !waiting.step(running, &jobs).await? {
             return Ok(());
         }
-        let mut done = true;
-        for (index, (handle, known)) in handles.iter().zip(&mut ranges).enumerate() {
-            let Some(meta) = handle.try_metainfo() else {
-                done = false;
-                continue;
-            };
-            if known.is_none() {
-                let wanted = wanted_ranges(&manifest, index, &meta)?;
-                if !args.seed {
-                    handle.set_want(Want::Ranges(wanted.clone())).await;
+        for (index, (job, planned)) in jobs.iter_mut().zip(&mut planned).enumerate() {
+            if let Some(meta) = job.handle.try_metainfo().filter(|_| !*planned) {
+                *planned = true;
+                let wanted = wanted_ranges(&manifest, &args.file, index, &meta)?;
+                if args.sequential {
+                    tokio::spawn(in_order(job.handle.clone(), wanted.clone()));
                 }
-                *known = Some(wanted);
+                if !whole {
+                    job.handle.set_want(Want::Ranges(wanted.clone())).await;
+                    job.wanted = Some(wanted);
+                }
             }
-            let mut wanted = known.iter().flatten();
-            done &= match args.seed {
-                true => handle.state() == SwarmState::Seeding,
-                false => handle.state() != SwarmState::Checking && wanted.all(|r| handle.holds(r)),
-            };
         }
-        if done {
+        if planned.iter().all(|planned| *planned) && jobs.iter().all(Job::is_done) {
             break;
         }
-        let mut each = handles.iter().zip(&ranges);
-        if alone && each.any(|(h, known)| lacks(h, known.as_deref().filter(|_| !args.seed))) {
+        if alone && jobs.iter().any(lacks) {
             return Err(nobody());
         }
     }
-    waiting.finish(&handles);
-    let metas: Vec<Arc<Metainfo>> = handles.iter().filter_map(|h| h.try_metainfo()).collect();
-    let (out, laid) = (args.out.clone(), Arc::clone(&manifest));
-    let path = tokio::task::spawn_blocking(move || lay_out(&out, &laid, &metas))
+    waiting.finish(&jobs);
+    let metas = jobs.iter().filter_map(|job| job.handle.try_metainfo());
+    let metas: Vec<Arc<Metainfo>> = metas.collect();
+    let (out, laid, picks) = (args.out.clone(), Arc::clone(&manifest), args.file.clone());
+    let path = tokio::task::spawn_blocking(move || lay_out(&out, &laid, &picks, &metas))
         .await
         .map_err(anyhow::Error::from)??;
-    complete(output, &handles, manifest.site.as_str(), &path);
-    if args.seed {
-        serve_on(running, output, &handles).await;
+    complete(output, &jobs, manifest.site.as_str(), &path);
+    if args.seeds_on() {
+        until::serve(running, output, &jobs, &args.until).await;
     }
     Ok(())
 }
@@ -197,8 +199,8 @@ async fn add_bundles(
     running: &Running,
     record: &Record,
     manifest: &SiteManifest,
-) -> Result<(Vec<SwarmHandle>, bool), Failure> {
-    let mut handles = Vec::new();
+) -> Result<(Vec<Job>, bool), Failure> {
+    let mut jobs = Vec::new();
     let mut alone = true;
     let mut served = true;
     for entry in &manifest.bundles {
@@ -233,13 +235,13 @@ async fn add_bundles(
             }
             Some(_) => bundle.trackers.clone_from(&config.trackers),
         }
-        if !args.seed {
+        if !(args.seeds_on() && args.file.is_empty()) {
             bundle.want = Want::None;
         }
         alone &= is_alone(&bundle);
-        handles.push(running.node.add(bundle).await?);
+        jobs.push(running.node.add(bundle).await?.into());
     }
-    Ok((handles, alone))
+    Ok((jobs, alone))
 }
 
 /// Whether this is the metainfo that the manifest names.
@@ -273,12 +275,13 @@ async fn at_site(running: &Running, came: &Came, entry: &BundleEntry) -> Option<
 /// Where the manifest's files lie in the bundle; compressed variants are left out.
 fn wanted_ranges(
     manifest: &SiteManifest,
+    picks: &[Pick],
     index: usize,
     meta: &Metainfo,
 ) -> Result<Vec<ByteRange>, Failure> {
     let mut files = BTreeSet::new();
     for (path, entry) in &manifest.files {
-        if usize::try_from(entry.bundle) != Ok(index) {
+        if usize::try_from(entry.bundle) != Ok(index) || !takes_path(picks, path.as_str()) {
             continue;
         }
         let file = usize::try_from(entry.file).ok();
@@ -297,6 +300,7 @@ fn wanted_ranges(
 fn lay_out(
     out: &Path,
     manifest: &SiteManifest,
+    picks: &[Pick],
     metas: &[Arc<Metainfo>],
 ) -> Result<PathBuf, Failure> {
     let top = match metas.first() {
@@ -304,7 +308,8 @@ fn lay_out(
         None => out.join(manifest.site.as_str()),
     };
     let mut checked: BTreeMap<(u32, u32), PathBuf> = BTreeMap::new();
-    for (path, entry) in &manifest.files {
+    let chosen = manifest.files.iter();
+    for (path, entry) in chosen.filter(|(path, _)| takes_path(picks, path.as_str())) {
         let target = path
             .components()
             .fold(top.clone(), |target, part| target.join(part));

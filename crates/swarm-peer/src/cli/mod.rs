@@ -9,11 +9,15 @@ mod fetch;
 mod fetch_site;
 mod inspect;
 mod output;
+mod progress;
 mod publish;
 mod seed;
+mod select;
 mod status;
 mod units;
+mod until;
 mod verify;
+mod wait;
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -26,6 +30,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use swarm_peer::config::{PeerConfig, parse_duration, parse_site_key};
 use swarm_peer::connector::IpNet;
 use swarm_peer::control::Control;
+use swarm_peer::discovery::DhtMode;
 use swarm_peer::uplink::parse_rate;
 use swarm_peer::{Node, NodeError, Transport};
 use swarm_proto::manifest::{PublicKey, SiteName};
@@ -104,7 +109,7 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "ADDR", env = "SWARM_PEER_LISTEN")]
     listen: Option<SocketAddr>,
     /// Whether peers are met by uTP besides TCP: on, off, or only.
-    #[arg(long, value_name = "WHETHER", env = "SWARM_PEER_UTP")]
+    #[arg(long, value_name = "on|off|only", env = "SWARM_PEER_UTP")]
     utp: Option<Transport>,
     /// A peer to call; may be given more than once.
     #[arg(
@@ -166,6 +171,26 @@ pub(crate) struct NodeArgs {
         value_delimiter = ','
     )]
     allow_net: Vec<IpNet>,
+    /// Take part in the DHT: on, off, or client (asks and answers nobody).
+    #[arg(long, value_name = "on|off|client", env = "SWARM_PEER_DHT")]
+    dht: Option<DhtMode>,
+    /// A node to enter the DHT by; may be given more than once.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "SWARM_PEER_DHT_BOOTSTRAP",
+        value_delimiter = ','
+    )]
+    dht_bootstrap: Vec<String>,
+    /// Neither tell peers of peers nor be told.
+    #[arg(long, env = "SWARM_PEER_NO_PEX")]
+    no_pex: bool,
+    /// Look for peers on the local network by multicast.
+    #[arg(long, env = "SWARM_PEER_LSD")]
+    lsd: bool,
+    /// Announce to no tracker over UDP.
+    #[arg(long, env = "SWARM_PEER_NO_UDP_TRACKERS")]
+    no_udp_trackers: bool,
     /// Where sites' keys and what was verified are kept.
     #[arg(long, value_name = "DIR", env = "SWARM_PEER_STATE")]
     state: Option<PathBuf>,
@@ -187,6 +212,13 @@ pub(crate) struct NodeArgs {
     /// Print events as lines of JSON on standard output.
     #[arg(long, env = "SWARM_PEER_JSON")]
     pub(crate) json: bool,
+}
+
+impl NodeArgs {
+    /// Whether it was said where to listen.
+    pub(crate) fn listens(&self) -> bool {
+        self.listen.is_some()
+    }
 }
 
 pub(crate) const EXIT_FAILURE: u8 = 1;
@@ -320,6 +352,13 @@ fn configure(file: Option<&Path>, args: &NodeArgs) -> Result<PeerConfig, Failure
     config.download = args.download.or(config.download);
     config.bundle_upload = args.bundle_upload.or(config.bundle_upload);
     config.bundle_download = args.bundle_download.or(config.bundle_download);
+    config.dht = args.dht.unwrap_or(config.dht);
+    config
+        .dht_bootstrap
+        .extend(args.dht_bootstrap.iter().cloned());
+    config.pex &= !args.no_pex;
+    config.lsd |= args.lsd;
+    config.udp_trackers &= !args.no_udp_trackers;
     config.allow_net.extend(&args.allow_net);
     config.trackers.extend(args.tracker.iter().cloned());
     config.state = args.state.clone().or(config.state);

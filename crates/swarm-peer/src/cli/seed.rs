@@ -7,11 +7,12 @@ use clap::Args;
 use serde_json::json;
 use swarm_peer::config::PeerConfig;
 use swarm_peer::publish;
-use swarm_peer::{AddBundle, Source, Storage, SwarmHandle};
+use swarm_peer::{AddBundle, Source, Storage};
 use swarm_proto::metainfo::Metainfo;
 
 use super::fetch::{add_trackers, read_torrent};
-use super::output::{Sum, rate};
+use super::progress::{Job, Progress};
+use super::until::{self, Until};
 use super::{EXIT_INTEGRITY, EXIT_NOT_FOUND, Failure, NodeArgs, Output, Running, runtime};
 
 /// Flags of `seed`.
@@ -23,6 +24,8 @@ pub(super) struct SeedArgs {
     #[arg(long, value_name = "DIR", env = "SWARM_PEER_DATA")]
     data: Option<PathBuf>,
     #[command(flatten)]
+    until: Until,
+    #[command(flatten)]
     pub(super) node: NodeArgs,
 }
 
@@ -30,7 +33,7 @@ pub(super) fn seed(config: PeerConfig, args: SeedArgs) -> Result<(), Failure> {
     let output = Output::new(args.node.json);
     let bundles = bundles(&config, &args)?;
     let runtime = runtime()?;
-    let result = runtime.block_on(serve(&config, &output, bundles));
+    let result = runtime.block_on(serve(&config, &output, bundles, &args.until));
     runtime.shutdown_background();
     result
 }
@@ -80,13 +83,14 @@ async fn serve(
     config: &PeerConfig,
     output: &Output,
     bundles: Vec<AddBundle>,
+    until: &Until,
 ) -> Result<(), Failure> {
     let running = Running::start(config, output).await?;
-    let mut handles: Vec<SwarmHandle> = Vec::new();
+    let mut jobs: Vec<Job> = Vec::new();
     for bundle in bundles {
-        handles.push(running.node.add(bundle).await?);
+        jobs.push(running.node.add(bundle).await?.into());
     }
-    let mut progress = output.progress("checking");
+    let mut progress = Progress::new(output, "seeding");
     let mut tick = tokio::time::interval(std::time::Duration::from_millis(500));
     let sum = loop {
         tokio::select! {
@@ -96,16 +100,14 @@ async fn serve(
             }
             _ = tick.tick() => {}
         }
-        let all: Vec<_> = handles.iter().map(SwarmHandle::stats).collect();
-        let sum = Sum::of(&all);
-        progress.show(&sum);
+        let sum = progress.show(&jobs);
         if !sum.checking {
             break sum;
         }
     };
     progress.finish();
-    for handle in &handles {
-        if let Err(error) = handle.wait_checked().await {
+    for job in &jobs {
+        if let Err(error) = job.handle.wait_checked().await {
             running.stop().await;
             return Err(anyhow::Error::from(error).into());
         }
@@ -127,46 +129,15 @@ async fn serve(
     }
     output.event(
         "seeding",
-        json!({ "bundles": handles.len(), "have": sum.have, "pieces": sum.pieces }),
+        json!({ "bundles": jobs.len(), "have": sum.have, "pieces": sum.pieces }),
     );
     output.say(&format!(
         "seeding {} bundles, {} of {} pieces",
-        handles.len(),
+        jobs.len(),
         sum.have,
         sum.pieces
     ));
-    serve_on(&running, output, &handles).await;
+    until::serve(&running, output, &jobs, until).await;
     running.stop().await;
     Ok(())
-}
-
-/// Serves until a signal, and says from time to time what goes out.
-pub(super) async fn serve_on(running: &Running, output: &Output, handles: &[SwarmHandle]) {
-    let mut tick = tokio::time::interval(std::time::Duration::from_secs(10));
-    let mut before = None;
-    loop {
-        tokio::select! {
-            () = running.shutdown.cancelled() => return,
-            _ = tick.tick() => {}
-        }
-        let all: Vec<_> = handles.iter().map(SwarmHandle::stats).collect();
-        let sum = Sum::of(&all);
-        let now = (sum.peers, sum.up_bytes);
-        if before.replace(now).is_some_and(|before| before != now) {
-            output.event(
-                "serving",
-                json!({
-                    "peers": sum.peers,
-                    "up_bytes": sum.up_bytes,
-                    "up_rate": sum.up_rate.round(),
-                }),
-            );
-            output.say(&format!(
-                "{} peers, {} bytes sent, {}",
-                sum.peers,
-                sum.up_bytes,
-                rate(sum.up_rate)
-            ));
-        }
-    }
 }

@@ -56,6 +56,19 @@ pub(crate) fn show_size(bytes: u64) -> String {
     format!("{value:.1} {name}")
 }
 
+/// `45 s`, `3 min 20 s`, `2 h 05 min`, `9 d` for seconds.
+pub(crate) fn show_duration(secs: f64) -> String {
+    if !(0.0..8_640_000.0).contains(&secs) {
+        return "ages".into();
+    }
+    match secs.ceil() as u64 {
+        secs @ 0..60 => format!("{secs} s"),
+        secs @ 60..3600 => format!("{} min {:02} s", secs / 60, secs % 60),
+        secs @ 3600..172_800 => format!("{} h {:02} min", secs / 3600, secs / 60 % 60),
+        secs => format!("{} d", secs / 86_400),
+    }
+}
+
 /// `2026-11-22 14:39:00 UTC` for seconds since 1970.
 pub(crate) fn show_time(secs: u64) -> String {
     // Civil from days, after Howard Hinnant's algorithm; years stay far below what overflows.
@@ -113,5 +126,16 @@ mod tests {
             assert_eq!(show_time(secs), text);
         }
         assert!(show_time(u64::MAX).ends_with("UTC"));
+        for (secs, text) in [
+            (0.0, "0 s"),
+            (59.2, "1 min 00 s"),
+            (200.0, "3 min 20 s"),
+            (7500.0, "2 h 05 min"),
+            (800_000.0, "9 d"),
+            (f64::INFINITY, "ages"),
+            (f64::NAN, "ages"),
+        ] {
+            assert_eq!(show_duration(secs), text);
+        }
     }
 }

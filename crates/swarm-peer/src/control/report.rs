@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::state_name;
 use crate::report::{PeerReport, TrackerReport, shown_url};
 use crate::swarm::SwarmHandle;
-use crate::{Node, SwarmState};
+use crate::{Node, SwarmState, Transport};
 
 /// All that a node tells of itself; with each connection if `peers`.
 pub async fn status(node: &Node, peers: bool) -> Value {
@@ -29,6 +29,7 @@ pub async fn status(node: &Node, peers: bool) -> Value {
         "pex": discovery.pex,
         "lsd": discovery.lsd,
         "udp_trackers": discovery.udp_trackers,
+        "utp": node.config().transport != Transport::Tcp,
         "bundles": bundles,
     })
 }

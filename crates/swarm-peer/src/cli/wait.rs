@@ -1,0 +1,153 @@
+//! Waiting for bundles: with progress, patience and, if asked to, in order.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use swarm_peer::{SwarmHandle, SwarmState};
+use swarm_proto::geometry::ByteRange;
+
+use super::progress::{Job, Progress, Sum};
+use super::{EXIT_NOT_FOUND, EXIT_TIMEOUT, Failure, Output, Running};
+
+/// Bytes asked for ahead of all else by [`in_order`].
+const LOOK_AHEAD: u64 = 16 * 1024 * 1024;
+
+/// Waiting for jobs, with progress and patience.
+pub(super) struct Waiting<'a> {
+    output: &'a Output,
+    progress: Progress<'a>,
+    timeout: Duration,
+    resumed: bool,
+    peers_seen: bool,
+    /// What had come, and since when nothing more has.
+    state: (u64, u64),
+    since: Instant,
+}
+
+impl<'a> Waiting<'a> {
+    pub(super) fn new(output: &'a Output, timeout: Duration, what: &str) -> Self {
+        Self {
+            output,
+            progress: Progress::new(output, what),
+            timeout,
+            resumed: false,
+            peers_seen: false,
+            state: (0, 0),
+            since: Instant::now(),
+        }
+    }
+
+    /// Waits a moment. False if a signal ended it.
+    ///
+    /// # Errors
+    /// A swarm failed, or patience is at its end.
+    pub(super) async fn step(&mut self, running: &Running, jobs: &[Job]) -> Result<bool, Failure> {
+        let changed = jobs.iter().map(|job| job.handle.state_changed());
+        let changed: Vec<_> = changed.map(Box::pin).collect();
+        tokio::select! {
+            () = running.shutdown.cancelled() => return Ok(false),
+            () = tokio::time::sleep(Duration::from_millis(200)) => {}
+            _ = futures_util::future::select_all(changed), if !jobs.is_empty() => {}
+        }
+        for job in jobs {
+            if let SwarmState::Failed(error) = job.handle.state() {
+                return Err(anyhow::Error::from(error).into());
+            }
+        }
+        let sum = self.progress.show(jobs);
+        if !sum.checking && !std::mem::replace(&mut self.resumed, true) && sum.have > 0 {
+            let fields = json!({ "have": sum.have, "pieces": sum.pieces });
+            self.output.event("resumed", fields);
+            self.output.say(&format!(
+                "{} of {} pieces are here already",
+                sum.have, sum.pieces
+            ));
+        }
+        self.peers_seen |= sum.peers > 0;
+        let state = (sum.down_bytes + sum.checked, sum.have);
+        if state != self.state || sum.checking {
+            self.state = state;
+            self.since = Instant::now();
+        }
+        if !self.timeout.is_zero() && self.since.elapsed() >= self.timeout {
+            let waited = self.timeout;
+            return Err(match self.peers_seen {
+                false => Failure::text(EXIT_NOT_FOUND, format!("no peers within {waited:?}")),
+                true => Failure::text(EXIT_TIMEOUT, format!("nothing has come for {waited:?}")),
+            });
+        }
+        Ok(true)
+    }
+
+    /// Shows the last state and takes the bars away.
+    pub(super) fn finish(mut self, jobs: &[Job]) {
+        self.progress.show(jobs);
+        self.progress.finish();
+    }
+}
+
+/// Says that every byte is in its file.
+pub(super) fn complete(output: &Output, jobs: &[Job], name: &str, path: &Path) {
+    let sum = Sum::of(jobs);
+    let seconds = output.seconds();
+    output.event(
+        "complete",
+        json!({
+            "name": name,
+            "path": path.display().to_string(),
+            "total_bytes": sum.total_bytes,
+            "down_bytes": sum.down_bytes,
+            "seconds": (seconds * 1000.0).round() / 1000.0,
+        }),
+    );
+    output.say(&format!("complete: {} in {seconds:.1} s", path.display()));
+}
+
+/// Whether something must come from others: the wanted ranges, or everything.
+pub(super) fn lacks(job: &Job) -> bool {
+    let handle = &job.handle;
+    match (handle.state(), handle.try_metainfo()) {
+        (SwarmState::Metadata, _) => true,
+        (SwarmState::Fetching, Some(meta)) => match &job.wanted {
+            Some(wanted) => !wanted.iter().all(|range| handle.holds(range)),
+            None => !meta.files().iter().all(|file| handle.holds(&file.range())),
+        },
+        _ => false,
+    }
+}
+
+pub(super) fn nobody() -> Failure {
+    Failure::text(
+        EXIT_NOT_FOUND,
+        "nobody to ask: give --tracker, --peer or --web-seed, --dht or --lsd (or a torrent or link that names \
+         somebody), or --listen to wait for callers",
+    )
+}
+
+/// Asks for the ranges in their order, a stretch ahead of the first byte that is missing, until
+/// all of them are stored. What else is wanted is fetched only where that leaves room.
+pub(super) async fn in_order(handle: SwarmHandle, ranges: Vec<ByteRange>) {
+    let Some(mut missing) = handle.first_missing(&ranges) else {
+        return;
+    };
+    let hurry = handle.hurry(ahead(missing));
+    loop {
+        tokio::select! {
+            () = handle.gained() => {}
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+        let Some(first) = handle.first_missing(&ranges) else {
+            return;
+        };
+        if first != missing {
+            missing = first;
+            hurry.move_to(ahead(missing));
+        }
+    }
+}
+
+fn ahead(range: ByteRange) -> ByteRange {
+    let end = range.end.min(range.start.saturating_add(LOOK_AHEAD));
+    ByteRange::new(range.start, end)
+}
