@@ -127,6 +127,9 @@ impl Sum {
         if self.checking {
             return "checking".into();
         }
+        if self.pieces > 0 && self.done_bytes >= self.total_bytes {
+            return "done".into();
+        }
         let mut words = format!("↓ {}", rate(self.down_rate));
         if self.up_bytes > 0 {
             words.push_str(&format!(" ↑ {}", rate(self.up_rate)));
@@ -174,7 +177,7 @@ impl<'a> Progress<'a> {
         let mut sum = Sum::default();
         sums.iter().for_each(|one| sum.add(one));
         if self.on_terminal {
-            self.draw(&all, &sums, &sum);
+            self.draw(jobs, &all, &sums, &sum);
         }
         if sum.checking {
             return sum;
@@ -209,14 +212,14 @@ impl<'a> Progress<'a> {
         sum
     }
 
-    fn draw(&mut self, all: &[SwarmStats], sums: &[Sum], sum: &Sum) {
+    fn draw(&mut self, jobs: &[Job], all: &[SwarmStats], sums: &[Sum], sum: &Sum) {
         let each = if sums.len() > BARS_MAX { 0 } else { sums.len() };
         let wanted = each + usize::from(each != 1);
         while self.bars.len() < wanted {
             self.bars.push(new_bar());
         }
-        for ((bar, stats), one) in self.bars.iter().zip(all).zip(sums).take(each) {
-            paint(bar, &stats.name, one);
+        for (at, (bar, one)) in self.bars.iter().zip(sums).enumerate().take(each) {
+            paint(bar, &label(jobs, all, at), one);
         }
         if each != 1
             && let Some(bar) = self.bars.last()
@@ -244,9 +247,28 @@ impl Drop for Progress<'_> {
     }
 }
 
+/// A bundle's name; with the first digits of its id where others bear the same, as all bundles of a
+/// site do.
+fn label(jobs: &[Job], all: &[SwarmStats], at: usize) -> String {
+    let Some(stats) = all.get(at) else {
+        return String::new();
+    };
+    let same = all.iter().filter(|other| other.name == stats.name).count();
+    let id = jobs.get(at).and_then(|job| job.handle.swarm_ids().first());
+    match id.filter(|_| same > 1) {
+        Some(id) => {
+            let mut id = id.to_string();
+            id.truncate(6);
+            format!("{id} {}", stats.name)
+        }
+        None => stats.name.clone(),
+    }
+}
+
 fn new_bar() -> ProgressBar {
     let bar = bars().add(ProgressBar::new(0));
-    let template = "{msg:20!} {percent:>3}% [{wide_bar}] {bytes}/{total_bytes} {prefix}";
+    let template =
+        "{msg:20!} {percent:>3}% [{wide_bar}] {decimal_bytes}/{decimal_total_bytes} {prefix}";
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("=> "));
     }
