@@ -5,12 +5,19 @@
 //! resolved once, vetted, and the vetted address is what gets dialled (no second look-up that could
 //! answer otherwise).
 
+#[cfg(test)]
+pub(crate) mod fake;
+mod net;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
+
+pub(crate) use net::Network;
 
 /// Who named an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,12 +74,19 @@ fn scope_of_v6(ip: Ipv6Addr) -> Scope {
     };
     match (a, b, c, d, e, f) {
         (0, 0, 0, 0, 0, 0) if g == 0 && h <= 1 => Scope::Loopback,
-        // IPv4-compatible, IPv4-mapped, NAT64, 6to4.
-        (0, 0, 0, 0, 0, 0 | 0xffff) | (0x64, 0xff9b, 0, 0, 0, 0) => embedded(g, h),
+        // IPv4-compatible, -mapped, -translated, NAT64, 6to4.
+        (0, 0, 0, 0, 0, 0 | 0xffff) | (0, 0, 0, 0, 0xffff, 0) => embedded(g, h),
+        (0x64, 0xff9b, 0, 0, 0, 0) => embedded(g, h),
         (0x2002, ..) => embedded(b, c),
         (0xfc00..=0xfdff | 0xfe80..=0xfeff, ..) => Scope::Private,
-        (0xff00.., ..) => Scope::Reserved,
-        _ => Scope::Global,
+        // NAT64 of the local network, whose prefix we don't know (RFC 8215).
+        (0x64, 0xff9b, 1, ..) => Scope::Private,
+        // Teredo, benchmarks, ORCHID and documentation: no server lives there.
+        (0x2001, 0 | 2 | 0x10..=0x2f | 0xdb8, ..) | (0x3fff, 0..=0xfff, ..) => Scope::Reserved,
+        // ISATAP within a global prefix.
+        (0x2000..=0x3fff, _, _, _, 0 | 0x200, 0x5efe) => embedded(g, h),
+        (0x2000..=0x3fff, ..) => Scope::Global,
+        _ => Scope::Reserved,
     }
 }
 
@@ -191,6 +205,7 @@ pub struct Connector {
     policy: AddressPolicy,
     timeout: Duration,
     source: Option<IpAddr>,
+    network: Arc<dyn Network>,
 }
 
 impl Connector {
@@ -200,6 +215,7 @@ impl Connector {
             policy,
             timeout,
             source: None,
+            network: Arc::new(net::System),
         }
     }
 
@@ -217,15 +233,14 @@ impl Connector {
         let fits = |source: &IpAddr| {
             source.is_ipv4() == addr.is_ipv4() && (!source.is_loopback() || addr.ip().is_loopback())
         };
-        let Some(source) = self.source.filter(fits) else {
-            return TcpStream::connect(addr).await;
-        };
-        let socket = match addr {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        socket.bind(SocketAddr::new(source, 0))?;
-        socket.connect(addr).await
+        self.network.connect(addr, self.source.filter(fits)).await
+    }
+
+    /// Calls over another network than the system's.
+    #[cfg(test)]
+    pub(crate) fn over(mut self, network: Arc<dyn Network>) -> Self {
+        self.network = network;
+        self
     }
 
     /// The policy in force.
@@ -282,9 +297,9 @@ impl Connector {
                 SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port),
             ]
         } else {
-            let lookup = tokio::net::lookup_host((bare, port));
+            let lookup = self.network.lookup(bare, port);
             match tokio::time::timeout(self.timeout, lookup).await {
-                Ok(Ok(found)) => found.take(16).collect(),
+                Ok(Ok(found)) => found,
                 Ok(Err(source)) => {
                     let host = bare.to_owned();
                     return Err(ConnectError::Resolve { host, source });

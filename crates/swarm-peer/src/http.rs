@@ -21,6 +21,7 @@ use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::{ConfigBuilder, WantsVerifier};
 use tokio::net::TcpStream;
 use tower_service::Service;
 use url::Url;
@@ -126,20 +127,19 @@ impl HttpClient {
     /// # Errors
     /// As there.
     pub fn from_address(policy: AddressPolicy, source: IpAddr) -> Result<Self, HttpError> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(HttpError::Tls)?
-            .with_webpki_roots()
-            .with_no_client_auth();
-        let tls = Arc::new(tls);
         let connector = Connector::new(policy, CONNECT_TIMEOUT).with_source(source);
-        Ok(Self {
+        let tls = tls()?.with_webpki_roots().with_no_client_auth();
+        Ok(Self::over(connector, tls))
+    }
+
+    fn over(connector: Connector, tls: rustls::ClientConfig) -> Self {
+        let tls = Arc::new(tls);
+        Self {
             for_operator: pooled(&connector, &tls, Trust::CommandLine),
             for_strangers: pooled(&connector, &tls, Trust::Stranger),
             connector,
             tls,
-        })
+        }
     }
 
     /// The policy in force.
@@ -317,6 +317,14 @@ impl std::fmt::Debug for HttpClient {
             .field("policy", self.policy())
             .finish_non_exhaustive()
     }
+}
+
+/// TLS as all fetches speak it, but for whom it trusts.
+fn tls() -> Result<ConfigBuilder<rustls::ClientConfig, WantsVerifier>, HttpError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(HttpError::Tls)
 }
 
 /// Adds a `Host` header, for a server that is dialled by address and answers for several names.

@@ -1,3 +1,6 @@
+mod certificates;
+mod inside;
+
 use super::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
