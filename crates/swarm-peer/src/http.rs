@@ -43,6 +43,10 @@ type Pooled = Client<HttpsConnector<Vetted>, Full<Bytes>>;
 /// An HTTP/1.1 client over TCP and TLS. Cheap to clone; clones share connections.
 #[derive(Clone)]
 pub struct HttpClient {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
     connector: Connector,
     tls: Arc<rustls::ClientConfig>,
     for_operator: Pooled,
@@ -135,16 +139,18 @@ impl HttpClient {
     fn over(connector: Connector, tls: rustls::ClientConfig) -> Self {
         let tls = Arc::new(tls);
         Self {
-            for_operator: pooled(&connector, &tls, Trust::CommandLine),
-            for_strangers: pooled(&connector, &tls, Trust::Stranger),
-            connector,
-            tls,
+            inner: Arc::new(Inner {
+                for_operator: pooled(&connector, &tls, Trust::CommandLine),
+                for_strangers: pooled(&connector, &tls, Trust::Stranger),
+                connector,
+                tls,
+            }),
         }
     }
 
     /// The policy in force.
     pub fn policy(&self) -> &AddressPolicy {
-        self.connector.policy()
+        self.inner.connector.policy()
     }
 
     /// GETs `url`, following redirects, within `cap` bytes of body and `deadline` for all of it.
@@ -273,10 +279,10 @@ impl HttpClient {
     /// The connections that may be used for what `trust` named.
     fn pool(&self, trust: Trust) -> Pooled {
         match trust {
-            Trust::CommandLine => self.for_operator.clone(),
-            Trust::Stranger => self.for_strangers.clone(),
+            Trust::CommandLine => self.inner.for_operator.clone(),
+            Trust::Stranger => self.inner.for_strangers.clone(),
             // Kept apart from the pools, whose connections were vetted for somebody else.
-            Trust::Neighbour(_) => pooled(&self.connector, &self.tls, trust),
+            Trust::Neighbour(_) => pooled(&self.inner.connector, &self.inner.tls, trust),
         }
     }
 
