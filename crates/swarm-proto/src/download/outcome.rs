@@ -76,7 +76,7 @@ impl Download {
         if error.fault != VerifyFault::Unknown {
             self.raise_alarm(now);
             let hashes = match error.leaves.is_empty() {
-                true => suspects::hashes(&bytes),
+                true => self.block_hashes(piece, &bytes),
                 false => error.leaves.clone(),
             };
             let rescued =
@@ -107,13 +107,11 @@ impl Download {
         }
     }
 
-    /// The hash of each block of a piece, as [`VerifyError::leaves`] has them.
+    /// The hash of each block of a piece, as [`VerifyError::leaves`] has them: padding is in none,
+    /// whether the tree's hashes are known or not.
     fn block_hashes(&self, piece: PieceIndex, bytes: &[u8]) -> Vec<Hash> {
         let tree = self.meta().and_then(|meta| meta.piece_tree(piece));
-        let data = match tree {
-            Some(tree) if tree.root.is_some() => tree.data_len as usize,
-            _ => bytes.len(),
-        };
+        let data = tree.map_or(bytes.len(), |tree| tree.data_len as usize);
         suspects::hashes(bytes.get(..data).unwrap_or(bytes))
     }
 

@@ -106,7 +106,7 @@ impl Suspects {
     }
 }
 
-/// The hash of each block of a v1 piece.
+/// The hash of each block.
 pub(super) fn hashes(bytes: &[u8]) -> Vec<Hash> {
     bytes
         .chunks(BLOCK_LEN as usize)
