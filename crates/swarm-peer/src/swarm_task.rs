@@ -164,6 +164,8 @@ impl SwarmTask {
         };
         let config = DownloadConfig {
             upload_slots: self.node.config().upload_slots,
+            // The rest of the node's is for newcomers, among whom the download chooses.
+            peers_max: (self.node.config().peers_max / 5 * 4).max(1),
             seed_only: self.bundle.seed_only,
             peer_id: Some(self.node.peer_id()),
             ..DownloadConfig::default()

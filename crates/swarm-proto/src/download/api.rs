@@ -33,6 +33,9 @@ pub struct DownloadConfig {
     /// Bytes a second that a crowd with a source must bring for web seeds to be left alone. Default
     /// 128 KiB; less spares the servers more and lets a slow swarm be slow.
     pub web_seed_floor: f64,
+    /// Connections at a time; past that, a network (a /16, a /32 of IPv6) that holds more than its
+    /// share makes room for others. Default 400: more gain a swarm nothing.
+    pub peers_max: usize,
     /// Serve only: nothing is ever asked for. Default false.
     pub seed_only: bool,
 }
@@ -48,6 +51,7 @@ impl Default for DownloadConfig {
             pending_bytes_max: 6 * 1024 * 1024,
             peer_id: None,
             web_seed_floor: 128.0 * 1024.0,
+            peers_max: 400,
             seed_only: false,
         }
     }

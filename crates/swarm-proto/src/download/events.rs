@@ -23,6 +23,9 @@ impl Download {
         if self.bans.contains(info.addr, None) {
             return self.close(conn, CloseReason::Banned);
         }
+        if !self.make_slot(now, info.addr) {
+            return self.close(conn, CloseReason::TooManyPeers);
+        }
         self.peers.insert(conn, Peer::new(info, now, &self.config));
         self.introduce(conn);
     }

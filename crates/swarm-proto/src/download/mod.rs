@@ -26,6 +26,7 @@ mod peers;
 mod picker;
 mod proofs;
 mod requests;
+mod slots;
 mod suggest;
 mod suspects;
 mod webseed;

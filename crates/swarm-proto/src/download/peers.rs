@@ -218,7 +218,7 @@ impl BanList {
 }
 
 /// Whether many peers may well share the address.
-fn is_shared(ip: IpAddr) -> bool {
+pub(super) fn is_shared(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),

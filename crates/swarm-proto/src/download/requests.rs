@@ -220,10 +220,12 @@ impl Download {
         conn: ConnectionId,
         patience: Duration,
     ) -> Option<BlockRange> {
-        if self.is_kept_alone(piece, conn) {
+        let peer = self.peers.get(&conn)?;
+        // Two that are gone would hand a block to each other for ever.
+        if peer.snubs || self.is_kept_alone(piece, conn) {
             return None;
         }
-        let rate = self.peers.get(&conn)?.down.per_sec();
+        let rate = peer.down.per_sec();
         let is_slow = |other: ConnectionId, since: Instant| {
             let theirs = self
                 .peers

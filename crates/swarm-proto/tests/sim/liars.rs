@@ -1,5 +1,10 @@
 //! Liars and sybils: the file is right, they are banned, nobody honest is, and the time it takes.
 
+use std::net::SocketAddr;
+
+use swarm_proto::bitfield::Bitfield;
+use swarm_proto::download::{DownloadConfig, Source};
+
 use super::*;
 use crate::torrent::{large, large_v1};
 
@@ -90,4 +95,50 @@ fn t7_lying_leech_in_a_swarm_is_found_by_all_that_it_lied_to() {
         complete(&mut net, 120);
         assert_only_liars_banned(&net);
     });
+}
+
+/// One leech, five honest seeds and so many sybils in two networks, which call it over and over;
+/// the leech takes fifty connections.
+fn besieged(seed: u64, sybils: u32, manner: Manner) -> f64 {
+    let mut net = Net::new(seed, CALM, large());
+    let have = Bitfield::none_of(large().meta.geometry());
+    let source = Source::Metainfo(large().meta.clone());
+    let config = DownloadConfig {
+        peers_max: 50,
+        ..DownloadConfig::default()
+    };
+    let leech = net.node(source, have, UPLINK, config);
+    let honest: Vec<_> = (0..5).map(|_| net.seed(UPLINK / 4.0)).collect();
+    for n in 0..sybils {
+        let sybil = net.seed(UPLINK);
+        net.nodes[sybil].manner = manner;
+        let [.., a, b] = n.to_be_bytes();
+        net.nodes[sybil].addr = SocketAddr::from(([45, 9 + (n % 2) as u8, a, b], 6881));
+        let after = Duration::from_millis(net.rng.random_range(0..500));
+        net.dial(after, sybil, leech);
+    }
+    // They come when all slots are long taken.
+    for peer in honest {
+        let after = Duration::from_millis(net.rng.random_range(1000..2000));
+        net.dial(after, peer, leech);
+    }
+    let done = |net: &Net| net.nodes[leech].download.is_complete();
+    assert!(net.run(Duration::from_secs(600), done), "{}", state(&net));
+    assert_only_liars_banned(&net);
+    net.elapsed().as_secs_f64()
+}
+
+#[test]
+fn t22_five_hundred_sybils_cost_at_most_twice_the_time() {
+    for manner in [Manner::Mute, Manner::LiesOncePerPiece] {
+        let ratios = seeds(many(20), |seed| {
+            besieged(seed, 500, manner) / besieged(seed, 0, manner)
+        });
+        println!(
+            "{manner:?}: {:.2} of the clean time, {:.2} at worst",
+            mean(&ratios),
+            worst(&ratios)
+        );
+        assert!(worst(&ratios) <= 2.0, "{manner:?}: {}", worst(&ratios));
+    }
 }
