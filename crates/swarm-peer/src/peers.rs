@@ -102,6 +102,11 @@ impl AddressBook {
         self.known.values().filter_map(|known| known.due).min()
     }
 
+    /// Who named the address, if anybody did.
+    pub(crate) fn trust_of(&self, addr: &SocketAddr) -> Option<Trust> {
+        self.known.get(addr).map(|known| known.trust)
+    }
+
     /// The address answered.
     pub(crate) fn reached(&mut self, addr: &SocketAddr) {
         if let Some(known) = self.known.get_mut(addr) {

@@ -274,6 +274,7 @@ impl SwarmTask {
                     peer_id,
                     reason,
                 } => self.ban(addr, peer_id, &reason),
+                Action::Punch(addr) => self.punch(addr, download),
                 Action::Completed => self.finish_soon(),
                 Action::UnusableMetadata(error) => {
                     tracing::error!(bundle = %self.name(), %error, "unusable metadata");

@@ -280,5 +280,17 @@ pub const SUSPECT_TRIES_MAX: usize = 8;
 /// Pieces that one peer suggests and we remember (libtorrent's `max_suggest_pieces`).
 pub const SUGGESTIONS_MAX: usize = 16;
 
+/// Addresses that could not be reached and for which an introduction was asked for (BEP 55) within
+/// a minute.
+pub const PUNCHES_MAX: usize = 64;
+
+/// Introductions that one peer may ask of us within a minute (BEP 55): each makes us send two
+/// messages of 30 bytes and two peers up to three packets each.
+pub const INTRODUCTIONS_PER_MINUTE_MAX: u32 = 20;
+
+/// Calls of one bundle within a minute to addresses that a peer introduced and we did not ask for
+/// (BEP 55). Up to three packets of 20 bytes go to each, whoever lives there (T25).
+pub const UNASKED_PUNCHES_PER_MINUTE_MAX: u32 = 10;
+
 /// Pieces with a deadline.
 pub const DEADLINES_MAX: usize = 1024;

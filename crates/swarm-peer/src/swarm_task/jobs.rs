@@ -183,6 +183,7 @@ impl SwarmTask {
                     Err(error) => {
                         tracing::debug!(%addr, "cannot reach peer: {}", chain(&error));
                         self.book.ended(&addr, Ending::Failed, now);
+                        download.unreachable(now, addr);
                     }
                 }
             }

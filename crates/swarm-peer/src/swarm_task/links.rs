@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::SwarmTask;
 use super::jobs::Done;
+use crate::connector::Trust;
 use crate::http::chain;
 use crate::link::accept::Incoming;
 use crate::link::{
@@ -84,6 +85,33 @@ impl SwarmTask {
         }
     }
 
+    /// Calls by uTP whom a peer introduced (BEP 55), while that one calls us.
+    pub(super) fn punch(&mut self, addr: SocketAddr, download: &Download) {
+        let known = self.links.values().any(|link| link.addr == addr);
+        let Some(&swarm_id) = self.shared.swarm_ids.first() else {
+            return;
+        };
+        let node = self.node.clone();
+        if known || download.is_banned(addr, None) || !self.may_call() || node.utp().is_none() {
+            return;
+        }
+        let Some(permit) = node.connection_permit() else {
+            return;
+        };
+        self.dialling += 1;
+        // Whoever introduces is a stranger, and may name no more than one, unless we knew before.
+        let trust = self.book.trust_of(&addr).unwrap_or(Trust::Stranger);
+        self.jobs.spawn(async move {
+            let result = dial(&node, addr, trust, By::Utp).await;
+            Done::Dialled {
+                addr,
+                swarm_id,
+                result,
+                permit,
+            }
+        });
+    }
+
     /// A call was answered.
     pub(super) fn called(
         &mut self,
@@ -134,6 +162,7 @@ impl SwarmTask {
             .and_then(|content| u32::try_from(content.meta.raw_info().len()).ok());
         config.upload_only = *self.shared.state.borrow() == SwarmState::Seeding;
         config.peer_ip = Some(addr.ip());
+        config.holepunch = self.node.utp().is_some();
         config.timeouts = self.node.config().timeouts.clone();
         config
     }
@@ -178,6 +207,9 @@ impl SwarmTask {
         };
         self.links.insert(conn, link);
         download.peer_joined(Instant::now(), conn, PeerInfo { addr, outgoing });
+        if by_utp {
+            download.peer_by_utp(conn);
+        }
     }
 
     /// Drives a session within the limits of node and bundle.

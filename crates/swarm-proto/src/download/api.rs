@@ -137,6 +137,8 @@ pub enum Action {
         /// What it did.
         reason: String,
     },
+    /// Call this address by uTP now: it calls us at the same time (BEP 55). A stranger named it.
+    Punch(SocketAddr),
     /// Every piece is had.
     Completed,
 }

@@ -27,6 +27,7 @@ impl Download {
             return self.close(conn, CloseReason::TooManyPeers);
         }
         self.peers.insert(conn, Peer::new(info, now, &self.config));
+        self.punches.joined(conn, info.addr, info.outgoing);
         self.introduce(conn);
     }
 
@@ -48,6 +49,7 @@ impl Download {
 
     /// The connection is gone. May be called more than once.
     pub fn peer_left(&mut self, now: Instant, conn: ConnectionId) {
+        self.punches.left(conn);
         let Some(peer) = self.peers.remove(&conn) else {
             return;
         };
@@ -101,6 +103,7 @@ impl Download {
                     peer.metadata_size = said.ut_metadata.and(said.metadata_size);
                 }
                 self.web.upload_only(conn, said.upload_only);
+                self.punches.said(conn, &said);
                 self.advance_fetch(now);
             }
             SessionEvent::PeerHas(set) => self.peer_has(now, conn, set),
@@ -172,6 +175,7 @@ impl Download {
             SessionEvent::HashesRejected(request) => {
                 self.hashes_rejected(now, conn, &request);
             }
+            SessionEvent::Holepunch(message) => self.holepunch(now, conn, message),
             SessionEvent::Closed(_) => self.peer_left(now, conn),
         }
     }

@@ -25,6 +25,7 @@ mod outcome;
 mod peers;
 mod picker;
 mod proofs;
+mod punch;
 mod requests;
 mod slots;
 mod suggest;
@@ -56,6 +57,7 @@ use metadata::MetadataFetch;
 use peers::{BanList, Departed, Identity, Peer, Rate};
 use picker::PiecePicker;
 use proofs::Proofs;
+use punch::Punches;
 use suggest::Handout;
 use suspects::Suspects;
 
@@ -88,6 +90,7 @@ pub struct Download {
     peers: BTreeMap<ConnectionId, Peer>,
     departed: Departed,
     bans: BanList,
+    punches: Punches,
     have: Bitfield,
     /// What is to be fetched, had or not.
     wanted: Bitfield,
@@ -156,6 +159,7 @@ impl Download {
             peers: BTreeMap::new(),
             departed: Departed::default(),
             bans: BanList::default(),
+            punches: Punches::default(),
             have: Bitfield::none(0),
             wanted: Bitfield::none(0),
             missing: Bitfield::none(0),

@@ -10,7 +10,7 @@ use super::ledger::Block;
 use crate::bitfield::Bitfield;
 use crate::geometry::{BlockRange, Geometry, PieceIndex};
 use crate::id::{PeerId, SwarmId};
-use crate::wire::{ExtendedHandshake, HashRequest, ReservedBits};
+use crate::wire::{ExtendedHandshake, HashRequest, HolepunchMessage, ReservedBits};
 
 /// Names a connection within one process. Chosen by the driver, never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,6 +63,8 @@ pub struct SessionConfig {
     pub metadata_size: Option<u32>,
     /// We have everything and will ask for nothing (BEP 21).
     pub upload_only: bool,
+    /// We can be called by uTP, and introduce others (BEP 55).
+    pub holepunch: bool,
     /// The peer's address, told to it as `yourip`.
     pub peer_ip: Option<IpAddr>,
     /// How long to wait for what.
@@ -82,6 +84,7 @@ impl SessionConfig {
             client: concat!("Spikeswarm ", env!("CARGO_PKG_VERSION")).into(),
             metadata_size: None,
             upload_only: false,
+            holepunch: false,
             peer_ip: None,
             timeouts: Timeouts::default(),
         }
@@ -150,6 +153,8 @@ pub enum Command {
     SendHashes(HashRequest, Vec<[u8; 32]>),
     /// Answer to [`SessionEvent::HashesRequested`]: we can't.
     RejectHashes(HashRequest),
+    /// Introduce, be introduced, or say why not (BEP 55).
+    Holepunch(HolepunchMessage),
     /// End the connection.
     Close(CloseReason),
 }
@@ -213,6 +218,8 @@ pub enum SessionEvent {
     },
     /// The peer won't send those hashes.
     HashesRejected(HashRequest),
+    /// The peer asks for an introduction, makes one, or refuses it (BEP 55).
+    Holepunch(HolepunchMessage),
     /// The connection ended; nothing follows.
     Closed(CloseReason),
 }

@@ -89,6 +89,12 @@ impl PeerSession {
                 self.push_if_open(Message::Hashes(RawHashes { request, hashes }));
             }
             Command::RejectHashes(request) => self.push_if_open(Message::HashReject(request)),
+            Command::Holepunch(message) => {
+                if let Some(id) = self.ut_holepunch {
+                    let payload = message.encode().into();
+                    self.push_if_open(Message::Extended { id, payload });
+                }
+            }
             Command::Close(reason) => self.close(reason),
         }
     }

@@ -5,6 +5,7 @@ use std::io;
 use crate::bitfield::BitfieldError;
 use crate::geometry::OutOfRange;
 use crate::wire::extended::ExtendedError;
+use crate::wire::holepunch::HolepunchError;
 use crate::wire::{FrameError, HandshakeError};
 
 /// Why a connection ended, or is to end.
@@ -88,6 +89,9 @@ pub enum Misbehaviour {
     /// An extended message that can't be read.
     #[error("bad extended message")]
     Extended(#[source] ExtendedError),
+    /// A hole punch message that can't be read.
+    #[error("bad hole punch message")]
+    Holepunch(#[source] HolepunchError),
     /// A bitfield that doesn't fit the torrent.
     #[error("bad bitfield")]
     Bitfield(#[source] BitfieldError),

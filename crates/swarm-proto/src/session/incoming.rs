@@ -11,8 +11,10 @@ use crate::bitfield::{Bitfield, BitfieldError};
 use crate::geometry::{BlockRange, Geometry};
 use crate::limits;
 use crate::wire::extended::UT_METADATA_ID;
+use crate::wire::holepunch::UT_HOLEPUNCH_ID;
 use crate::wire::{
-    ExtendedHandshake, HashRequest, Message, MetadataMessage, RawHashes, RawRequest,
+    ExtendedHandshake, HashRequest, HolepunchMessage, Message, MetadataMessage, RawHashes,
+    RawRequest,
 };
 
 impl PeerSession {
@@ -219,12 +221,18 @@ impl PeerSession {
             0 => {
                 let peer = ExtendedHandshake::decode(payload).map_err(Misbehaviour::Extended)?;
                 self.ut_metadata = peer.ut_metadata;
+                self.ut_holepunch = peer.ut_holepunch;
                 self.events.push_back(SessionEvent::ExtendedHandshake(peer));
                 self.useless()
             }
             UT_METADATA_ID => {
                 let message = MetadataMessage::decode(payload).map_err(Misbehaviour::Extended)?;
                 self.peer_speaks_metadata(message)
+            }
+            UT_HOLEPUNCH_ID if self.config.holepunch => {
+                let message = HolepunchMessage::decode(payload).map_err(Misbehaviour::Holepunch)?;
+                self.events.push_back(SessionEvent::Holepunch(message));
+                self.useless()
             }
             unknown => Err(Misbehaviour::UnknownExtension(unknown)),
         }

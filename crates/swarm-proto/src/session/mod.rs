@@ -31,6 +31,7 @@ use crate::bitfield::Bitfield;
 use crate::geometry::Geometry;
 use crate::limits;
 use crate::wire::handshake::HANDSHAKE_LEN;
+use crate::wire::holepunch::UT_HOLEPUNCH_ID;
 use crate::wire::{
     ExtendedHandshake, FrameDecoder, Handshake, HashRequest, Message, ReservedBits, extended,
 };
@@ -61,6 +62,8 @@ pub struct PeerSession {
     said_pieces: bool,
     /// The peer's number for ut_metadata.
     ut_metadata: Option<u8>,
+    /// The peer's number for ut_holepunch.
+    ut_holepunch: Option<u8>,
     metadata_asked: Vec<u32>,
     hashes_asked: Vec<HashRequest>,
     useless: u32,
@@ -94,6 +97,7 @@ impl PeerSession {
             unsaid_pieces: None,
             said_pieces: false,
             ut_metadata: None,
+            ut_holepunch: None,
             metadata_asked: Vec::new(),
             hashes_asked: Vec::new(),
             useless: 0,
@@ -321,6 +325,7 @@ impl PeerSession {
         }
         let ours = ExtendedHandshake {
             ut_metadata: Some(extended::UT_METADATA_ID),
+            ut_holepunch: self.config.holepunch.then_some(UT_HOLEPUNCH_ID),
             metadata_size: self.config.metadata_size,
             listen_port: Some(self.config.listen_port).filter(|port| *port != 0),
             client: Some(self.config.client.clone()),

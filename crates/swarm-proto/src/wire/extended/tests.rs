@@ -4,6 +4,7 @@ use super::*;
 fn handshake_is_read_as_written() {
     let said = ExtendedHandshake {
         ut_metadata: Some(2),
+        ut_holepunch: Some(4),
         metadata_size: Some(31_235),
         listen_port: Some(6881),
         client: Some("Spikeswarm 1".into()),
