@@ -101,6 +101,7 @@ impl SwarmTask {
         messages: mpsc::Receiver<Message>,
     ) -> Self {
         let (events_in, events) = mpsc::channel(EVENTS_LEN);
+        let downlinks = [node.downlink().clone(), shared.downlink.clone()];
         Self {
             node,
             shared,
@@ -108,7 +109,7 @@ impl SwarmTask {
             messages,
             events_in,
             events,
-            web: WebSeeds::new(),
+            web: WebSeeds::new(downlinks),
             links: HashMap::new(),
             book: AddressBook::default(),
             dialling: 0,

@@ -84,6 +84,11 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Print the manual page, in roff, of the program or of one of its verbs.
+    Man {
+        /// Which verb.
+        verb: Option<String>,
+    },
     /// Print completions for a shell.
     Completions {
         /// Which shell.
@@ -305,7 +310,14 @@ fn perform(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Publish(args) => publish::run(&args),
         Command::Inspect(args) => inspect::run(&args),
-        Command::Verify(args) => verify::run(&args),
+        Command::Verify(args) => {
+            let named = NodeArgs {
+                state: args.state.clone(),
+                ..NodeArgs::default()
+            };
+            verify::run(&configure(file, &named)?, &args)
+        }
+        Command::Man { verb } => man(verb.as_deref()),
         Command::Seed(args) => seed::seed(configure(file, &args.node)?, args),
         Command::Fetch(args) => fetch::fetch(configure(file, &args.node)?, args),
         Command::Status(args) => status::status(&configure(file, &args.target.node())?, &args),
@@ -328,6 +340,26 @@ fn perform(cli: Cli) -> Result<(), Failure> {
             print(&String::from_utf8_lossy(&script))
         }
     }
+}
+
+/// Prints a manual page: `swarm-peer man fetch | man -l -`.
+fn man(verb: Option<&str>) -> Result<(), Failure> {
+    let mut command = Cli::command();
+    command.build();
+    let page = match verb {
+        None => command,
+        Some(verb) => {
+            let found = command.find_subcommand(verb).cloned();
+            found.ok_or_else(|| Failure::text(EXIT_USAGE, format!("no verb {verb}")))?
+        }
+    };
+    let mut text = Vec::new();
+    let title = verb.map_or("swarm-peer".into(), |verb| format!("swarm-peer-{verb}"));
+    clap_mangen::Man::new(page)
+        .title(title)
+        .render(&mut text)
+        .context("manual page")?;
+    print(&String::from_utf8_lossy(&text))
 }
 
 /// Prints, and is content if nobody wants to read on.

@@ -15,7 +15,10 @@ use swarm_proto::limits;
 use swarm_proto::metainfo::Metainfo;
 use swarm_proto::verify::{AssembledPiece, verify};
 
+use swarm_peer::Storage;
+use swarm_peer::config::PeerConfig;
 use swarm_peer::publish::{load, read_limited};
+use swarm_peer::store::hash_name;
 
 use super::units::show_size;
 use super::{EXIT_FAILURE, EXIT_INTEGRITY, EXIT_NOT_FOUND, EXIT_USAGE, Failure, Output};
@@ -29,10 +32,20 @@ pub(crate) struct VerifyArgs {
     /// The directory that holds the torrent's top-level name
     #[arg(long, value_name = "DIR", env = "SWARM_PEER_DATA")]
     data: Option<PathBuf>,
+    /// Where what was verified is remembered
+    #[arg(long, value_name = "DIR", env = "SWARM_PEER_STATE")]
+    pub(super) state: Option<PathBuf>,
+    /// Forget what was verified where something is bad, so that the next fetch hashes it all and
+    /// fetches what is wrong
+    #[arg(long)]
+    repair: bool,
     /// Print one object of JSON
     #[arg(long, env = "SWARM_PEER_JSON")]
     json: bool,
 }
+
+/// Bad pieces listed for each torrent.
+const PIECES_SHOWN_MAX: usize = 10_000;
 
 /// A torrent with the place of each of its files that is no padding.
 struct Target {
@@ -42,21 +55,30 @@ struct Target {
 
 /// Hashes everything, on all cores; ends with 4 and the names of the files when something differs
 /// or is missing.
-pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
+pub(super) fn run(config: &PeerConfig, args: &VerifyArgs) -> Result<(), Failure> {
     let targets = targets(args)?;
     let mut bad = BTreeSet::new();
+    let mut bad_pieces = Vec::new();
+    let mut forgotten = 0_usize;
     let mut bytes = 0_u64;
     let mut files = 0_usize;
     for target in &targets {
         bytes = bytes.saturating_add(target.content_len());
         files += target.files.len();
-        bad.extend(target.bad_files());
+        let (wrong, pieces) = target.bad_files();
+        if args.repair && !wrong.is_empty() {
+            forgotten += usize::from(target.forget(config, args)?);
+        }
+        let bundle = hash_name(&target.meta);
+        let pieces = pieces.iter().take(PIECES_SHOWN_MAX);
+        bad_pieces.extend(pieces.map(|piece| json!({ "bundle": bundle, "piece": piece })));
+        bad.extend(wrong);
     }
     let output = Output::new(args.json);
     let names: Vec<_> = bad.iter().map(|path| path.to_string_lossy()).collect();
     output.event(
         "verified",
-        json!({"torrents": targets.len(), "files": files, "bytes": bytes, "bad": names}),
+        json!({"torrents": targets.len(), "files": files, "bytes": bytes, "bad": names, "bad_pieces": bad_pieces, "forgotten": forgotten}),
     );
     for path in &bad {
         output.say(&format!("bad          {path:?}"));
@@ -68,6 +90,12 @@ pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
             show_size(bytes)
         ));
         return Ok(());
+    }
+    output.say(&format!("bad pieces   {}", bad_pieces.len()));
+    if args.repair {
+        output.say(&format!(
+            "forgotten    {forgotten} records of what was verified"
+        ));
     }
     let mut names: Vec<String> = bad
         .iter()
@@ -143,7 +171,29 @@ impl Target {
         self.meta.files().iter().map(place).collect()
     }
 
-    fn bad_files(&self) -> BTreeSet<PathBuf> {
+    /// Takes away the record of what was verified; whether there was one.
+    fn forget(&self, config: &PeerConfig, args: &VerifyArgs) -> Result<bool, Failure> {
+        let Some(dir) = args.data.clone() else {
+            // Published files are never written to by a fetch.
+            return Ok(false);
+        };
+        let state_dir = config.state_dir().map(|dir| dir.join("resume"));
+        let path = Storage::Folder { dir }.state_path(&self.meta, state_dir.as_deref());
+        let Some(path) = path else {
+            return Ok(false);
+        };
+        match std::fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Failure::new(
+                EXIT_FAILURE,
+                anyhow::Error::from(error).context(format!("cannot forget {}", path.display())),
+            )),
+        }
+    }
+
+    /// Files that are missing or wrong, and the pieces that are.
+    fn bad_files(&self) -> (BTreeSet<PathBuf>, BTreeSet<u32>) {
         let places = self.places();
         let mut bad: BTreeSet<PathBuf> = BTreeSet::new();
         // Lengths first: pieces neither see a longer file nor an empty one that is missing.
@@ -157,7 +207,7 @@ impl Target {
         }
         let next = AtomicU32::new(0);
         let out_of_pieces = AtomicBool::new(false);
-        let found = Mutex::new(BTreeSet::new());
+        let found = Mutex::new((BTreeSet::new(), BTreeSet::new()));
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         std::thread::scope(|scope| {
             for _ in 0..threads {
@@ -170,14 +220,16 @@ impl Target {
                         };
                         if let Err(paths) = self.check_piece(piece, &places) {
                             let mut found = found.lock().unwrap_or_else(|p| p.into_inner());
-                            found.extend(paths);
+                            found.0.extend(paths);
+                            found.1.insert(index);
                         }
                     }
                 });
             }
         });
-        bad.extend(found.into_inner().unwrap_or_else(|p| p.into_inner()));
-        bad
+        let (wrong, pieces) = found.into_inner().unwrap_or_else(|p| p.into_inner());
+        bad.extend(wrong);
+        (bad, pieces)
     }
 
     /// The files of a piece that does not hold.

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::{WebEvent, WebNews};
 use crate::connector::ConnectError;
 use crate::http::{HttpError, Lane, Streaming, chain};
+use crate::uplink::Downlink;
 
 /// Time until the headers are here, connecting and redirects included.
 const HEAD_DEADLINE: Duration = Duration::from_secs(20);
@@ -21,8 +22,13 @@ const BODY_DEADLINE: Duration = Duration::from_secs(60);
 const SLOWEST: u64 = 1024;
 
 /// Makes the request, and tells what becomes of it.
-pub(super) async fn run(lane: Lane, fetch: WebFetch, events: mpsc::Sender<WebEvent>) {
-    let what = WebNews::Ended(ask(&lane, &fetch, &events).await);
+pub(super) async fn run(
+    lane: Lane,
+    fetch: WebFetch,
+    downlinks: [Downlink; 2],
+    events: mpsc::Sender<WebEvent>,
+) {
+    let what = WebNews::Ended(ask(&lane, &fetch, &downlinks, &events).await);
     let _ = events.send(event(&fetch, what)).await;
 }
 
@@ -37,6 +43,7 @@ fn event(fetch: &WebFetch, what: WebNews) -> WebEvent {
 async fn ask(
     lane: &Lane,
     fetch: &WebFetch,
+    downlinks: &[Downlink; 2],
     events: &mpsc::Sender<WebEvent>,
 ) -> Result<(), WebFailure> {
     let mut headers = HeaderMap::new();
@@ -49,7 +56,7 @@ async fn ask(
         .map_err(|error| failure(&error))?;
     judge(&head(&answer), &fetch.range)?;
     let deadline = BODY_DEADLINE + Duration::from_secs(fetch.range.len() / SLOWEST);
-    match tokio::time::timeout(deadline, body(&mut answer, fetch, events)).await {
+    match tokio::time::timeout(deadline, body(&mut answer, fetch, downlinks, events)).await {
         Ok(result) => result,
         Err(_) => Err(WebFailure::Stalled),
     }
@@ -59,18 +66,21 @@ async fn ask(
 async fn body(
     answer: &mut Streaming,
     fetch: &WebFetch,
+    [host, bundle]: &[Downlink; 2],
     events: &mpsc::Sender<WebEvent>,
 ) -> Result<(), WebFailure> {
     let mut left = fetch.range.len();
     while let Some(chunk) = answer.chunk().await {
         let chunk = chunk.map_err(|error| failure(&error))?;
-        let len = chunk.len() as u64;
+        let read = chunk.len();
+        let len = read as u64;
         if len > left {
             return Err(WebFailure::Unusable("more than was asked for"));
         }
         left -= len;
         let bytes = event(fetch, WebNews::Bytes(chunk));
         events.send(bytes).await.map_err(|_| WebFailure::Lost)?;
+        tokio::join!(host.pay(read), bundle.pay(read));
     }
     match left {
         0 => Ok(()),

@@ -18,6 +18,7 @@ use url::{Host, Url};
 
 use crate::connector::{Scope, Trust, scope_of};
 use crate::http::{HttpClient, Lane};
+use crate::uplink::Downlink;
 
 /// Chunks that may wait for the swarm task; each is at most some 400 KiB.
 const EVENTS_LEN: usize = 4;
@@ -42,16 +43,19 @@ pub(crate) struct WebSeeds {
     lanes: HashMap<ConnectionId, Lane>,
     /// Requests under way; dropping one's guard ends it.
     requests: HashMap<(ConnectionId, WebRequestId), DropGuard>,
+    /// Of the host and of the bundle.
+    downlinks: [Downlink; 2],
     events_in: mpsc::Sender<WebEvent>,
     pub(crate) events: mpsc::Receiver<WebEvent>,
 }
 
 impl WebSeeds {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(downlinks: [Downlink; 2]) -> Self {
         let (events_in, events) = mpsc::channel(EVENTS_LEN);
         Self {
             lanes: HashMap::new(),
             requests: HashMap::new(),
+            downlinks,
             events_in,
             events,
         }
@@ -70,11 +74,12 @@ impl WebSeeds {
         let key = (fetch.seed, fetch.request);
         self.requests.insert(key, stop.clone().drop_guard());
         let events = self.events_in.clone();
+        let downlinks = self.downlinks.clone();
         tasks.spawn(async move {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                () = fetch::run(lane, fetch, events) => {}
+                () = fetch::run(lane, fetch, downlinks, events) => {}
             }
         });
     }

@@ -27,10 +27,18 @@ fn time(secs: u64) -> Value {
 /// A .torrent file.
 pub(super) fn torrent(meta: &Metainfo, files: bool) -> Value {
     let content = || meta.files().iter().filter(|file| !file.pad);
+    // Padding is counted, as `so=` of magnet links counts it.
+    let numbered = || {
+        meta.files()
+            .iter()
+            .enumerate()
+            .filter(|(_, file)| !file.pad)
+    };
     let list: Option<Vec<Value>> = files.then(|| {
-        content()
-            .map(|file| {
+        numbered()
+            .map(|(index, file)| {
                 json!({
+                    "index": index,
                     "path": file.path.join("/"),
                     "length": file.length,
                     "pieces_root": file.pieces_root.map(|root| hex(&root)),
