@@ -8,14 +8,15 @@ use std::sync::Arc;
 
 use data_encoding::BASE32_NOPAD;
 use sha2::{Digest as _, Sha256};
+use unicode_security::{MixedScript as _, RestrictionLevel, RestrictionLevelDetection as _};
 use url::{Host, Url};
 
 use crate::limits;
 
 /// A site: host, and port where it is not the scheme's own.
 ///
-/// Always canonical: lower case, IDNA in its ASCII form (`xn--…`), no trailing dot, IPv6 in
-/// brackets. Two equal sites are therefore equal byte strings, which signed formats rely on.
+/// Always canonical: lower case, IDNA in its ASCII form (`xn--…`, which is also what is shown), no
+/// trailing dot, no label of mixed scripts, IPv6 in brackets. Two equal sites are therefore equal byte strings, which signed formats rely on.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SiteName(Arc<str>);
 
@@ -32,6 +33,9 @@ pub enum NameError {
     /// The host is no domain name and no IP address.
     #[error("no host name: {0}")]
     Host(String),
+    /// A label mixes scripts as no language does, so that it can pass for another.
+    #[error("a label mixes scripts: {0}")]
+    MixedScripts(String),
     /// The port is no number from 1 to 65535.
     #[error("bad port in the site name")]
     Port,
@@ -128,6 +132,11 @@ impl SiteName {
                 if domain.is_empty() || domain.len() > 253 || !labels_fit {
                     return Err(NameError::Host("a label is empty or too long".into()));
                 }
+                // Seldom so: most names have no label in punycode.
+                let labels = domain.split('.').filter(|label| label.starts_with("xn--"));
+                if let Some(label) = labels.into_iter().find(|label| mixes_scripts(label)) {
+                    return Err(NameError::MixedScripts(label.to_owned()));
+                }
                 domain.to_owned()
             }
             address => address.to_string(),
@@ -193,6 +202,13 @@ impl SiteName {
         let looks_punycode = label.get(..4) == Some("xn--");
         (label.len() <= 63 && !looks_hashed && !looks_punycode).then_some(label)
     }
+}
+
+/// Whether a label in punycode mixes scripts, other than those that are written together: Latin
+/// with Chinese, Japanese or Korean ("highly restrictive" of UTS 39, 5.2).
+fn mixes_scripts(label: &str) -> bool {
+    let (label, _) = idna::domain_to_unicode(label);
+    !label.is_single_script() && !label.check_restriction_level(RestrictionLevel::HighlyRestrictive)
 }
 
 impl fmt::Display for SiteName {

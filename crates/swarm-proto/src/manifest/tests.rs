@@ -1,6 +1,7 @@
 //! The site's statements: what is believed, and what is refused by which name.
 
 mod format;
+mod lookalikes;
 mod signature;
 mod trust;
 
