@@ -277,8 +277,9 @@ pub const SUSPECT_PIECES_MAX: usize = 64;
 /// sender that is then banned.
 pub const SUSPECT_TRIES_MAX: usize = 8;
 
-/// Pieces that one peer suggests and we remember (libtorrent's `max_suggest_pieces`).
-pub const SUGGESTIONS_MAX: usize = 16;
+/// Pieces that one peer suggests and we remember: what a fast seed of small pieces suggests in a
+/// round trip, at 4 bytes each.
+pub const SUGGESTIONS_MAX: usize = 128;
 
 /// Addresses that could not be reached and for which an introduction was asked for (BEP 55) within
 /// a minute.

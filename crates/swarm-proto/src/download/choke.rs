@@ -8,24 +8,19 @@
 use std::time::Instant;
 
 use super::Download;
+use super::peers::Peer;
 use crate::session::{Command, ConnectionId};
 
 impl Download {
     /// Gives free slots away.
     pub(super) fn fill_slots(&mut self, now: Instant) {
         loop {
-            let served = self
-                .peers
-                .values()
-                .filter(|peer| !peer.we_choke && peer.wants)
-                .count();
-            if served >= self.config.upload_slots {
+            if self.served() >= self.config.upload_slots {
                 return;
             }
-            let waiting = self
-                .peers
-                .iter()
-                .filter(|(_, peer)| peer.wants && peer.we_choke);
+            let waiting = self.peers.iter().filter(|(_, peer)| {
+                peer.wants && peer.we_choke && !self.should_await_suggestion(now, peer)
+            });
             let Some(conn) = waiting
                 .min_by_key(|(_, peer)| peer.choke_since)
                 .map(|(conn, _)| *conn)
@@ -34,6 +29,12 @@ impl Download {
             };
             self.set_choke(now, conn, false);
         }
+    }
+
+    /// Slots in use.
+    pub(super) fn served(&self) -> usize {
+        let served = |peer: &&Peer| !peer.we_choke && peer.wants;
+        self.peers.values().filter(served).count()
     }
 
     /// Gives the slots anew.

@@ -10,7 +10,6 @@ use super::{Action, Download, Fetch, PeerInfo, TICK};
 use crate::bitfield::Bitfield;
 use crate::geometry::{BlockRange, PieceIndex};
 use crate::id::{PeerId, SwarmId};
-use crate::limits;
 use crate::session::{Block, CloseReason, Command, ConnectionId, PieceSet, SessionEvent};
 
 /// Two sides that both have everything stay connected for so long, in case one is to learn better.
@@ -62,6 +61,7 @@ impl Download {
         if let Some(pieces) = &peer.pieces {
             self.picker.lost_all(pieces);
         }
+        self.suggested_is_lost(&peer);
         for range in peer.asked {
             self.assembler.released(range, conn);
         }
@@ -107,14 +107,7 @@ impl Download {
                 self.advance_fetch(now);
             }
             SessionEvent::PeerHas(set) => self.peer_has(now, conn, set),
-            SessionEvent::Suggested(piece) => {
-                if let Some(peer) = self.peers.get_mut(&conn) {
-                    peer.suggestions.push_back(piece);
-                    while peer.suggestions.len() > limits::SUGGESTIONS_MAX {
-                        peer.suggestions.pop_front();
-                    }
-                }
-            }
+            SessionEvent::Suggested(piece) => self.suggested(now, conn, piece),
             SessionEvent::Choked(choked) => {
                 if let Some(peer) = self.peers.get_mut(&conn) {
                     peer.chokes_us = choked;
@@ -135,12 +128,12 @@ impl Download {
                 if !wants {
                     self.set_choke(now, conn, true);
                 }
+                self.suggest_more(now);
                 self.fill_slots(now);
-                self.suggest_to_all();
             }
             SessionEvent::Requested(range) => {
                 self.requested(conn, range);
-                self.suggest_more(conn, range.piece());
+                self.suggested_is_asked(now, conn, range.piece());
             }
             SessionEvent::Cancelled(_) => {}
             SessionEvent::Block(block) => self.block(now, conn, block),
@@ -267,6 +260,7 @@ impl Download {
                     .for_each(|i| self.picker.lost(i)),
                 false => self.picker.gained(piece.get()),
             }
+            self.suggested_is_had(now, conn, piece);
             if !self.missing.contains(piece) {
                 return;
             }
@@ -374,7 +368,9 @@ impl Download {
         }
         self.update_interest();
         self.fill_all(now);
-        self.suggest_to_all();
+        self.take_unheeded(now);
+        self.suggest_more(now);
+        self.fill_slots(now);
         self.close_useless(now);
     }
 

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::api::{DownloadConfig, PeerInfo};
+use super::suggest::Promised;
 use crate::bitfield::Bitfield;
 use crate::geometry::{BLOCK_LEN, BlockRange, PieceIndex};
 use crate::id::{PeerId, SwarmId};
@@ -15,6 +16,7 @@ use crate::session::ConnectionId;
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Rate {
     since_tick: u64,
+    latest: f64,
     per_sec: f64,
 }
 
@@ -30,6 +32,7 @@ impl Rate {
             let weight = (secs / 1.5).min(1.0);
             let now = self.since_tick as f64 / secs;
             self.per_sec += (now - self.per_sec) * weight;
+            self.latest = now;
             self.since_tick = 0;
         }
     }
@@ -37,7 +40,16 @@ impl Rate {
     pub(super) const fn per_sec(&self) -> f64 {
         self.per_sec
     }
+
+    /// The same, without the delay with which an average follows a rise.
+    pub(super) const fn per_sec_at_best(&self) -> f64 {
+        self.per_sec.max(self.latest)
+    }
 }
+
+/// A peer that suggests is taken to go on so long after the last time, if it never paused longer.
+const GUIDED_MIN: Duration = Duration::from_secs(4);
+const GUIDED_MAX: Duration = Duration::from_secs(8);
 
 /// One connected peer.
 #[derive(Debug)]
@@ -60,10 +72,14 @@ pub(super) struct Peer {
     pub(super) we_choke: bool,
     /// Since when it has been choked, or unchoked.
     pub(super) choke_since: Instant,
-    /// What we suggested to it and it hasn't asked for yet.
-    pub(super) suggested: BTreeSet<PieceIndex>,
-    /// What it suggested to us, latest last.
+    /// What we suggested to it.
+    pub(super) promised: Promised,
+    /// What it suggested to us and we don't have, latest last.
     pub(super) suggestions: VecDeque<PieceIndex>,
+    /// When it last suggested something, or was asked for what it suggested; and the longest time
+    /// between.
+    guided_at: Option<Instant>,
+    guided_every: Duration,
     /// What it was asked for and owes.
     pub(super) asked: BTreeSet<BlockRange>,
     pub(super) depth: usize,
@@ -93,8 +109,10 @@ impl Peer {
             wants: false,
             we_choke: true,
             choke_since: now,
-            suggested: BTreeSet::new(),
+            promised: Promised::default(),
             suggestions: VecDeque::new(),
+            guided_at: None,
+            guided_every: Duration::ZERO,
             asked: BTreeSet::new(),
             depth: config.depth_min,
             slow_start: true,
@@ -112,6 +130,19 @@ impl Peer {
 
     pub(super) fn has(&self, piece: u32) -> bool {
         self.pieces.as_ref().is_some_and(|pieces| pieces.bit(piece))
+    }
+
+    /// It suggests something, or is asked for what it suggested.
+    pub(super) fn guided(&mut self, now: Instant) {
+        if let Some(before) = self.guided_at.replace(now) {
+            self.guided_every = self.guided_every.max(now.saturating_duration_since(before));
+        }
+    }
+
+    /// Whether it is asked for nothing but what it suggests.
+    pub(super) fn guides(&self, now: Instant) -> bool {
+        let patience = (self.guided_every * 2).clamp(GUIDED_MIN, GUIDED_MAX);
+        self.guided_at.is_some_and(|at| now < at + patience)
     }
 
     /// A block came: as long as the rate rises, more is asked ahead.

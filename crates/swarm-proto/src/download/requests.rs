@@ -8,6 +8,7 @@ use rand::rngs::SmallRng;
 use super::Download;
 use super::peers::Peer;
 use crate::geometry::{BlockRange, PieceIndex};
+use crate::limits;
 use crate::session::{Command, ConnectionId};
 
 /// Until we have so many pieces, peers help each other with those under way.
@@ -17,7 +18,6 @@ const FIRST_TOGETHER: u32 = 1;
 const ENDGAME_PATIENCE: Duration = Duration::from_secs(1);
 /// For a block that a reader waits for.
 const DEADLINE_PATIENCE: Duration = Duration::from_millis(500);
-
 impl Download {
     /// Asks the peer for as much as its depth allows.
     pub(super) fn fill(&mut self, now: Instant, conn: ConnectionId) {
@@ -72,10 +72,18 @@ impl Download {
     }
 
     fn pick(&mut self, now: Instant, conn: ConnectionId) -> Option<BlockRange> {
-        self.pick_deadline(now, conn)
-            .or_else(|| self.pick_suspect(conn))
-            .or_else(|| self.pick_own(conn))
-            .or_else(|| self.pick_suggested(conn))
+        if let Some(range) = self.pick_deadline(now, conn) {
+            return Some(range);
+        }
+        if let Some(range) = self.pick_suspect(conn) {
+            return Some(range);
+        }
+        if self.is_guided_by(now, conn) {
+            return self
+                .pick_suggested(now, conn)
+                .or_else(|| self.pick_endgame(now, conn));
+        }
+        self.pick_own(conn)
             .or_else(|| self.pick_new(conn))
             .or_else(|| self.pick_open(conn))
             .or_else(|| self.pick_endgame(now, conn))
@@ -149,18 +157,48 @@ impl Download {
             .find_map(|piece| self.unasked(piece, conn))
     }
 
-    /// The first block of a new piece that the peer suggests.
-    fn pick_suggested(&mut self, conn: ConnectionId) -> Option<BlockRange> {
-        if self.assembler.bytes() + self.verifying_bytes >= self.pending_max() {
-            return None;
+    /// The peer suggests a piece (BEP 6).
+    pub(super) fn suggested(&mut self, now: Instant, conn: ConnectionId, piece: PieceIndex) {
+        if !self.missing.contains(piece) {
+            return;
         }
-        while let Some(piece) = self.peers.get_mut(&conn)?.suggestions.pop_front() {
-            let has = self.peers.get(&conn)?.has(piece.get());
-            if has && self.picker.is_startable(piece) && self.may_start(piece, conn) {
+        if let Some(peer) = self.peers.get_mut(&conn) {
+            peer.suggestions.push_back(piece);
+            while peer.suggestions.len() > limits::SUGGESTIONS_MAX {
+                peer.suggestions.pop_front();
+            }
+            peer.guided(now);
+            peer.idle_at = None;
+        }
+        self.fill(now, conn);
+    }
+
+    /// Whether a peer that suggests is asked for nothing else: what it doesn't suggest, others
+    /// have or will have soon, and what it sends twice, the crowd lacks.
+    fn is_guided_by(&mut self, now: Instant, conn: ConnectionId) -> bool {
+        let missing = &self.missing;
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return false;
+        };
+        peer.suggestions.retain(|piece| missing.contains(*piece));
+        peer.guides(now)
+    }
+
+    /// A block of a piece that the peer suggests.
+    fn pick_suggested(&mut self, now: Instant, conn: ConnectionId) -> Option<BlockRange> {
+        let room = self.assembler.bytes() + self.verifying_bytes < self.pending_max();
+        let suggestions = self.peers.get(&conn)?.suggestions.clone();
+        for piece in suggestions {
+            if room
+                && self.picker.is_startable(piece)
+                && self.peers.get(&conn)?.has(piece.get())
+                && self.may_start(piece, conn)
+            {
                 self.start(piece, conn);
-                if let Some(range) = self.unasked(piece, conn) {
-                    return Some(range);
-                }
+            }
+            if let Some(range) = self.unasked(piece, conn) {
+                self.peers.get_mut(&conn)?.guided(now);
+                return Some(range);
             }
         }
         None

@@ -2,103 +2,339 @@
 //!
 //! Leeches that begin together pick alike: what another is about to get shows only once it has it,
 //! and the seed sends the same piece many times. So a seed with several leeches suggests to each
-//! the next pieces of one shuffled list, and leeches of ours follow. Unlike super-seeding this
-//! hides nothing from clients that don't.
+//! pieces that no other has or was promised, and leeches of ours ask a seed that suggests for
+//! nothing else: what one of them has they get from it. Unlike super-seeding this hides nothing
+//! from clients that don't.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 
 use super::Download;
-use crate::geometry::PieceIndex;
+use super::peers::Peer;
+use crate::geometry::{Geometry, PieceIndex};
+use crate::limits;
 use crate::session::{Command, ConnectionId};
 
-/// Bytes of pieces that stand suggested to a peer.
-const AHEAD_BYTES: u32 = 128 * 1024;
+/// What stands promised to all leeches together and is not yet on its way: at least so many bytes,
+/// or so many seconds of what we send. Less, and the uplink runs dry; more, and pieces come to many
+/// leeches slowly instead of to one after the other, so that nobody has anything to pass on.
+const AHEAD_BYTES: f64 = 768.0 * 1024.0;
+const AHEAD_SECS: f64 = 1.0;
+/// Pieces looked at for the next suggestion.
+const LOOKED_AT_MAX: usize = 4096;
+/// A leech waits so long for its first suggestion, then it is served without.
+const UNCHOKE_WITHIN: Duration = Duration::from_secs(1);
+/// A peer that leaves a suggestion unheeded for so long gets no more of them.
+const HEED_WITHIN: Duration = Duration::from_secs(30);
 
-/// The list, and how far it is handed out.
+/// Every piece in an order of our own, and who has it or was promised it, seeds left out.
 #[derive(Debug)]
 pub(super) struct Handout {
     order: Vec<PieceIndex>,
+    /// Where in `order` the search begins.
     next: usize,
+    /// By piece.
+    copies: Vec<u32>,
+    /// Pieces without copies.
+    unseen: usize,
+    /// Who has the only copy.
+    sole: BTreeMap<PieceIndex, ConnectionId>,
+    /// Bytes of promised pieces that are not there yet.
+    ahead: u64,
+}
+
+/// What one leech was suggested.
+#[derive(Debug, Default)]
+pub(super) struct Promised {
+    /// What it was suggested or asked for and doesn't have yet: bytes, and since when.
+    pieces: BTreeMap<PieceIndex, (u32, Instant)>,
+    /// Pieces of which it has the only copy.
+    unshared: usize,
+    /// Pieces suggested to it ever.
+    given: usize,
+    ignored: bool,
+    /// When it was suggested all it lacked.
+    all_at: Option<Instant>,
 }
 
 impl Handout {
-    fn new(pieces: impl Iterator<Item = PieceIndex>, rng: &mut SmallRng) -> Self {
-        let mut order: Vec<_> = pieces.collect();
+    fn new(geometry: &Geometry, rng: &mut SmallRng) -> Self {
+        let mut order: Vec<_> = geometry.pieces().collect();
         order.shuffle(rng);
-        Self { order, next: 0 }
+        Self {
+            next: 0,
+            copies: vec![0; order.len()],
+            unseen: order.len(),
+            order,
+            sole: BTreeMap::new(),
+            ahead: 0,
+        }
     }
 
-    /// The next piece that fits. Each is handed out once: after that the rarest are those that
-    /// got lost, and every leech sees which these are.
+    /// A piece that fits and of which there is no copy.
     fn next(&mut self, fits: impl Fn(PieceIndex) -> bool) -> Option<PieceIndex> {
-        let left = self.order.get(self.next..)?;
-        match left.iter().position(|piece| fits(*piece)) {
-            Some(at) => {
-                self.order.swap(self.next, self.next + at);
-                self.next += 1;
-                self.order.get(self.next - 1).copied()
+        if self.unseen == 0 {
+            return None;
+        }
+        let len = self.order.len();
+        let piece_at = |at: usize| self.order.get(at % len).copied();
+        let is_unseen = |piece: PieceIndex| self.copies.get(piece.get() as usize) == Some(&0);
+        // What has copies at the head of the list is passed over for good, until the list begins
+        // anew.
+        while !is_unseen(piece_at(self.next)?) {
+            self.next = (self.next + 1) % len;
+        }
+        (self.next..self.next + len.min(LOOKED_AT_MAX))
+            .filter_map(piece_at)
+            .find(|piece| is_unseen(*piece) && fits(*piece))
+    }
+
+    /// One more has the piece or is promised it. Gives the peer that is no longer the only one.
+    fn gained(&mut self, piece: PieceIndex, conn: ConnectionId) -> Option<ConnectionId> {
+        let copies = self.copies.get_mut(piece.get() as usize)?;
+        *copies = copies.saturating_add(1);
+        if *copies > 1 {
+            return self.sole.remove(&piece);
+        }
+        self.unseen -= 1;
+        self.sole.insert(piece, conn);
+        None
+    }
+
+    /// The peer will have the piece.
+    fn promise(
+        &mut self,
+        conn: ConnectionId,
+        peer: &mut Peer,
+        (piece, len): (PieceIndex, u32),
+        now: Instant,
+    ) {
+        let is_first = self.copies.get(piece.get() as usize) == Some(&0);
+        self.gained(piece, conn);
+        self.ahead += u64::from(len);
+        peer.promised.unshared += usize::from(is_first);
+        peer.promised.given += usize::from(is_first);
+        peer.promised.pieces.insert(piece, (len, now));
+    }
+
+    fn take_back(&mut self, promised: &Promised) {
+        for (piece, (len, _)) in &promised.pieces {
+            self.ahead = self.ahead.saturating_sub((*len).into());
+            self.lost(*piece);
+        }
+    }
+
+    fn lost(&mut self, piece: PieceIndex) {
+        if let Some(copies) = self.copies.get_mut(piece.get() as usize)
+            && *copies > 0
+        {
+            *copies -= 1;
+            if *copies == 0 {
+                self.unseen += 1;
+                self.sole.remove(&piece);
             }
-            None => None,
         }
     }
 }
 
 impl Download {
-    /// Suggests pieces to every leech that is served, if there are several.
-    pub(super) fn suggest_to_all(&mut self) {
+    /// Suggests pieces to the leeches that are served, if there are several.
+    pub(super) fn suggest_more(&mut self, now: Instant) {
         if !self.is_complete() {
             return;
         }
-        let conns: Vec<_> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.wants && !peer.we_choke && !peer.is_seed())
-            .map(|(conn, _)| *conn)
-            .collect();
-        match conns.len() {
+        let leeches = self.peers.values().filter(|peer| is_leech(peer)).count();
+        match leeches {
             // The next crowd gets the whole list again.
-            0 => self.handout = None,
-            1 => {}
-            _ => conns.into_iter().for_each(|conn| self.suggest(conn)),
+            0 => return self.handout = None,
+            1 if self.handout.is_none() => return,
+            _ => self.open_handout(),
         }
+        while self.has_room_ahead() && self.suggest_one(now) {}
+        self.suggest_the_rest(now);
     }
 
-    /// Keeps a leech that follows our suggestions supplied with them: it asks for this piece.
-    pub(super) fn suggest_more(&mut self, conn: ConnectionId, asked: PieceIndex) {
-        if let Some(peer) = self.peers.get_mut(&conn)
-            && peer.suggested.remove(&asked)
-        {
-            self.suggest(conn);
-        }
+    /// Whether what stands promised would leave the uplink idle soon.
+    fn has_room_ahead(&self) -> bool {
+        let (Some(torrent), Some(handout)) = (&self.torrent, &self.handout) else {
+            return false;
+        };
+        let piece_len = u64::from(torrent.meta.geometry().piece_length());
+        let ahead = AHEAD_BYTES.max(self.totals.up.per_sec_at_best() * AHEAD_SECS);
+        handout.unseen > 0 && handout.ahead < (ahead as u64).max(2 * piece_len)
     }
 
-    fn suggest(&mut self, conn: ConnectionId) {
-        let Some(torrent) = &self.torrent else {
+    /// Whether a leech that wants to be served should wait until there is a piece to suggest to
+    /// it. It would ask for what others are about to get.
+    pub(super) fn should_await_suggestion(&self, now: Instant, peer: &Peer) -> bool {
+        self.handout
+            .as_ref()
+            .is_some_and(|handout| handout.unseen > 0)
+            && !peer.is_seed()
+            && now < peer.choke_since + UNCHOKE_WITHIN
+    }
+
+    /// Suggests one piece, to the leech that has the least to pass on. If it waits for a slot, it
+    /// gets that too.
+    fn suggest_one(&mut self, now: Instant) -> bool {
+        let has_slots = self.served() < self.config.upload_slots;
+        let (Some(torrent), Some(handout)) = (&self.torrent, &mut self.handout) else {
+            return false;
+        };
+        let takes = |peer: &Peer| {
+            is_leech(peer)
+                && (has_slots || !peer.we_choke)
+                && !peer.promised.ignored
+                && peer.promised.pieces.len() < limits::SUGGESTIONS_MAX
+        };
+        let least = |(_, peer): &(_, &Peer)| (peer.promised.unshared, peer.promised.given);
+        let leeches = self.peers.iter().filter(|(_, peer)| takes(peer));
+        let Some(conn) = leeches.min_by_key(least).map(|(conn, _)| *conn) else {
+            return false;
+        };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return false;
+        };
+        let Some(piece) = handout.next(|piece| !peer.has(piece.get())) else {
+            return false;
+        };
+        let len = torrent.meta.geometry().piece_len(piece);
+        handout.promise(conn, peer, (piece, len), now);
+        // In this order: whoever is unchoked asks at once.
+        self.command(conn, Command::Suggest(piece));
+        self.set_choke(now, conn, false);
+        true
+    }
+
+    /// Once the last piece that nobody had is nearly out, leeches may ask for whatever they lack.
+    fn suggest_the_rest(&mut self, now: Instant) {
+        let (Some(torrent), Some(handout)) = (&self.torrent, &mut self.handout) else {
             return;
         };
         let geometry = torrent.meta.geometry();
-        let ahead = (AHEAD_BYTES / geometry.piece_length().max(1)).clamp(2, 8) as usize;
-        let handout = self
-            .handout
-            .get_or_insert_with(|| Handout::new(geometry.pieces(), &mut self.rng));
-        let Some(peer) = self.peers.get_mut(&conn) else {
+        if handout.unseen > 0 || handout.ahead > 2 * u64::from(geometry.piece_length()) {
             return;
-        };
-        let mut suggestions = Vec::new();
-        while peer.suggested.len() < ahead {
-            let fits =
-                |piece: PieceIndex| !peer.has(piece.get()) && !peer.suggested.contains(&piece);
-            let Some(piece) = handout.next(fits) else {
-                break;
-            };
-            peer.suggested.insert(piece);
-            suggestions.push(piece);
         }
-        for piece in suggestions {
+        let mut suggestions = Vec::new();
+        for (conn, peer) in &mut self.peers {
+            if !is_leech(peer) || peer.we_choke || peer.promised.all_at.is_some() {
+                continue;
+            }
+            peer.promised.all_at = Some(now);
+            let lacking = handout.order.iter().filter(|piece| {
+                !peer.has(piece.get()) && !peer.promised.pieces.contains_key(piece)
+            });
+            let mut lacking: Vec<_> = lacking.take(limits::SUGGESTIONS_MAX).copied().collect();
+            lacking.sort_by_key(|piece| handout.copies.get(piece.get() as usize));
+            suggestions.extend(lacking.into_iter().map(|piece| (*conn, piece)));
+        }
+        for (conn, piece) in suggestions {
             self.command(conn, Command::Suggest(piece));
         }
     }
+
+    /// The peer asks for a block: it will have that piece, suggested or not.
+    pub(super) fn suggested_is_asked(
+        &mut self,
+        now: Instant,
+        conn: ConnectionId,
+        piece: PieceIndex,
+    ) {
+        let (Some(torrent), Some(peer)) = (&self.torrent, self.peers.get_mut(&conn)) else {
+            return;
+        };
+        if let Some((_, since)) = peer.promised.pieces.get_mut(&piece) {
+            *since = now;
+        } else if !peer.has(piece.get()) && peer.promised.pieces.len() < limits::SUGGESTIONS_MAX {
+            let len = torrent.meta.geometry().piece_len(piece);
+            match &mut self.handout {
+                Some(handout) => handout.promise(conn, peer, (piece, len), now),
+                None => {
+                    peer.promised.pieces.insert(piece, (len, now));
+                }
+            }
+        }
+    }
+
+    /// The peer has one piece more.
+    pub(super) fn suggested_is_had(&mut self, now: Instant, conn: ConnectionId, piece: PieceIndex) {
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
+        let promised = peer.promised.pieces.remove(&piece);
+        let Some(handout) = &mut self.handout else {
+            return;
+        };
+        match promised {
+            Some((len, _)) => handout.ahead = handout.ahead.saturating_sub(len.into()),
+            None => {
+                if let Some(first) = handout.gained(piece, conn)
+                    && let Some(first) = self.peers.get_mut(&first)
+                {
+                    first.promised.unshared = first.promised.unshared.saturating_sub(1);
+                }
+            }
+        }
+        self.suggest_more(now);
+    }
+
+    /// What this peer had and was promised went with it, unless it had everything: then it serves
+    /// others.
+    pub(super) fn suggested_is_lost(&mut self, peer: &Peer) {
+        let (Some(handout), Some(torrent)) = (&mut self.handout, &self.torrent) else {
+            return;
+        };
+        if peer.is_seed() {
+            return;
+        }
+        let geometry = torrent.meta.geometry();
+        let had = peer.pieces.iter().flat_map(|pieces| pieces.iter());
+        had.filter_map(|index| geometry.piece(index))
+            .for_each(|piece| handout.lost(piece));
+        handout.take_back(&peer.promised);
+    }
+
+    /// Gives what a peer doesn't heed to others.
+    pub(super) fn take_unheeded(&mut self, now: Instant) {
+        for peer in self.peers.values_mut() {
+            let unheeded = |(_, since): &(u32, Instant)| *since + HEED_WITHIN <= now;
+            if peer.promised.pieces.values().any(unheeded) {
+                if let Some(handout) = &mut self.handout {
+                    handout.take_back(&peer.promised);
+                }
+                peer.promised = Promised {
+                    ignored: true,
+                    ..Promised::default()
+                };
+            }
+        }
+    }
+
+    fn open_handout(&mut self) {
+        let (None, Some(torrent)) = (&self.handout, &self.torrent) else {
+            return;
+        };
+        let geometry = torrent.meta.geometry();
+        let mut handout = Handout::new(geometry, &mut self.rng);
+        for (conn, peer) in self.peers.iter_mut().filter(|(_, peer)| !peer.is_seed()) {
+            let had = peer.pieces.iter().flat_map(|pieces| pieces.iter());
+            for piece in had.filter_map(|index| geometry.piece(index)) {
+                handout.gained(piece, *conn);
+            }
+            let promised = std::mem::take(&mut peer.promised);
+            for (piece, (len, since)) in promised.pieces {
+                handout.promise(*conn, peer, (piece, len), since);
+            }
+        }
+        self.handout = Some(handout);
+    }
+}
+
+fn is_leech(peer: &Peer) -> bool {
+    peer.established && peer.wants && !peer.is_seed()
 }
 
 #[cfg(test)]
@@ -109,18 +345,33 @@ mod tests {
     use crate::geometry::Geometry;
 
     #[test]
-    fn every_piece_is_handed_out_once() {
+    fn every_piece_is_handed_out_once_and_again_when_it_is_lost() {
         let geometry = Geometry::new(16_384, 100 * 16_384).unwrap();
-        let mut handout = Handout::new(geometry.pieces(), &mut SmallRng::seed_from_u64(1));
+        let piece = |index| geometry.piece(index).unwrap();
+        let mut handout = Handout::new(&geometry, &mut SmallRng::seed_from_u64(1));
+        let (a, b) = (ConnectionId(1), ConnectionId(2));
         assert_eq!(handout.next(|_| false), None);
+        assert_eq!(handout.next(|found| found == piece(7)), Some(piece(7)));
+        assert_eq!(handout.gained(piece(7), a), None);
+        assert_eq!(handout.next(|found| found == piece(7)), None);
+        assert_eq!(handout.gained(piece(8), a), None);
         assert_eq!(
-            handout.next(|piece| piece.get() == 7).map(PieceIndex::get),
-            Some(7)
+            handout.gained(piece(8), b),
+            Some(a),
+            "no longer the only one"
         );
-        let mut round: Vec<_> = (0..99).filter_map(|_| handout.next(|_| true)).collect();
+        let mut round = Vec::new();
+        while let Some(next) = handout.next(|_| true) {
+            handout.gained(next, b);
+            round.push(next);
+        }
+        assert_eq!(round.len(), 98);
         assert_ne!(round[..10], geometry.pieces().take(10).collect::<Vec<_>>());
-        assert_eq!(handout.next(|_| true), None);
-        round.push(geometry.piece(7).unwrap());
+        handout.lost(piece(8));
+        assert_eq!(handout.next(|_| true), None, "the other still has it");
+        handout.lost(piece(7));
+        assert_eq!(handout.next(|_| true), Some(piece(7)), "wherever it is");
+        round.extend([piece(7), piece(8)]);
         round.sort_unstable();
         assert_eq!(round, geometry.pieces().collect::<Vec<_>>());
     }

@@ -1,0 +1,113 @@
+//! Crowds that come at once to a seed with a thin uplink, in simulated time.
+//!
+//! Links are as in a home: 20 Mbit/s up, 100 down, queues of a tenth of a second. The measure is the
+//! fluid bound, the time in which the uplinks could carry it all if bytes were water:
+//! max(F/u_s, F/d, N·F/(u_s+Σu_i)). `SIM_SEED=n` runs that seed alone.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{Rng, RngExt, SeedableRng};
+use swarm_proto::metainfo::{FileHasher, Metainfo, MetainfoBuilder};
+
+#[path = "crowd/net.rs"]
+mod net;
+
+use net::{Net, Weather};
+
+const PIECE: u32 = 256 * 1024;
+const LEN: usize = 32 * 1024 * 1024;
+
+fn torrent() -> &'static (Arc<Metainfo>, Arc<Vec<u8>>) {
+    static TORRENT: OnceLock<(Arc<Metainfo>, Arc<Vec<u8>>)> = OnceLock::new();
+    TORRENT.get_or_init(|| {
+        let mut bytes = vec![0; LEN];
+        SmallRng::seed_from_u64(7).fill_bytes(&mut bytes);
+        let mut hasher = FileHasher::new(PIECE);
+        hasher.update(&bytes);
+        let mut builder = MetainfoBuilder::new("crowd", PIECE);
+        builder.file(vec!["film".to_owned()], hasher.finish());
+        (Arc::new(builder.build().unwrap()), Arc::new(bytes))
+    })
+}
+
+/// Bytes a second of so many megabits.
+const fn mbit(rate: f64) -> f64 {
+    rate * 1e6 / 8.0
+}
+
+const LAN: Weather = Weather {
+    latency: (Duration::from_micros(200), Duration::from_millis(2)),
+};
+
+/// What came of a crowd.
+#[derive(Debug, Clone, Copy)]
+struct Outcome {
+    /// Seconds until the last has everything, over the fluid bound.
+    ratio: f64,
+    /// Bytes that the seed sent, over those of the torrent.
+    seed_copies: f64,
+}
+
+/// A seed and `leeches`, all arriving within `arrival`.
+fn crowd(seed: u64, leeches: usize, arrival: Duration) -> Outcome {
+    let (meta, content) = torrent();
+    let mut net = Net::new(seed, LAN, meta, content);
+    net.queue = Duration::from_millis(150);
+    // A packet of 1,514 bytes carries 1,448, and every second one is acknowledged.
+    net.overhead = (0.046, 0.023);
+    let up = mbit(20.0);
+    net.seed(up);
+    let mut rng = SmallRng::seed_from_u64(seed);
+    for _ in 0..leeches {
+        let node = net.leech(up);
+        net.nodes[node].downlink = mbit(100.0);
+    }
+    net.nodes[0].downlink = mbit(100.0);
+    let mut at = vec![Duration::ZERO; leeches + 1];
+    for at in at.iter_mut().skip(2) {
+        *at = arrival.mul_f64(rng.random::<f64>());
+    }
+    for b in 1..=leeches {
+        for a in 0..b {
+            let start = at[a].max(at[b]);
+            // Tracker, then connecting.
+            let after = start + Duration::from_millis(rng.random_range(30..120));
+            net.dial(after, b, a);
+        }
+    }
+    let all = |net: &Net| net.nodes.iter().all(|node| node.download.is_complete());
+    let ended = net.run(Duration::from_secs(600), all);
+    let took = (net.now - net.start).as_secs_f64();
+    assert!(ended, "unfinished after {took} s");
+    let (f, n) = (LEN as f64, leeches as f64);
+    let bound = (f / up).max(n * f / (up + n * up)) + arrival.as_secs_f64();
+    Outcome {
+        ratio: took / bound,
+        seed_copies: net.nodes[0].sent as f64 * 1.046 / f,
+    }
+}
+
+/// The worst of several seeds.
+fn worst(count: u64, leeches: usize, arrival: Duration) -> Outcome {
+    let chosen = std::env::var("SIM_SEED").ok().and_then(|s| s.parse().ok());
+    let mut worst = Outcome {
+        ratio: 0.0,
+        seed_copies: 0.0,
+    };
+    for seed in chosen.map_or(0..count, |seed: u64| seed..seed + 1) {
+        let one = crowd(seed, leeches, arrival);
+        println!("{leeches} leeches in {arrival:?}, seed {seed}: {one:.3?}");
+        worst.ratio = worst.ratio.max(one.ratio);
+        worst.seed_copies = worst.seed_copies.max(one.seed_copies);
+    }
+    worst
+}
+
+#[test]
+fn eight_that_come_at_once_are_done_soon_after_one_copy_left_the_seed() {
+    let worst = worst(3, 8, Duration::ZERO);
+    assert!(worst.ratio < 1.16, "{worst:?}");
+    assert!(worst.seed_copies < 1.14, "{worst:?}");
+}
