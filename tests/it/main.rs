@@ -6,6 +6,7 @@ mod gate;
 mod hostile;
 mod interop;
 mod matrix;
+mod punch;
 mod real_site;
 mod transfer;
 mod utp;

@@ -8,6 +8,7 @@ pub mod foreign;
 pub mod http;
 pub mod lab;
 pub mod liar;
+pub mod nats;
 pub mod origin;
 pub mod process;
 pub mod site;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use swarm_proto::manifest::{PublicKey, SiteName};
+use swarm_proto::session::Timeouts;
 
 use crate::connector::{AddressPolicy, IpNet};
 use crate::discovery::{DhtMode, Discovery};
@@ -41,6 +42,10 @@ pub struct PeerConfig {
     /// Peers of one bundle served at a time; more divide the uplink into thinner streams.
     /// Default: 8.
     pub upload_slots: usize,
+    /// How long a peer may say nothing, not even that it is still there, before its connection is
+    /// given up. Default: 2 min, as peers speak every two minutes at least.
+    #[serde(with = "duration")]
+    pub peer_timeout: Duration,
     /// Networks (`10.0.0.0/8`) that even strangers may send us to. Default: none.
     #[serde(with = "nets")]
     pub allow_net: Vec<IpNet>,
@@ -85,6 +90,7 @@ impl Default for PeerConfig {
             peers_max: 500,
             peers_per_bundle_max: 80,
             upload_slots: 8,
+            peer_timeout: Timeouts::default().idle,
             allow_net: Vec::new(),
             trackers: Vec::new(),
             dht: discovery.dht,
@@ -171,6 +177,13 @@ impl PeerConfig {
                 pex: self.pex,
                 lsd: self.lsd,
                 udp_trackers: self.udp_trackers,
+            },
+            timeouts: Timeouts {
+                idle: self.peer_timeout,
+                keep_alive: Timeouts::default()
+                    .keep_alive
+                    .min(self.peer_timeout * 2 / 5),
+                ..Timeouts::default()
             },
             ..NodeConfig::default()
         }

@@ -7,6 +7,7 @@ mod announce;
 pub mod config;
 pub mod connector;
 pub mod control;
+mod descriptors;
 pub mod discovery;
 pub mod http;
 mod link;

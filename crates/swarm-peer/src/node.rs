@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::announce::Announcing;
 use crate::connector::{AddressPolicy, Connector, Trust};
+use crate::descriptors::{self, Room};
 use crate::discovery::Discovery;
 use crate::http::{HttpClient, HttpError};
 use crate::link::accept::Lobby;
@@ -263,6 +264,12 @@ impl Node {
     /// # Errors
     /// [`NodeError`]: most likely the port is in use.
     pub async fn start(config: NodeConfig, shutdown: CancellationToken) -> Result<Self, NodeError> {
+        let mut config = config;
+        let room = descriptors::room(Room {
+            peers: config.peers_max,
+            handshakes: config.handshakes_max,
+        });
+        config.peers_max = room.peers;
         let listen = config.listen;
         let opened = Port::open(&config, &shutdown).await;
         let port = opened.map_err(|source| NodeError::Listen {
@@ -290,14 +297,18 @@ impl Node {
         let node = Self {
             inner: Arc::new(inner),
         };
-        let lobby = || Lobby::new(node.config().handshakes_max);
         let tasks = &node.inner.tasks;
         if let Some(listener) = port.tcp {
-            tasks.spawn(tcp::accept(listener, node.clone(), lobby()));
+            tasks.spawn(tcp::accept(
+                listener,
+                node.clone(),
+                Lobby::new(room.handshakes),
+            ));
         }
         if let Some(utp) = &node.inner.utp {
             // Its own lobby: whoever forges addresses must not keep callers by TCP out.
-            tasks.spawn(utp::accept(utp.clone(), node.clone(), lobby()));
+            let lobby = Lobby::new(node.config().handshakes_max);
+            tasks.spawn(utp::accept(utp.clone(), node.clone(), lobby));
         }
         Ok(node)
     }
