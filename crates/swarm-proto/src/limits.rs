@@ -86,6 +86,10 @@ pub const BLOCK_LEN_MAX: u32 = 16 * 1024;
 /// [`PIECES_MAX`] pieces and its message id.
 pub const FRAME_LEN_MAX: usize = 1 + PIECES_MAX as usize / 8;
 
+/// Bytes of one message once the torrent's size is known, unless its bitfield is longer. Blocks,
+/// hashes and metadata come in 16 KiB and some.
+pub const MESSAGE_LEN_MAX: usize = 64 * 1024;
+
 /// Hashes in one hash request (BEP 52; libtorrent refuses more than 8,192 per message, we ask and
 /// answer no more than fit in a block-sized message).
 pub const HASHES_PER_REQUEST_MAX: u32 = 512;

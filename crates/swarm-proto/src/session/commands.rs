@@ -109,6 +109,7 @@ impl PeerSession {
         if self.geometry.is_some() {
             return;
         }
+        self.input.expect_pieces(geometry.piece_count());
         let known = self.peer_pieces.settle(&geometry);
         self.geometry = Some(geometry);
         match known {

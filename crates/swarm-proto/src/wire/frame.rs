@@ -9,7 +9,7 @@ use crate::limits;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// A length prefix above [`limits::FRAME_LEN_MAX`].
+    /// A length prefix above [`limits::FRAME_LEN_MAX`], or what this torrent's messages need.
     #[error("frame of {len} bytes is too long")]
     TooLong {
         /// Bytes that the prefix announced.
@@ -29,15 +29,32 @@ pub enum FrameError {
 ///
 /// The driver reads from the socket into [`buffer`](Self::buffer), so that a block is not copied
 /// on its way: what [`Message::Piece`] carries is a slice of that buffer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct FrameDecoder {
     buffer: BytesMut,
+    len_max: usize,
+}
+
+impl Default for FrameDecoder {
+    fn default() -> Self {
+        Self {
+            buffer: BytesMut::new(),
+            len_max: limits::FRAME_LEN_MAX,
+        }
+    }
 }
 
 impl FrameDecoder {
     /// Starts at the border of a frame.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The torrent has so many pieces: from now on no frame is waited for that is longer than its
+    /// bitfield and than [`limits::MESSAGE_LEN_MAX`].
+    pub fn expect_pieces(&mut self, count: u32) {
+        let bitfield = 1 + count.div_ceil(8) as usize;
+        self.len_max = limits::MESSAGE_LEN_MAX.max(bitfield);
     }
 
     /// Where bytes of the stream are to be appended.
@@ -55,7 +72,7 @@ impl FrameDecoder {
         };
         let prefix = u32::from_be_bytes(*prefix);
         let len = match usize::try_from(prefix) {
-            Ok(len) if len <= limits::FRAME_LEN_MAX => len,
+            Ok(len) if len <= self.len_max => len,
             _ => return Err(FrameError::TooLong { len: prefix }),
         };
         if self.buffer.len() < 4 + len {

@@ -165,3 +165,16 @@ fn blocks_are_slices_of_what_was_read() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn t11_no_long_frame_is_waited_for_once_the_torrent_is_known_to_be_small() {
+    for (pieces, max) in [(10, limits::MESSAGE_LEN_MAX), (1_000_000, 125_001)] {
+        for (len, is_taken) in [(max, true), (max + 1, false)] {
+            let mut decoder = FrameDecoder::new();
+            decoder.expect_pieces(pieces);
+            let prefix = u32::try_from(len).unwrap().to_be_bytes();
+            decoder.buffer().extend_from_slice(&prefix);
+            assert_eq!(decoder.next_message().is_ok(), is_taken, "{pieces} {len}");
+        }
+    }
+}
