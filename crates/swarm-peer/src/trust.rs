@@ -17,6 +17,7 @@ use url::Url;
 
 use crate::connector::{Scope, Trust, scope_of};
 use crate::http::{HttpClient, HttpError};
+use crate::store::sealed::{seal, unseal};
 use crate::store::write_atomic;
 
 /// Time to fetch a record or keys.
@@ -116,7 +117,7 @@ impl TrustStore {
             return Ok(None);
         };
         match std::fs::read(&path) {
-            Ok(bytes) => match SiteTrust::from_bytes(&bytes) {
+            Ok(sealed) => match read_trust(&sealed) {
                 Ok(trust) if trust.site() == site => Ok(Some(trust)),
                 Ok(_) => Ok(None),
                 Err(source) => Err(RecordError::Damaged { path, source }),
@@ -131,7 +132,7 @@ impl TrustStore {
             return Ok(());
         };
         let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);
-        made.and_then(|()| write_atomic(&path, &trust.to_bytes()))
+        made.and_then(|()| write_atomic(&path, &seal(trust.to_bytes())))
             .map_err(|source| RecordError::Store { path, source })
     }
 
@@ -218,6 +219,14 @@ impl TrustStore {
     }
 }
 
+fn read_trust(sealed: &[u8]) -> Result<SiteTrust, FormatError> {
+    let bytes = unseal(sealed).ok_or(FormatError::Field {
+        field: "digest",
+        why: "not that of the bytes before it",
+    })?;
+    SiteTrust::from_bytes(bytes)
+}
+
 /// How a record came here over HTTP.
 #[derive(Debug, Clone)]
 pub struct Came {
@@ -284,6 +293,7 @@ mod tests {
     use swarm_proto::manifest::{SecretKey, SignedManifest};
 
     use super::*;
+    use crate::store::sealed::damaged;
 
     fn came(url: &str, remote: &str) -> Came {
         Came {
@@ -365,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_memory_is_named_and_nothing_is_believed() {
+    fn f18_damaged_memory_is_named_and_nothing_is_believed() {
         let dir = tempfile::tempdir().unwrap();
         let site = SiteName::parse("site.test").unwrap();
         let store = TrustStore::new(Some(dir.path().to_owned()));
@@ -373,9 +383,16 @@ mod tests {
             .judge(&record(1, 5), &site, Voucher::Channel, NOW)
             .unwrap();
         let path = store.path(&site).unwrap();
-        let bytes = std::fs::read(&path).unwrap();
-        std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
-        let refused = store.judge(&record(1, 6), &site, Voucher::Channel, NOW);
-        assert!(matches!(refused, Err(RecordError::Damaged { .. })));
+        let whole = std::fs::read(&path).unwrap();
+        let next = record(1, 6);
+        for bytes in damaged(&whole) {
+            std::fs::write(&path, &bytes).unwrap();
+            let refused = store.judge(&next, &site, Voucher::Channel, NOW);
+            assert!(
+                matches!(refused, Err(RecordError::Damaged { .. })),
+                "{}: {refused:?}",
+                bytes.escape_ascii()
+            );
+        }
     }
 }

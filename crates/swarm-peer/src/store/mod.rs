@@ -9,6 +9,7 @@ mod hashed;
 mod layout;
 mod mem;
 mod resume;
+pub(crate) mod sealed;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -9,6 +9,8 @@ use std::time::UNIX_EPOCH;
 use swarm_proto::bencode::{self, Item, Rules, Value};
 use swarm_proto::bitfield::Bitfield;
 
+use super::sealed::{seal, unseal};
+
 /// Length and time of last change of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
@@ -52,8 +54,8 @@ impl ResumeState {
     /// Reads the state of `bundle`, if it is there and whole. Anything odd means "nothing known",
     /// and costs no more than hashing the files again.
     pub fn load(path: &Path, bundle: &str, piece_count: u32) -> Option<Self> {
-        let bytes = std::fs::read(path).ok()?;
-        let value = bencode::decode(&bytes, &Rules::METAINFO).ok()?;
+        let sealed = std::fs::read(path).ok()?;
+        let value = bencode::decode(unseal(&sealed)?, &Rules::METAINFO).ok()?;
         let dict = value.as_dict()?;
         if dict.get(b"bundle")?.as_str()? != bundle {
             return None;
@@ -89,7 +91,7 @@ impl ResumeState {
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;
         }
-        write_atomic(path, &item.to_bytes())
+        write_atomic(path, &seal(item.to_bytes()))
     }
 }
 
@@ -125,4 +127,38 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
         let _ = std::fs::remove_file(&temporary);
     }
     written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sealed::damaged;
+
+    #[test]
+    fn f18_a_damaged_resume_state_is_no_state() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let pieces = Bitfield::from_bytes(&[0x10, 0, 0], 20).unwrap();
+        let state = ResumeState {
+            bundle: "ab".into(),
+            pieces,
+            stamps: vec![
+                None,
+                Some(Stamp {
+                    length: 7,
+                    changed: 1_800_000_000,
+                }),
+            ],
+        };
+        state.save(&path).unwrap();
+        let load = || ResumeState::load(&path, "ab", 20);
+        assert_eq!(load(), Some(state));
+        let whole = std::fs::read(&path).unwrap();
+        for bytes in damaged(&whole) {
+            std::fs::write(&path, &bytes).unwrap();
+            assert_eq!(load(), None, "{}", bytes.escape_ascii());
+        }
+        std::fs::write(&path, &whole).unwrap();
+        assert!(load().is_some());
+    }
 }
