@@ -14,14 +14,15 @@ use swarm_proto::magnet::Magnet;
 use swarm_proto::metainfo::Metainfo;
 use swarm_proto::session::{ConnectionId, Timeouts};
 use swarm_proto::tracker::BridgeOffer;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::announce::Announcing;
 use crate::connector::{AddressPolicy, Connector, Trust};
 use crate::descriptors::{self, Room};
-use crate::discovery::Discovery;
+use crate::discovery::dht::{self, DhtNode};
+use crate::discovery::{DhtMode, Discovery};
 use crate::http::{HttpClient, HttpError};
 use crate::link::accept::Lobby;
 use crate::link::port::{Port, Transport};
@@ -250,6 +251,8 @@ struct Inner {
     http: HttpClient,
     connector: Connector,
     utp: Option<Utp>,
+    /// Set once it has been entered.
+    dht: watch::Sender<Option<DhtNode>>,
     permits: Arc<Semaphore>,
     next_conn: AtomicU64,
     /// Both ids of a hybrid lead to the same swarm.
@@ -287,6 +290,7 @@ impl Node {
             connector: Connector::new(config.policy.clone(), config.dial_timeout)
                 .with_source(listen.ip()),
             utp: port.utp,
+            dht: watch::Sender::new(None),
             permits: Arc::new(Semaphore::new(config.peers_max)),
             next_conn: AtomicU64::new(1),
             swarms: Mutex::default(),
@@ -297,6 +301,9 @@ impl Node {
         let node = Self {
             inner: Arc::new(inner),
         };
+        if node.config().discovery.dht != DhtMode::Off {
+            node.inner.tasks.spawn(dht::start(node.clone()));
+        }
         let tasks = &node.inner.tasks;
         if let Some(listener) = port.tcp {
             tasks.spawn(tcp::accept(
@@ -443,6 +450,27 @@ impl Node {
 
     pub(crate) fn tasks(&self) -> &TaskTracker {
         &self.inner.tasks
+    }
+
+    /// Our node of the DHT, once it is there; `None` if it never will.
+    pub(crate) fn dht(&self) -> Option<watch::Receiver<Option<DhtNode>>> {
+        let on = self.config().discovery.dht != DhtMode::Off;
+        on.then(|| self.inner.dht.subscribe())
+    }
+
+    pub(crate) fn set_dht(&self, dht: DhtNode) {
+        self.inner.dht.send_replace(Some(dht));
+    }
+
+    /// Where our node of the DHT is, for others to enter by; waits until it is there. `None` if it
+    /// is off or could not start before the node shut down.
+    pub async fn dht_addr(&self) -> Option<SocketAddr> {
+        let mut ready = self.dht()?;
+        let dht = tokio::select! {
+            dht = ready.wait_for(Option::is_some) => dht.ok()?.clone()?,
+            () = self.inner.shutdown.cancelled() => return None,
+        };
+        Some(dht.local_addr().await)
     }
 
     pub(crate) fn announcing(&self) -> Announcing {

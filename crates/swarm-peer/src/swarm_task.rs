@@ -6,6 +6,7 @@
 mod jobs;
 mod links;
 mod open;
+mod pex;
 mod web;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -15,7 +16,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use swarm_proto::bitfield::Bitfield;
-use swarm_proto::download::{self, Action, Download, DownloadConfig, Want};
+use swarm_proto::download::{self, Action, Download, DownloadConfig, PexExchange, Want};
 use swarm_proto::geometry::PieceIndex;
 use swarm_proto::metainfo::Metainfo;
 use swarm_proto::session::ConnectionId;
@@ -25,6 +26,7 @@ use tokio::task::JoinSet;
 
 use crate::announce::{Announcer, is_supported};
 use crate::connector::Trust;
+use crate::discovery::dht;
 use crate::link::{LinkCommand, LinkEvents};
 use crate::node::{AddBundle, Node, Source};
 use crate::peers::AddressBook;
@@ -63,6 +65,7 @@ pub(crate) struct SwarmTask {
     web: WebSeeds,
     links: HashMap<ConnectionId, Link>,
     book: AddressBook,
+    pex: PexExchange,
     dialling: usize,
     /// Where a call by TCP came to nothing though it was taken: libtorrent with TCP turned off
     /// listens all the same.
@@ -112,6 +115,7 @@ impl SwarmTask {
             web: WebSeeds::new(downlinks),
             links: HashMap::new(),
             book: AddressBook::default(),
+            pex: PexExchange::default(),
             dialling: 0,
             mute_by_tcp: HashSet::new(),
             jobs: JoinSet::new(),
@@ -184,6 +188,7 @@ impl SwarmTask {
         }
         self.join_web_seeds(&mut download);
         self.start_announcers();
+        self.start_dht();
         self.drive(&mut download).await
     }
 
@@ -225,7 +230,12 @@ impl SwarmTask {
             true => self.book.next_due(),
             false => None,
         };
-        for at in [download.poll_timeout(), self.retry_at, book] {
+        for at in [
+            download.poll_timeout(),
+            self.retry_at,
+            book,
+            self.pex.poll_timeout(),
+        ] {
             wake = at.map_or(wake, |at| at.min(wake));
         }
         wake
@@ -236,6 +246,7 @@ impl SwarmTask {
         if download.poll_timeout().is_some_and(|at| at <= now) {
             download.handle_timeout(now);
         }
+        self.exchange_peers(now);
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
             for piece in std::mem::take(&mut self.unwritten) {
@@ -385,6 +396,14 @@ impl SwarmTask {
                 trust,
             };
             self.node.tasks().spawn(announcer.run());
+        }
+    }
+
+    fn start_dht(&self) {
+        if let (Some(ready), false) = (self.node.dht(), self.is_private()) {
+            let port = self.node.listen_addr().port();
+            let task = dht::run(ready, Arc::clone(&self.shared), port);
+            self.node.tasks().spawn(task);
         }
     }
 

@@ -17,7 +17,7 @@ pub(crate) mod tests;
 mod utp;
 mod wire;
 
-pub use discovery::udp_packet;
+pub use discovery::{pex, udp_packet};
 pub use utp::{holepunch, utp};
 pub use wire::{frame, handshake, session};
 

@@ -76,6 +76,9 @@ pub const MAGNET_LEN_MAX: usize = 64 * 1024;
 /// Peer addresses kept of a magnet link (`x.pe`).
 pub const MAGNET_PEERS_MAX: usize = 100;
 
+/// Ranges of files that a magnet link selects (`so`).
+pub const MAGNET_SELECTED_MAX: usize = 1000;
+
 // ---- wire ----
 
 /// Bytes of a block that may be asked for. BEP 3: "All current implementations use 2^14 (16 kiB),
@@ -237,6 +240,13 @@ pub const USELESS_MESSAGES_MAX: u32 = 5000;
 /// Bytes of messages other than blocks that wait for one peer to read: a bitfield of
 /// [`PIECES_MAX`] pieces and some answers.
 pub const CONTROL_LEN_MAX: usize = 512 * 1024;
+
+/// Peers taken of one message of ut_pex, of each kind. BEP 11 allows 50, and more in the first.
+pub const PEX_PEERS_PER_MESSAGE_MAX: usize = 200;
+
+/// Peers taken of all messages of ut_pex of one peer within a minute: the largest that a client in
+/// the field sends at first, and twice what BEP 11 allows from then on.
+pub const PEX_PEERS_PER_MINUTE_MAX: usize = 200;
 
 /// Pieces of metadata asked of one peer at a time.
 pub const METADATA_REQUESTS_MAX: usize = 16;

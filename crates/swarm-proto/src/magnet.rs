@@ -1,7 +1,9 @@
-//! Magnet links: `urn:btih` (BEP 9), `urn:btmh` (BEP 52), web seeds and peers.
+//! Magnet links: `urn:btih` (BEP 9), `urn:btmh` (BEP 52), web seeds, peers, and the files that are
+//! wanted (BEP 53).
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use data_encoding::{BASE32, HEXLOWER_PERMISSIVE};
@@ -25,6 +27,9 @@ pub struct Magnet {
     pub web_seeds: Vec<String>,
     /// `x.pe`, where it is an IP address and port.
     pub peers: Vec<SocketAddr>,
+    /// `so` (BEP 53): the files to fetch, by their numbers in
+    /// [`Metainfo::files`](crate::metainfo::Metainfo::files); empty: all.
+    pub select_only: Vec<RangeInclusive<u32>>,
 }
 
 /// Why text is no magnet link that we take. The fault of whoever wrote it.
@@ -98,6 +103,13 @@ impl Magnet {
                     push_new(&mut self.peers, peer, limits::MAGNET_PEERS_MAX);
                 }
             }
+            "so" => {
+                for part in value.split(',') {
+                    if let Some(range) = file_range(part) {
+                        push_new(&mut self.select_only, range, limits::MAGNET_SELECTED_MAX);
+                    }
+                }
+            }
             _ => {}
         }
         Ok(())
@@ -127,6 +139,17 @@ impl Magnet {
         let v2 = self.v2.map(|hash| hash.swarm_id());
         v1.into_iter().chain(v2).collect()
     }
+}
+
+/// `3` or `3-5`.
+fn file_range(text: &str) -> Option<RangeInclusive<u32>> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let number = |text: &str| match text.bytes().all(|b| b.is_ascii_digit()) {
+        true => text.parse::<u32>().ok(),
+        false => None,
+    };
+    let range = number(first)?..=number(last)?;
+    (!range.is_empty()).then_some(range)
 }
 
 fn set_once<T: PartialEq>(slot: &mut Option<T>, value: T) -> Result<(), MagnetError> {
@@ -211,6 +234,17 @@ impl fmt::Display for Magnet {
         }
         for peer in &self.peers {
             put(f, format_args!("x.pe={peer}"))?;
+        }
+        if !self.select_only.is_empty() {
+            let parts = self
+                .select_only
+                .iter()
+                .map(|range| match range.start() == range.end() {
+                    true => range.start().to_string(),
+                    false => format!("{}-{}", range.start(), range.end()),
+                });
+            let parts: Vec<_> = parts.collect();
+            put(f, format_args!("so={}", parts.join(",")))?;
         }
         Ok(())
     }

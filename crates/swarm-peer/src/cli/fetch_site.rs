@@ -220,6 +220,7 @@ async fn add_bundles(
             trackers: entry.trackers.clone(),
             web_seeds: Vec::new(),
             peers: Vec::new(),
+            select_only: Vec::new(),
         };
         let storage = Storage::Folder {
             dir: args.out.clone(),

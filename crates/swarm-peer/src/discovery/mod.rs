@@ -4,6 +4,8 @@
 //! its source name it, and is believed to hold something only once it has shown it. A private
 //! torrent (BEP 27) is announced to its trackers and nowhere else.
 
+pub(crate) mod dht;
+
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};

@@ -33,12 +33,18 @@ const MUTE_MAX: usize = 1000;
 /// The task's end of a connection. Dropping it ends the connection.
 pub(super) struct Link {
     commands: mpsc::Sender<LinkCommand>,
-    addr: SocketAddr,
-    outgoing: bool,
+    pub(super) addr: SocketAddr,
+    pub(super) outgoing: bool,
     by_utp: bool,
-    peer_id: Option<PeerId>,
+    pub(super) peer_id: Option<PeerId>,
     /// What it calls its program.
     client: Option<String>,
+    /// Where others may call it, if that is known.
+    pub(super) contact: Option<SocketAddr>,
+    /// It asks for nothing.
+    pub(super) seed: bool,
+    /// Who named it, if we called; else nobody did.
+    pub(super) trust: Trust,
     /// Counts against the node's connections.
     _permit: OwnedSemaphorePermit,
 }
@@ -163,6 +169,7 @@ impl SwarmTask {
         config.upload_only = *self.shared.state.borrow() == SwarmState::Seeding;
         config.peer_ip = Some(addr.ip());
         config.holepunch = self.node.utp().is_some();
+        config.pex = self.exchanges_peers();
         config.timeouts = self.node.config().timeouts.clone();
         config
     }
@@ -203,6 +210,12 @@ impl SwarmTask {
             by_utp,
             peer_id: None,
             client: None,
+            contact: outgoing.then_some(addr),
+            seed: false,
+            trust: match outgoing {
+                true => self.book.trust_of(&addr).unwrap_or(Trust::Stranger),
+                false => Trust::Stranger,
+            },
             _permit: permit,
         };
         self.links.insert(conn, link);
@@ -256,6 +269,11 @@ impl SwarmTask {
                     if let Some(link) = self.links.get_mut(&conn) {
                         link.client.clone_from(&said.client);
                     }
+                    self.introduced(now, conn, said);
+                }
+                SessionEvent::Pex(message) => {
+                    self.told_of_peers(now, conn, message.clone());
+                    continue;
                 }
                 SessionEvent::Closed(reason) => {
                     let reason = reason.clone();
@@ -273,6 +291,7 @@ impl SwarmTask {
         let Some(link) = self.links.remove(&conn) else {
             return;
         };
+        self.pex.left(conn);
         if reason.is_peers_fault() {
             tracing::warn!(peer = %ShownAddr(link.addr), "peer refused: {}", chain(reason));
         } else {

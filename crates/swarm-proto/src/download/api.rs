@@ -1,6 +1,7 @@
 //! What a download takes and gives: its configuration, what is wanted, and actions.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::webseed::{WebFetch, WebRequestId};
@@ -76,6 +77,21 @@ pub enum Want {
     Ranges(Vec<ByteRange>),
     /// Nothing; deadlines are still served.
     None,
+}
+
+impl Want {
+    /// What a magnet link asks to be fetched (BEP 53): the files whose numbers in
+    /// [`Metainfo::files`] are in one of the ranges, or everything where there is no range. Numbers
+    /// of files that don't exist are ignored, and so is padding.
+    pub fn selected(meta: &Metainfo, ranges: &[RangeInclusive<u32>]) -> Self {
+        if ranges.is_empty() {
+            return Self::All;
+        }
+        let named = |index: u32| ranges.iter().any(|range| range.contains(&index));
+        let files = (0_u32..).zip(meta.files());
+        let files = files.filter(|(index, file)| !file.pad && named(*index));
+        Self::Ranges(files.map(|(_, file)| file.range()).collect())
+    }
 }
 
 /// What the driver is to do.
@@ -197,4 +213,36 @@ pub struct DownloadStats {
     pub banned: usize,
     /// Web seeds that may be asked.
     pub web_seeds: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_wants_the_files_that_it_selects() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../spec/vectors/metainfo/");
+        let torrents = std::fs::read_dir(path)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let mut seen = 0;
+        for torrent in torrents.filter(|path| path.extension().is_some_and(|e| e == "torrent")) {
+            let Ok(meta) = Metainfo::parse(&std::fs::read(torrent).unwrap()) else {
+                continue;
+            };
+            assert_eq!(Want::selected(&meta, &[]), Want::All);
+            let first = meta.files().first().unwrap();
+            let expected = if first.pad {
+                vec![]
+            } else {
+                vec![first.range()]
+            };
+            assert_eq!(
+                Want::selected(&meta, &[0..=0, u32::MAX..=u32::MAX]),
+                Want::Ranges(expected)
+            );
+            seen += 1;
+        }
+        assert!(seen > 0, "no torrent to try");
+    }
 }

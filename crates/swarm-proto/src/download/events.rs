@@ -135,7 +135,8 @@ impl Download {
                 self.requested(conn, range);
                 self.suggested_is_asked(now, conn, range.piece());
             }
-            SessionEvent::Cancelled(_) => {}
+            // Of whom else it knows is for the driver to hear.
+            SessionEvent::Cancelled(_) | SessionEvent::Pex(_) => {}
             SessionEvent::Block(block) => self.block(now, conn, block),
             SessionEvent::Rejected(range) => self.released(now, conn, range),
             SessionEvent::TimedOut(range) => {

@@ -23,6 +23,7 @@ mod leaf_fetch;
 mod metadata;
 mod outcome;
 mod peers;
+mod pex;
 mod picker;
 mod proofs;
 mod punch;
@@ -42,6 +43,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 pub use api::{Action, DownloadConfig, DownloadStats, PeerInfo, PeerStats, Want};
+pub use pex::PexExchange;
 pub use webseed::{WebFailure, WebFetch, WebHead, WebRange, WebRequestId, judge};
 
 use crate::bitfield::Bitfield;

@@ -6,6 +6,7 @@ use crate::id::{PeerId, SwarmId};
 use crate::limits;
 use crate::tracker::AnnounceRequest;
 use crate::tracker::udp::{Ask, ConnectionToken, Request, Response, UdpClient};
+use crate::wire::PexMessage;
 
 /// Packets of a UDP tracker and its client: writing undoes reading, bounds hold, and only an answer
 /// to what was asked is an outcome. `now` is any time.
@@ -56,4 +57,15 @@ pub fn udp_packet(now: Instant, data: &[u8]) {
         Ok(Response::Announce { transaction: 2, .. } | Response::Error { transaction: 2, .. })
     );
     assert_eq!(client.poll_outcome().is_some(), known);
+}
+
+/// ut_pex: writing undoes reading, and bounds hold.
+pub fn pex(data: &[u8]) {
+    let Ok(message) = PexMessage::decode(data) else {
+        return;
+    };
+    let len_max = limits::PEX_PEERS_PER_MESSAGE_MAX;
+    assert!(message.added.len() <= len_max && message.dropped.len() <= len_max);
+    assert!(message.added.iter().all(|peer| peer.addr.port() != 0));
+    assert_eq!(PexMessage::decode(&message.encode()), Ok(message));
 }

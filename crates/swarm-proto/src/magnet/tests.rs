@@ -164,3 +164,28 @@ fn lists_are_bounded_and_without_rubbish() {
     let magnet = parse(&rubbish).unwrap();
     assert!(magnet.trackers.is_empty() && magnet.web_seeds.is_empty() && magnet.peers.is_empty());
 }
+
+#[test]
+fn files_are_selected_as_bep_53_says() {
+    let link = |so: &str| {
+        let hash = "c12fe1c06bba254a9dc9f519b335aa7c1367a88a";
+        Magnet::parse(&format!("magnet:?xt=urn:btih:{hash}&so={so}")).unwrap()
+    };
+    for (so, expected) in [
+        ("0,2,4,6-8", vec![0..=0, 2..=2, 4..=4, 6..=8]),
+        ("0-4294967295", vec![0..=u32::MAX]),
+        ("1&so=3", vec![1..=1, 3..=3]),
+        ("2%2C3", vec![2..=2, 3..=3]),
+        ("", vec![]),
+        ("8-6,-1,1-,x,+1,4294967296,1-2-3, 5", vec![]),
+    ] {
+        let magnet = link(so);
+        assert_eq!(magnet.select_only, expected, "{so}");
+        assert_eq!(magnet.to_string().parse(), Ok(magnet));
+    }
+    let many: Vec<_> = (0..5000).map(|n| (2 * n).to_string()).collect();
+    assert_eq!(
+        link(&many.join(",")).select_only.len(),
+        crate::limits::MAGNET_SELECTED_MAX
+    );
+}

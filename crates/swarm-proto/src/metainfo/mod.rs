@@ -370,6 +370,7 @@ impl Metainfo {
             trackers: self.trackers.clone(),
             web_seeds: self.web_seeds.clone(),
             peers: Vec::new(),
+            select_only: Vec::new(),
         }
     }
 

@@ -10,7 +10,7 @@ use super::ledger::Block;
 use crate::bitfield::Bitfield;
 use crate::geometry::{BlockRange, Geometry, PieceIndex};
 use crate::id::{PeerId, SwarmId};
-use crate::wire::{ExtendedHandshake, HashRequest, HolepunchMessage, ReservedBits};
+use crate::wire::{ExtendedHandshake, HashRequest, HolepunchMessage, PexMessage, ReservedBits};
 
 /// Names a connection within one process. Chosen by the driver, never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,6 +65,8 @@ pub struct SessionConfig {
     pub upload_only: bool,
     /// We can be called by uTP, and introduce others (BEP 55).
     pub holepunch: bool,
+    /// Peers may be exchanged (BEP 11): never in a private torrent. Default false.
+    pub pex: bool,
     /// The peer's address, told to it as `yourip`.
     pub peer_ip: Option<IpAddr>,
     /// How long to wait for what.
@@ -85,6 +87,7 @@ impl SessionConfig {
             metadata_size: None,
             upload_only: false,
             holepunch: false,
+            pex: false,
             peer_ip: None,
             timeouts: Timeouts::default(),
         }
@@ -155,6 +158,8 @@ pub enum Command {
     RejectHashes(HashRequest),
     /// Introduce, be introduced, or say why not (BEP 55).
     Holepunch(HolepunchMessage),
+    /// Tell the peer of others; ignored if either side does not exchange peers.
+    SendPex(PexMessage),
     /// End the connection.
     Close(CloseReason),
 }
@@ -207,6 +212,8 @@ pub enum SessionEvent {
     },
     /// The peer won't send that piece of the info dictionary.
     MetadataRejected(u32),
+    /// The peer tells of others (BEP 11).
+    Pex(PexMessage),
     /// The peer asks for hashes.
     HashesRequested(HashRequest),
     /// Hashes that were asked for, as many as were asked for, not yet checked.

@@ -95,6 +95,12 @@ impl PeerSession {
                     self.push_if_open(Message::Extended { id, payload });
                 }
             }
+            Command::SendPex(message) => {
+                if let (Some(id), true) = (self.ut_pex, self.config.pex) {
+                    let payload = message.encode().into();
+                    self.push_if_open(Message::Extended { id, payload });
+                }
+            }
             Command::Close(reason) => self.close(reason),
         }
     }

@@ -12,9 +12,10 @@ use crate::geometry::{BlockRange, Geometry};
 use crate::limits;
 use crate::wire::extended::UT_METADATA_ID;
 use crate::wire::holepunch::UT_HOLEPUNCH_ID;
+use crate::wire::pex::UT_PEX_ID;
 use crate::wire::{
-    ExtendedHandshake, HashRequest, HolepunchMessage, Message, MetadataMessage, RawHashes,
-    RawRequest,
+    ExtendedHandshake, HashRequest, HolepunchMessage, Message, MetadataMessage, PexMessage,
+    RawHashes, RawRequest,
 };
 
 impl PeerSession {
@@ -222,6 +223,7 @@ impl PeerSession {
                 let peer = ExtendedHandshake::decode(payload).map_err(Misbehaviour::Extended)?;
                 self.ut_metadata = peer.ut_metadata;
                 self.ut_holepunch = peer.ut_holepunch;
+                self.ut_pex = peer.ut_pex;
                 self.events.push_back(SessionEvent::ExtendedHandshake(peer));
                 self.useless()
             }
@@ -232,6 +234,11 @@ impl PeerSession {
             UT_HOLEPUNCH_ID if self.config.holepunch => {
                 let message = HolepunchMessage::decode(payload).map_err(Misbehaviour::Holepunch)?;
                 self.events.push_back(SessionEvent::Holepunch(message));
+                self.useless()
+            }
+            UT_PEX_ID if self.config.pex => {
+                let message = PexMessage::decode(payload).map_err(Misbehaviour::Extended)?;
+                self.events.push_back(SessionEvent::Pex(message));
                 self.useless()
             }
             unknown => Err(Misbehaviour::UnknownExtension(unknown)),

@@ -32,6 +32,8 @@ pub struct ExtendedHandshake {
     pub ut_metadata: Option<u8>,
     /// The peer's number for ut_holepunch (BEP 55).
     pub ut_holepunch: Option<u8>,
+    /// The peer's number for ut_pex (BEP 11); `None`: it doesn't speak it, or no more.
+    pub ut_pex: Option<u8>,
     /// Bytes of the info dictionary that the peer can serve (BEP 9).
     pub metadata_size: Option<u32>,
     /// TCP port at which the peer listens.
@@ -55,6 +57,9 @@ impl ExtendedHandshake {
         }
         if let Some(id) = self.ut_holepunch {
             names.push(("ut_holepunch", Item::int(id.into())));
+        }
+        if let Some(id) = self.ut_pex {
+            names.push(("ut_pex", Item::int(id.into())));
         }
         let mut fields = vec![("m", Item::dict(names))];
         if let Some(size) = self.metadata_size {
@@ -99,6 +104,7 @@ impl ExtendedHandshake {
         Ok(Self {
             ut_metadata: extension(b"ut_metadata"),
             ut_holepunch: extension(b"ut_holepunch"),
+            ut_pex: extension(b"ut_pex"),
             metadata_size: int(b"metadata_size")
                 .and_then(|size| u32::try_from(size).ok())
                 .filter(|size| (1..=limits::INFO_LEN_MAX).contains(&(*size as usize))),

@@ -9,6 +9,7 @@ pub mod frame;
 pub mod handshake;
 pub mod hashes;
 pub mod holepunch;
+pub mod pex;
 
 pub use self::core::{Message, RawBlock, RawRequest};
 pub use extended::{ExtendedHandshake, MetadataMessage};
@@ -16,3 +17,4 @@ pub use frame::{FrameDecoder, FrameError};
 pub use handshake::{Handshake, HandshakeError, ReservedBits};
 pub use hashes::{HashRequest, RawHashes};
 pub use holepunch::HolepunchMessage;
+pub use pex::{PexMessage, PexPeer};

@@ -53,6 +53,7 @@ pub(super) fn torrent(meta: &Metainfo, files: bool) -> Value {
         trackers: meta.trackers().to_vec(),
         web_seeds: meta.web_seeds().to_vec(),
         peers: Vec::new(),
+        select_only: Vec::new(),
     };
     json!({
         "kind": "torrent",

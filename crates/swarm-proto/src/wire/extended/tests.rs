@@ -5,6 +5,7 @@ fn handshake_is_read_as_written() {
     let said = ExtendedHandshake {
         ut_metadata: Some(2),
         ut_holepunch: Some(4),
+        ut_pex: Some(1),
         metadata_size: Some(31_235),
         listen_port: Some(6881),
         client: Some("Spikeswarm 1".into()),

@@ -1,0 +1,202 @@
+//! The DHT (BEP 5), by the `mainline` crate: one node of it for all bundles.
+//!
+//! It runs on a thread of its own and speaks IPv4 only. Every id of a bundle is looked up and
+//! announced. What the DHT says comes from strangers, and is vetted as that.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use mainline::async_dht::AsyncDht;
+use mainline::{Dht, Id, RequestFilter, RequestSpecific, ServerSettings};
+use swarm_proto::id::SwarmId;
+use swarm_proto::limits;
+use tokio::sync::{Semaphore, watch};
+
+use super::{DhtMode, Discovery};
+use crate::connector::Trust;
+use crate::node::Node;
+use crate::swarm::{Message, Shared, SwarmState};
+
+/// Between rounds: nodes forget a peer after 30 minutes or more.
+const EVERY: Duration = Duration::from_secs(15 * 60);
+/// Between rounds while there is nobody to fetch from; doubled each time.
+const HUNGRY: Duration = Duration::from_secs(15);
+/// Time for one query. The slowest node decides; most answer within two seconds.
+const QUERY_MAX: Duration = Duration::from_secs(60);
+/// Queries under way at a time, over all bundles; each asks some dozens of nodes.
+const QUERIES_MAX: usize = 8;
+
+/// Our node of the DHT. Cheap to clone; its thread ends with the last clone.
+#[derive(Clone)]
+pub(crate) struct DhtNode {
+    dht: AsyncDht,
+    queries: Arc<Semaphore>,
+}
+
+/// For who asks and does not answer.
+#[derive(Debug, Clone)]
+struct AnswerNobody;
+
+impl RequestFilter for AnswerNobody {
+    fn allow_request(&self, _: &RequestSpecific, _: SocketAddrV4) -> bool {
+        false
+    }
+}
+
+/// Enters the DHT, so that all bundles may. Where that fails the node does without.
+pub(crate) async fn start(node: Node) {
+    let entering = DhtNode::start(&node.config().discovery, node.listen_addr().ip());
+    tokio::select! {
+        () = node.shutdown().cancelled() => {}
+        entered = entering => match entered {
+            Ok(dht) => node.set_dht(dht),
+            Err(error) => tracing::warn!("cannot take part in the DHT: {error}"),
+        },
+    }
+}
+
+/// Looks for peers of a swarm in the DHT and announces it there, as soon as that is entered.
+pub(crate) async fn run(
+    mut ready: watch::Receiver<Option<DhtNode>>,
+    shared: Arc<Shared>,
+    port: u16,
+) {
+    let entered = async { ready.wait_for(Option::is_some).await.ok()?.clone() };
+    let dht = tokio::select! {
+        () = shared.stop.cancelled() => return,
+        dht = entered => dht,
+    };
+    if let Some(dht) = dht {
+        dht.look_up_all(shared, port).await;
+    }
+}
+
+impl DhtNode {
+    /// Starts to take part, from the address that is listened on.
+    ///
+    /// # Errors
+    /// No socket, or an address of IPv6 only.
+    async fn start(config: &Discovery, listen: IpAddr) -> io::Result<Self> {
+        let bind = match listen {
+            IpAddr::V4(ip) => ip,
+            IpAddr::V6(ip) if ip.is_unspecified() => Ipv4Addr::UNSPECIFIED,
+            IpAddr::V6(_) => {
+                let text = "the DHT is spoken over IPv4 only, and not listened on";
+                return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, text));
+            }
+        };
+        let config = config.clone();
+        // Names of bootstrap nodes are resolved on the way.
+        let built = tokio::task::spawn_blocking(move || {
+            let mut builder = Dht::builder();
+            builder.bind_address(bind);
+            if !config.dht_bootstrap.is_empty() {
+                builder.bootstrap(&config.dht_bootstrap);
+            }
+            match config.dht {
+                DhtMode::On => builder.server_mode(),
+                _ => builder.server_settings(ServerSettings {
+                    filter: Box::new(AnswerNobody),
+                    ..ServerSettings::default()
+                }),
+            };
+            builder.build()
+        });
+        let dht = built.await.map_err(io::Error::other)??;
+        Ok(Self {
+            dht: dht.as_async(),
+            queries: Arc::new(Semaphore::new(QUERIES_MAX)),
+        })
+    }
+
+    /// Where our node is: other nodes may enter by it.
+    pub(crate) async fn local_addr(&self) -> SocketAddr {
+        SocketAddr::V4(self.dht.info().await.local_addr())
+    }
+
+    /// Looks for peers and announces, until the swarm stops or turns out to be private.
+    async fn look_up_all(self, shared: Arc<Shared>, port: u16) {
+        let mut hunger = 0_u32;
+        while !is_private(&shared) {
+            let round = async {
+                for &swarm_id in &shared.swarm_ids {
+                    self.look_up(&shared, swarm_id, port).await;
+                }
+            };
+            tokio::select! {
+                () = shared.stop.cancelled() => return,
+                () = round => {}
+            }
+            hunger = match is_hungry(&shared) {
+                true => hunger.saturating_add(1),
+                false => 0,
+            };
+            let pause = match hunger {
+                0 => EVERY,
+                n => (HUNGRY * (1 << (n - 1).min(6))).min(EVERY),
+            };
+            let pause = pause.mul_f64(1.0 + rand::random::<f64>() / 10.0);
+            let mut meta = shared.meta.subscribe();
+            meta.mark_unchanged();
+            tokio::select! {
+                () = shared.stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+                // It may be private.
+                _ = meta.changed() => {}
+            }
+        }
+        tracing::debug!("private: not looked up in the DHT");
+    }
+
+    async fn look_up(&self, shared: &Shared, swarm_id: SwarmId, port: u16) {
+        let (Ok(_permit), Ok(id)) = (
+            self.queries.acquire().await,
+            Id::from_bytes(swarm_id.as_bytes()),
+        ) else {
+            return;
+        };
+        let mut found = 0;
+        let mut peers = self.dht.get_peers(id);
+        let query = async {
+            while let Some(addrs) = peers.next().await {
+                let room = limits::PEERS_PER_REPLY_MAX.saturating_sub(found);
+                let addrs = addrs.into_iter().filter(|addr| addr.port() != 0);
+                let addrs: Vec<_> = addrs.take(room).map(SocketAddr::V4).collect();
+                found += addrs.len();
+                let peers = Message::Peers {
+                    addrs,
+                    swarm_id,
+                    trust: Trust::Stranger,
+                };
+                shared.tell(peers).await;
+            }
+        };
+        let in_time = tokio::time::timeout(QUERY_MAX, query).await.is_ok();
+        tracing::debug!(swarm = %swarm_id, found, in_time, "looked up in the DHT");
+        if is_private(shared) {
+            return;
+        }
+        let announced = self.dht.announce_peer(id, Some(port));
+        match tokio::time::timeout(QUERY_MAX, announced).await {
+            Ok(Ok(_)) => tracing::debug!(swarm = %swarm_id, "announced in the DHT"),
+            Ok(Err(error)) => {
+                tracing::debug!(swarm = %swarm_id, "not announced in the DHT: {error}");
+            }
+            Err(_) => tracing::debug!(swarm = %swarm_id, "not announced in the DHT in time"),
+        }
+    }
+}
+
+fn is_private(shared: &Shared) -> bool {
+    let meta = shared.meta.borrow();
+    meta.as_ref().is_some_and(|meta| meta.is_private())
+}
+
+fn is_hungry(shared: &Shared) -> bool {
+    let stats = shared.stats.lock();
+    let peers = stats.unwrap_or_else(PoisonError::into_inner).peers;
+    peers == 0 && *shared.state.borrow() != SwarmState::Seeding
+}
