@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use swarm_peer::node::Node;
+use swarm_peer::Node;
 use swarm_proto::manifest::{SiteManifest, SiteName, SiteRecord};
 use swarm_proto::tracker::BridgeOffer;
 use tokio::net::TcpListener;

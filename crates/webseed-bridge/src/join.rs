@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use swarm_peer::node::{AddBundle, Node, NodeError};
 use swarm_peer::store::Storage;
-use swarm_peer::swarm::{SwarmHandle, SwarmState};
+use swarm_peer::{AddBundle, Node, NodeError};
+use swarm_peer::{SwarmHandle, SwarmState};
 use swarm_proto::geometry::ByteRange;
 use swarm_proto::id::{InfoHashV1, SwarmId};
 use swarm_proto::magnet::Magnet;

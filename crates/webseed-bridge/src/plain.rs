@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use swarm_peer::node::{AddBundle, Node, NodeError};
 use swarm_peer::publish::{self, PublishConfig, PublishError, Published};
 use swarm_peer::store::Storage;
+use swarm_peer::{AddBundle, Node, NodeError};
 use swarm_proto::manifest::SiteName;
 
 use crate::bridge::{BridgeHandle, Carry};

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use swarm_peer::connector::{AddressPolicy, IpNet};
-use swarm_peer::node::{Node, NodeConfig, NodeError};
 use swarm_peer::uplink::{Uplink, parse_rate};
+use swarm_peer::{Node, NodeConfig, NodeError};
 use swarm_proto::manifest::{PublicKey, SiteName};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;

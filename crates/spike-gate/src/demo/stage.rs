@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use swarm_peer::node::{Node, NodeConfig, NodeError};
 use swarm_peer::uplink::Uplink;
+use swarm_peer::{Node, NodeConfig, NodeError};
 use swarm_proto::manifest::SiteManifest;
 use swarm_tracker::{Tracker, TrackerConfig, TrackerError};
 use tokio::net::TcpListener;

@@ -6,8 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use swarm_peer::connector::AddressPolicy;
-use swarm_peer::node::{Node, NodeConfig, NodeError};
 use swarm_peer::uplink::Uplink;
+use swarm_peer::{Node, NodeConfig, NodeError};
 use swarm_proto::manifest::{PublicKey, SiteName};
 use tokio_util::sync::CancellationToken;
 use webseed_bridge::config::{BridgeConfig, JoinConfig, LeaseConfig};

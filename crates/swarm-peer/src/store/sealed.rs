@@ -21,12 +21,12 @@ pub(crate) fn unseal(sealed: &[u8]) -> Option<&[u8]> {
     (Sha256::digest(bytes).as_slice() == seal).then_some(bytes)
 }
 
-/// Every damage of one bit, of the end, and of too much at the end.
+/// A bit flipped in every byte, every length that is too short, and too much at the end.
 #[cfg(test)]
 pub(crate) fn damaged(whole: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
-    let flipped = (0..whole.len() * 8).map(|bit| {
+    let flipped = (0..whole.len()).map(|at| {
         let mut bytes = whole.to_vec();
-        bytes[bit / 8] ^= 1 << (bit % 8);
+        bytes[at] ^= 1 << (at % 8);
         bytes
     });
     let cut = (0..whole.len()).map(|len| whole[..len].to_vec());
