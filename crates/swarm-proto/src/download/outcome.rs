@@ -5,6 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::assemble::Senders;
+use super::peers::Peer;
 use super::{Action, Download, suspects};
 use crate::geometry::{BLOCK_LEN, PieceIndex};
 use crate::merkle::Hash;
@@ -169,20 +170,30 @@ impl Download {
         let Some(identity) = self.identity(conn) else {
             return;
         };
-        if self.bans.contains_exactly(&identity) {
-            return;
+        if !self.bans.contains_exactly(&identity) {
+            tracing::info!(addr = %identity.addr, piece = piece.get(), "false block, peer banned");
+            self.bans.insert(identity);
+            self.totals.banned += 1;
+            self.actions.push_back(Action::Ban {
+                addr: identity.addr,
+                peer_id: identity.peer_id,
+                reason: what,
+            });
         }
-        tracing::info!(addr = %identity.addr, piece = piece.get(), "false block, peer banned");
-        self.bans.insert(identity);
-        self.totals.banned += 1;
-        self.actions.push_back(Action::Ban {
-            addr: identity.addr,
-            peer_id: identity.peer_id,
-            reason: what,
-        });
         self.assembler.forget(conn);
         self.suspects.clear(conn);
-        if self.peers.contains_key(&conn) {
+        // It may have come back since it lied, by another connection.
+        let banned =
+            |(_, peer): &(&ConnectionId, &Peer)| self.bans.contains(peer.info.addr, peer.peer_id);
+        let closed: Vec<_> = self
+            .peers
+            .iter()
+            .filter(banned)
+            .map(|(conn, _)| *conn)
+            .collect();
+        for conn in closed {
+            self.assembler.forget(conn);
+            self.suspects.clear(conn);
             self.close(
                 conn,
                 CloseReason::Misbehaved(Misbehaviour::FalseBlock(piece.get())),

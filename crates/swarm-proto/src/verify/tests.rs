@@ -171,7 +171,7 @@ fn shattered() -> [Vec<u8>; 2] {
 }
 
 #[test]
-fn two_contents_of_one_sha_1_are_told_apart() {
+fn t9_two_contents_of_one_sha_1_are_told_apart() {
     let [one, two] = shattered();
     assert_eq!((one.len(), two.len()), (320, 320));
     assert_ne!(one, two);

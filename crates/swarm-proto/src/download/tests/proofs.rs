@@ -558,3 +558,36 @@ fn leaves_of_a_long_piece_come_in_parts() {
     let right = merkle::leaves(&bytes[..piece_length as usize]);
     assert!(PieceLeaves::prove(&table.meta, first, &right).is_some());
 }
+
+#[test]
+fn t7_liar_that_came_back_before_it_was_found_out_is_closed_too() {
+    let (mut table, content) = table(false);
+    table.download.set_want(table.now, Want::None);
+    table.join_seed_v2(1);
+    table.actions();
+    let piece = table.meta.geometry().piece(5).unwrap();
+    let range = table.meta.geometry().piece_range(piece);
+    table
+        .download
+        .set_want(table.now, Want::Ranges(vec![range]));
+    for (_, range) in Table::blocks(&table.actions()) {
+        table.send_block(1, range, &content, true);
+    }
+    let action = table.actions().into_iter().find_map(|action| match action {
+        Action::Verify(assembled) => Some(verify(&table.meta, assembled)),
+        _ => None,
+    });
+    // While the piece is being hashed the connection breaks, and it calls again.
+    table.download.peer_left(table.now, ConnectionId(1));
+    let info = PeerInfo {
+        addr: addr(1),
+        outgoing: false,
+    };
+    table.download.peer_joined(table.now, ConnectionId(2), info);
+    table.actions();
+    table
+        .download
+        .piece_failed(table.now, &action.unwrap().unwrap_err());
+    let lie = CloseReason::Misbehaved(Misbehaviour::FalseBlock(5));
+    assert_eq!(table.closes(), [(2, lie)]);
+}

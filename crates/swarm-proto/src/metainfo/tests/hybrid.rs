@@ -58,7 +58,7 @@ fn attr(mut file: Item, attr: &str) -> Item {
 }
 
 #[test]
-fn hybrids_that_describe_different_files_are_refused() {
+fn t10_hybrids_that_describe_different_files_are_refused() {
     let count = |v1, v2| H::FileCount { v1, v2 };
     let lists: Vec<(&str, Vec<Item>, HybridMismatch)> = vec![
         ("nothing", vec![], count(0, 4)),
@@ -263,7 +263,7 @@ fn hybrids_that_describe_different_files_are_refused() {
 }
 
 #[test]
-fn a_single_file_and_a_tree_must_name_the_same_file() {
+fn t10_a_single_file_and_a_tree_must_name_the_same_file() {
     let single = |tree: Item, name: &str, length: i64| {
         torrent(dict([
             ("file tree", tree),
