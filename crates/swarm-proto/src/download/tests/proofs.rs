@@ -519,7 +519,7 @@ fn t7_without_leaves_senders_are_on_parole_until_a_piece_of_one_of_them_is_true(
 }
 
 #[test]
-fn leaves_of_a_long_piece_come_in_parts() {
+fn t7_leaves_of_a_long_piece_come_in_parts_each_checked() {
     let piece_length = 16_384 * 1024;
     let mut builder = MetainfoBuilder::new("site", piece_length);
     let bytes: Vec<u8> = (0..3 * piece_length as usize / 2)
@@ -548,6 +548,19 @@ fn leaves_of_a_long_piece_come_in_parts() {
         names.contains(&(0, 512, 9)) && names.contains(&(512, 512, 9)),
         "{names:?}"
     );
+    // A false part names its sender before the others are there.
+    let (liar, lied) = requests.swap_remove(0);
+    let mut hashes = table.truth(&bytes, &lied);
+    hashes[7][0] ^= 1;
+    let request = lied;
+    table.event(liar, SessionEvent::Hashes { request, hashes });
+    let actions = table.actions();
+    let closed = |a: &Action| matches!(a, Action::Close(ConnectionId(conn), _) if *conn == liar);
+    assert!(actions.iter().any(closed), "{actions:?}");
+    requests.retain(|(conn, _)| *conn != liar);
+    requests.extend(Table::hash_requests(&actions));
+    table.wait(Duration::from_secs(1));
+    requests.extend(Table::hash_requests(&table.actions()));
     for (conn, request) in requests {
         let hashes = table.truth(&bytes, &request);
         table.event(conn, SessionEvent::Hashes { request, hashes });
