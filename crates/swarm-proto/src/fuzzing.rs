@@ -15,10 +15,12 @@ mod discovery;
 #[cfg(test)]
 pub(crate) mod tests;
 mod utp;
+mod webseed;
 mod wire;
 
 pub use discovery::{pex, udp_packet};
 pub use utp::{holepunch, utp};
+pub use webseed::web_answer;
 pub use wire::{frame, handshake, session};
 
 // ---- bencode, metainfo, magnet, merkle ----

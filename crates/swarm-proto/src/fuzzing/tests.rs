@@ -136,3 +136,13 @@ fn hash_spans_survive_changed_input() {
     ];
     hammer(&corpus, 5, 30_000, super::hash_span);
 }
+
+#[test]
+fn answers_of_web_seeds_survive_changed_input() {
+    let corpus = [
+        b"\x01\x0a\x0a\x50\x0abytes 10-19/100\nidentity".to_vec(),
+        b"\x01\x00\x64\x00\x00bytes 0-99/*".to_vec(),
+        b"\x00\x00\x64\x00\x64\ngzip".to_vec(),
+    ];
+    hammer(&corpus, 9, 60_000, super::web_answer);
+}

@@ -16,7 +16,7 @@ use rand::RngExt;
 
 use super::super::Download;
 use super::plan::RANGE_LEN_MAX;
-use crate::geometry::{BlockRange, ByteRange, PieceIndex};
+use crate::geometry::{BLOCK_LEN, BlockRange, ByteRange, PieceIndex};
 use crate::id::PeerId;
 use crate::session::ConnectionId;
 
@@ -131,6 +131,7 @@ impl Download {
     pub(super) fn choose_run(&mut self, now: Instant, conn: ConnectionId) -> Vec<BlockRange> {
         let pending = self.assembler.bytes() + self.verifying_bytes;
         let room = self.pending_max().saturating_sub(pending);
+        let room = room.min(self.web_share());
         let looks = self.web.seeds.get(&conn).and_then(|seed| seed.look_at);
         if room == 0 || looks.is_some_and(|at| now < at) {
             return Vec::new();
@@ -164,6 +165,20 @@ impl Download {
             seed.run_len = seed.run_len.max(geometry.piece_length().into());
         }
         blocks
+    }
+
+    /// Bytes that web seeds may be asked for: half of what may be under way where peers serve us
+    /// too, since a run is begun long before its last bytes come.
+    fn web_share(&self) -> u64 {
+        let mut peers = self.peers.values();
+        let is_alone = !peers.any(|peer| peer.established && !peer.chokes_us && peer.we_want);
+        let asked = self.web.seeds.values().map(|seed| seed.asked.len() as u64);
+        let asked = asked.sum::<u64>().saturating_mul(BLOCK_LEN.into());
+        let most = match is_alone {
+            true => self.pending_max(),
+            false => self.pending_max() / 2,
+        };
+        most.saturating_sub(asked)
     }
 
     /// Where a run begins, and how many bytes it may have.

@@ -43,7 +43,7 @@ const MISSING_FOR: Duration = Duration::from_secs(600);
 /// Files that a web seed may lack before it has brought anything.
 const MISSING_FILES_MAX: usize = 8;
 /// Bytes that wait to be verified before no more are taken in from web seeds.
-const UNVERIFIED_MAX: u64 = 8 * 1024 * 1024;
+const UNVERIFIED_MAX: u64 = 4 * 1024 * 1024;
 
 /// Names a request to a web seed; never used twice in a download.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
