@@ -318,3 +318,44 @@ fn man_pages_and_completions_know_every_verb() {
         assert!(script.contains(verb), "{verb}");
     }
 }
+
+#[test]
+fn t59_no_passkey_of_a_tracker_is_logged_or_told() {
+    let site = Site::new();
+    let (_tracker, announce) = crate::tracker(&["--open"]);
+    let (torrent, _) = site.torrent_with("img/a.jpg");
+    let (socket, out) = (site.path("control.sock"), site.path("out"));
+    let secret = format!("{announce}?passkey=CANARY1");
+    // Nobody listens at port 9; what is said of it must name no more than the host.
+    let dead = "http://127.0.0.1:9/CANARY2/announce?CANARY3";
+    let args = [
+        "fetch",
+        text(&torrent),
+        "--json",
+        "--out",
+        text(&out),
+        "--tracker",
+        &secret,
+    ];
+    let more = ["--tracker", dead, "--control", text(&socket)];
+    let mut fetch = Proc::start("swarm-peer", [&args[..], &more[..]].concat());
+    fetch.says("tracker cannot be reached", SOON);
+    let ask = ["status", "--json", "--control", text(&socket)];
+    let began = Instant::now();
+    let told = loop {
+        let told = run_ok("swarm-peer", ask).stdout;
+        let value: Value = serde_json::from_str(&told).expect("JSON");
+        if value["bundles"][0]["trackers"].as_array().map(Vec::len) == Some(2) {
+            break told;
+        }
+        assert!(
+            began.elapsed() < SOON,
+            "both trackers never answered: {told}"
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    assert!(told.contains("/announce"), "{told}");
+    for said in [told, fetch.said()] {
+        assert!(!said.contains("CANARY"), "{said}");
+    }
+}

@@ -238,7 +238,14 @@ async fn fetch_bundle(
     );
     add_trackers(&mut bundle, config);
     let alone = is_alone(&bundle) && !others_may_come(config, args, output, running);
-    let picks = args.file.clone();
+    let mut picks = args.file.clone();
+    if let Source::Magnet(magnet) = &bundle.source
+        && picks.is_empty()
+    {
+        // What was said on the command line beats what the link says.
+        let chosen = magnet.select_only.iter().cloned();
+        picks.extend(chosen.map(Pick::Numbers));
+    }
     if !picks.is_empty() {
         // Nothing, until it is known which files there are.
         bundle.want = Want::None;

@@ -1,6 +1,7 @@
 //! Which files of a torrent or site are wanted.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 use globset::{GlobBuilder, GlobMatcher};
 use swarm_proto::geometry::ByteRange;
@@ -13,6 +14,8 @@ use super::{EXIT_NOT_FOUND, EXIT_USAGE, Failure};
 pub(super) enum Pick {
     /// Index among all files of the torrent, padding counted, from 0 (as `so=` in magnet links).
     Index(usize),
+    /// What `so=` of a magnet link says (BEP 53): such indexes.
+    Numbers(RangeInclusive<u32>),
     /// `*` and `?` within a name, `**` across directories, `[ab]`, `{a,b}`. Without a slash it
     /// is the name that must match, wherever the file lies.
     Pattern { text: String, glob: GlobMatcher },
@@ -40,6 +43,9 @@ impl Pick {
     fn takes(&self, index: Option<usize>, path: &str) -> bool {
         match self {
             Self::Index(wanted) => index == Some(*wanted),
+            Self::Numbers(range) => {
+                index.is_some_and(|index| u32::try_from(index).is_ok_and(|n| range.contains(&n)))
+            }
             Self::Pattern { text, glob } => {
                 let name = path.rsplit('/').next().unwrap_or(path);
                 glob.is_match(path) || (!text.contains('/') && glob.is_match(name))
@@ -50,6 +56,7 @@ impl Pick {
     fn text(&self) -> String {
         match self {
             Self::Index(index) => index.to_string(),
+            Self::Numbers(range) => format!("{}-{}", range.start(), range.end()),
             Self::Pattern { text, .. } => text.clone(),
         }
     }

@@ -88,6 +88,7 @@ pub(super) fn magnet(magnet: &Magnet) -> Value {
         "trackers": magnet.trackers,
         "web_seeds": magnet.web_seeds,
         "peers": strings(&magnet.peers),
+        "select_only": magnet.select_only.iter().map(|r| [*r.start(), *r.end()]).collect::<Vec<_>>(),
     })
 }
 
