@@ -8,6 +8,7 @@ mod interop;
 mod matrix;
 mod punch;
 mod real_site;
+mod scarce;
 mod transfer;
 mod utp;
 mod visitor;

@@ -153,6 +153,11 @@ impl Proc {
             .join("\n")
     }
 
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for the end and returns its status.
     pub fn end(&mut self, patience: Duration) -> ExitStatus {
         let end = Instant::now() + patience;
