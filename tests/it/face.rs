@@ -359,3 +359,74 @@ fn t59_no_passkey_of_a_tracker_is_logged_or_told() {
         assert!(!said.contains("CANARY"), "{said}");
     }
 }
+
+#[test]
+fn a_peer_that_has_nothing_to_give_is_a_time_out() {
+    let site = Site::new();
+    let (torrent, _) = site.torrent_with("img/a.jpg");
+    let (out, state) = (site.path("first"), site.path("first-state"));
+    let args = [
+        "fetch",
+        text(&torrent),
+        "--json",
+        "--out",
+        text(&out),
+        "--state",
+        text(&state),
+    ];
+    let mut first = Proc::start(
+        "swarm-peer",
+        [&args[..], &["--listen", "127.0.0.1:0"]].concat(),
+    );
+    let waiting = first.event("waiting", SOON);
+    let addr = waiting["peer"].as_str().expect("an address").to_owned();
+    let ended = site.fetch(&torrent, "second", &addr, &["--timeout", "4s"]);
+    assert_eq!(ended.code, Some(5), "{}", ended.stderr);
+    assert!(
+        run_ok("swarm-peer", ["--help"])
+            .stdout
+            .contains("5 timeout")
+    );
+}
+
+#[test]
+fn rot_that_no_date_betrays_is_found_and_repaired() {
+    let site = Site::new();
+    let (_seed, peer) = site.seed(&[]);
+    let (torrent, _) = site.torrent_with("big/film.bin");
+    let ended = site.fetch(&torrent, "out", &peer, &[]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let (out, state) = (site.path("out"), site.path("fetch-state"));
+    let film = out.join("face.test/big/film.bin");
+    let whole = fs::read(&film).expect("fetched");
+    let changed = fs::metadata(&film)
+        .and_then(|m| m.modified())
+        .expect("a date");
+    let mut rotten = whole.clone();
+    rotten[1_000_000] ^= 1;
+    fs::write(&film, &rotten).expect("ours");
+    let file = fs::File::options().write(true).open(&film).expect("ours");
+    file.set_modified(changed).expect("ours");
+    // By its dates nothing happened, so the record is believed and the rot stays.
+    let ended = site.fetch(&torrent, "out", &peer, &[]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(fs::read(&film).expect("there") == rotten);
+    let args = [
+        "verify",
+        text(&torrent),
+        "--data",
+        text(&out),
+        "--state",
+        text(&state),
+    ];
+    let ended = run("swarm-peer", [&args[..], &["--json", "--repair"]].concat());
+    assert_eq!(ended.code, Some(4), "{}", ended.stderr);
+    let told: Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    assert_eq!(told["bad"][0], text(&film));
+    assert_eq!(told["bad_pieces"].as_array().map(Vec::len), Some(1));
+    assert_eq!(told["forgotten"], 1);
+    let ended = site.fetch(&torrent, "out", &peer, &[]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(fs::read(&film).expect("there") == whole);
+    run_ok("swarm-peer", args);
+}
