@@ -7,6 +7,7 @@ mod jobs;
 mod links;
 mod open;
 mod pex;
+mod slots;
 mod web;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -66,6 +67,8 @@ pub(crate) struct SwarmTask {
     links: HashMap<ConnectionId, Link>,
     book: AddressBook,
     pex: PexExchange,
+    /// When a connection last had to yield.
+    yielded_at: Instant,
     dialling: usize,
     /// Where a call by TCP came to nothing though it was taken: libtorrent with TCP turned off
     /// listens all the same.
@@ -105,6 +108,7 @@ impl SwarmTask {
     ) -> Self {
         let (events_in, events) = mpsc::channel(EVENTS_LEN);
         let downlinks = [node.downlink().clone(), shared.downlink.clone()];
+        let book = AddressBook::new(slots::own_address(&node));
         Self {
             node,
             shared,
@@ -114,8 +118,9 @@ impl SwarmTask {
             events,
             web: WebSeeds::new(downlinks),
             links: HashMap::new(),
-            book: AddressBook::default(),
+            book,
             pex: PexExchange::default(),
+            yielded_at: Instant::now(),
             dialling: 0,
             mute_by_tcp: HashSet::new(),
             jobs: JoinSet::new(),
@@ -247,6 +252,7 @@ impl SwarmTask {
             download.handle_timeout(now);
         }
         self.exchange_peers(now);
+        self.make_room(now, download);
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
             for piece in std::mem::take(&mut self.unwritten) {
@@ -319,10 +325,9 @@ impl SwarmTask {
         else {
             return;
         };
+        let policy = self.node.connector().policy();
         for addr in addrs {
-            if self.node.connector().policy().permits(addr.ip(), trust) {
-                self.book.add(addr, swarm_id, trust, now);
-            } else {
+            if !self.book.add(addr, swarm_id, trust, policy, now) {
                 tracing::debug!(%addr, "peer address refused: a stranger may not send us there");
             }
         }
@@ -333,7 +338,9 @@ impl SwarmTask {
             return;
         };
         for &addr in &self.bundle.peers {
-            self.book.add(addr, swarm_id, Trust::CommandLine, now);
+            let policy = self.node.connector().policy();
+            let trust = Trust::CommandLine;
+            self.book.add(addr, swarm_id, trust, policy, now);
         }
         if let Source::Magnet(magnet) = &self.bundle.source {
             let named = Message::Peers {

@@ -43,6 +43,7 @@ pub(super) struct Link {
     pub(super) contact: Option<SocketAddr>,
     /// It asks for nothing.
     pub(super) seed: bool,
+    pub(super) joined_at: Instant,
     /// Who named it, if we called; else nobody did.
     pub(super) trust: Trust,
     /// Counts against the node's connections.
@@ -62,7 +63,9 @@ impl SwarmTask {
             let Some(permit) = self.node.connection_permit() else {
                 return;
             };
-            let Some((addr, swarm_id, trust)) = self.book.take_due(now, 1).pop() else {
+            let all = self.node.config().peers_per_swarm_max;
+            let free = all.saturating_sub(self.links.len() + self.dialling);
+            let Some((addr, swarm_id, trust)) = self.book.take_due(now, free, all) else {
                 return;
             };
             if download.is_banned(addr, None) {
@@ -141,7 +144,7 @@ impl SwarmTask {
             bytes,
             permit,
         } = incoming;
-        if self.links.len() >= self.node.config().peers_per_swarm_max {
+        if self.links.len() >= self.places_for_callers() {
             return tracing::debug!(%addr, "connection refused: too many for this bundle");
         }
         if download.is_banned(addr, None) {
@@ -212,6 +215,7 @@ impl SwarmTask {
             client: None,
             contact: outgoing.then_some(addr),
             seed: false,
+            joined_at: Instant::now(),
             trust: match outgoing {
                 true => self.book.trust_of(&addr).unwrap_or(Trust::Stranger),
                 false => Trust::Stranger,

@@ -25,6 +25,7 @@ mod outcome;
 mod peers;
 mod pex;
 mod picker;
+mod priority;
 mod proofs;
 mod punch;
 mod requests;
@@ -44,6 +45,7 @@ use rand::rngs::SmallRng;
 
 pub use api::{Action, DownloadConfig, DownloadStats, PeerInfo, PeerStats, Want};
 pub use pex::PexExchange;
+pub use priority::{Prefix, Standing, canonical_priority, who_yields};
 pub use webseed::{WebFailure, WebFetch, WebHead, WebRange, WebRequestId, judge};
 
 use crate::bitfield::Bitfield;

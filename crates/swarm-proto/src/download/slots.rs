@@ -2,37 +2,12 @@
 //! share, so that hundreds of peers of one owner don't shut the others out (T22).
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::Download;
-use super::peers::is_shared;
+use super::priority::Prefix;
 use crate::session::{CloseReason, ConnectionId};
-
-/// What one owner may well hold all addresses of: a /16 or a /32 of IPv6. On loopback and private
-/// networks, where many hosts are not one owner, an address and port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Network {
-    V4([u8; 2]),
-    V6([u8; 4]),
-    Single(SocketAddr),
-}
-
-impl Network {
-    fn of(addr: SocketAddr) -> Self {
-        match addr.ip().to_canonical() {
-            ip if is_shared(ip) => Self::Single(addr),
-            IpAddr::V4(ip) => {
-                let [a, b, ..] = ip.octets();
-                Self::V4([a, b])
-            }
-            IpAddr::V6(ip) => {
-                let [a, b, c, d, ..] = ip.octets();
-                Self::V6([a, b, c, d])
-            }
-        }
-    }
-}
 
 impl Download {
     /// Makes room for a connection to that address; `false` if there is none for it.
@@ -43,11 +18,11 @@ impl Download {
         if self.peers.len() < self.config.peers_max {
             return true;
         }
-        let mut held: HashMap<Network, usize> = HashMap::new();
+        let mut held: HashMap<Prefix, usize> = HashMap::new();
         for peer in self.peers.values() {
-            *held.entry(Network::of(peer.info.addr)).or_default() += 1;
+            *held.entry(Prefix::of(peer.info.addr)).or_default() += 1;
         }
-        let share = |addr| held.get(&Network::of(addr)).copied().unwrap_or_default();
+        let share = |addr| held.get(&Prefix::of(addr)).copied().unwrap_or_default();
         let ours = share(addr);
         let most = held.values().copied().max().unwrap_or_default();
         if most <= ours + 1 {

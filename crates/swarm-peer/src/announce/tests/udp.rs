@@ -182,37 +182,3 @@ async fn a_udp_url_without_host_and_port_is_none() {
         assert!(matches!(asked, Ok(Err(AnnounceError::Udp(_)))), "{url}");
     }
 }
-
-/// `SWARM_OPENTRACKER=127.0.0.1:6969 cargo test -p swarm-peer opentracker -- --ignored`
-#[tokio::test]
-#[ignore = "needs an opentracker at $SWARM_OPENTRACKER that takes all swarms"]
-async fn opentracker_names_us_to_each_other_and_forgets_us() {
-    let addr = std::env::var("SWARM_OPENTRACKER").expect("SWARM_OPENTRACKER is set");
-    let url = format!("udp://{addr}/announce");
-    let peers_of = async |port: u16, event: AnnounceEvent| {
-        let (shared, mut messages) = swarm(2);
-        let mut announcer = announcer(&shared, &url, Trust::CommandLine);
-        announcer.node.listen.set_port(port);
-        announcer.node.peer_id = PeerId::new([port as u8; 20]);
-        let mut transport = announcer.transport();
-        announcer.announce_all(&mut transport, event).await.unwrap();
-        let mut found = Vec::new();
-        while let Ok(Message::Peers { addrs, .. }) = messages.try_recv() {
-            found.push(addrs.iter().map(SocketAddr::port).collect::<Vec<_>>());
-        }
-        found
-    };
-    assert_eq!(
-        peers_of(1001, AnnounceEvent::Started).await,
-        [[1001], [1001]]
-    );
-    let mut both = peers_of(1002, AnnounceEvent::Started).await;
-    both.iter_mut().for_each(|ports| ports.sort_unstable());
-    assert_eq!(both, [[1001, 1002], [1001, 1002]]);
-    peers_of(1001, AnnounceEvent::Stopped).await;
-    assert_eq!(
-        peers_of(1002, AnnounceEvent::Regular).await,
-        [[1002], [1002]]
-    );
-    peers_of(1002, AnnounceEvent::Stopped).await;
-}
