@@ -12,7 +12,7 @@ use swarm_proto::geometry::ByteRange;
 use swarm_proto::metainfo::Metainfo;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use crate::swarm::{Shared, SwarmError};
+use crate::swarm::{Message, Shared, SwarmError};
 
 /// Bytes past the reading position whose pieces are asked for ahead of all others. More keeps a
 /// fast reader from waiting, and delays the first bytes of other readers.
@@ -166,7 +166,11 @@ async fn next_chunk(
     let read = tokio::task::spawn_blocking(move || store.read(&range));
     match read.await {
         Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) => Err(io::Error::other(error)),
+        Ok(Err(error)) => {
+            let unread = geometry.pieces_of(&range).collect();
+            shared.tell(Message::Unread(unread)).await;
+            Err(io::Error::other(error))
+        }
         Err(_) => Err(broken(SwarmError::Stopped)),
     }
 }

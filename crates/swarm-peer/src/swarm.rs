@@ -103,6 +103,8 @@ pub(crate) enum Message {
         trust: Trust,
     },
     Want(Want),
+    /// Pieces that a reader could not get from the store.
+    Unread(Vec<PieceIndex>),
     Report(oneshot::Sender<Vec<PeerReport>>),
 }
 

@@ -3,6 +3,7 @@
 //!
 //! The task never awaits a link or a disk: both answer by channel.
 
+mod doubt;
 mod jobs;
 mod links;
 mod open;
@@ -97,6 +98,9 @@ struct Content {
     saving: bool,
     save_at: Instant,
     finished: bool,
+    /// Pieces to be looked at again, and whether some are just now.
+    doubted: BTreeSet<PieceIndex>,
+    doubting: bool,
 }
 
 impl SwarmTask {
@@ -308,6 +312,7 @@ impl SwarmTask {
         match message {
             Message::Incoming(incoming) => self.answer(download, incoming),
             Message::Want(want) => download.set_want(now, want),
+            Message::Unread(pieces) => self.doubt(pieces),
             Message::Report(to) => {
                 // Whoever asked may have gone.
                 let _ = to.send(self.peer_reports(download));
@@ -458,6 +463,8 @@ impl SwarmTask {
             saving: false,
             save_at: Instant::now(),
             finished: false,
+            doubted: BTreeSet::new(),
+            doubting: false,
         });
         self.shared.meta.send_replace(Some(meta));
         self.shared.state.send_replace(SwarmState::Fetching);

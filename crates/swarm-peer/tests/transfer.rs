@@ -287,3 +287,38 @@ async fn a_limited_uplink_holds_for_all_peers_together() {
     assert!(took > floor * 0.9, "{sent} bytes in {took} s");
     shutdown.cancel();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f6_bits_that_flip_while_seeding_are_never_sent_and_come_back_right() {
+    let site = site(16 * 1024);
+    let dir = tempfile::tempdir().unwrap();
+    let shutdown = CancellationToken::new();
+    let good = seed(&shutdown, &site, &dir.path().join("good")).await;
+    let ours = node(&shutdown).await;
+    let out = dir.path().join("ours");
+    let source = Source::Metainfo(Arc::clone(&site.meta));
+    let ours_at = fetch(&ours, source.clone(), folder(&out), good.listen_addr()).await;
+    within(ours_at.wait_complete()).await.unwrap();
+    // Another inode under the old name, and a change in place: to look at names is not enough.
+    for (path, bytes) in &site.files {
+        let mut bytes = bytes.clone();
+        let Some(last) = bytes.last_mut() else {
+            continue;
+        };
+        *last ^= 0x10;
+        let path = out.join("site.test").join(path);
+        if path.ends_with("c.bin") {
+            std::fs::remove_file(&path).unwrap();
+        }
+        std::fs::write(&path, &bytes).unwrap();
+    }
+    let leech = node(&shutdown).await;
+    let handle = fetch(&leech, source, Storage::Memory, ours.listen_addr()).await;
+    within(handle.wait_complete()).await.unwrap();
+    within(ours_at.wait_complete()).await.unwrap();
+    site.assert_in(&out);
+    let stats = handle.stats();
+    assert_eq!(stats.wasted_bytes, 0, "false bytes were sent");
+    assert_eq!(stats.peers, 1, "the leech banned its only peer");
+    shutdown.cancel();
+}

@@ -6,7 +6,9 @@
 
 pub(crate) mod accept;
 pub(crate) mod dial;
+mod input;
 pub(crate) mod port;
+mod serve;
 mod stream;
 pub(crate) mod tcp;
 pub(crate) mod utp;
@@ -16,24 +18,21 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::{Buf, Bytes, BytesMut};
-use swarm_proto::geometry::BlockRange;
+use bytes::{Buf, Bytes};
+use swarm_proto::geometry::{BlockRange, PieceIndex};
 use swarm_proto::session::{CloseReason, Command, ConnectionId, PeerSession, SessionEvent};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::store::PieceStore;
+use input::Room;
+use serve::{Served, Wanted, read_blocks};
 pub(crate) use stream::Stream;
 
 /// Commands that may wait for one link. A link takes them at once unless its task starves, so a
 /// full queue means something is badly stuck and the connection is given up.
 pub(crate) const COMMANDS_MAX: usize = 8192;
-
-/// Bytes read at once: at least this much room is made, which an idle peer costs, and up to the
-/// second figure for peers that fill it.
-const READ_MIN: usize = 4 * 1024;
-const READ_MAX: usize = 128 * 1024;
 
 /// Bytes taken from the session ahead of the socket. What is taken can no longer be cancelled or
 /// overtaken, so a throttled uplink gets less.
@@ -55,6 +54,8 @@ pub(crate) enum LinkCommand {
 pub(crate) struct LinkEvents {
     pub(crate) conn: ConnectionId,
     pub(crate) events: Vec<SessionEvent>,
+    /// Pieces that were to be sent and that the store could not give.
+    pub(crate) unread: Vec<PieceIndex>,
 }
 
 /// The two ends that join a link to its swarm task.
@@ -66,7 +67,7 @@ pub(crate) struct Mailboxes {
     pub(crate) throttled: bool,
 }
 
-type ReadJob = JoinHandle<Vec<(BlockRange, Option<Bytes>)>>;
+type ReadJob = JoinHandle<Served>;
 
 /// Drives the session until it is closed. The last event sent is `Closed`.
 pub(crate) async fn drive<R, W>(
@@ -84,9 +85,10 @@ pub(crate) async fn drive<R, W>(
     };
     let mut output = Output::default();
     let mut batch: Vec<SessionEvent> = Vec::new();
-    let mut wanted: VecDeque<(BlockRange, Arc<dyn PieceStore>)> = VecDeque::new();
+    let mut unread = Vec::new();
+    let mut wanted: VecDeque<Wanted> = VecDeque::new();
     let mut reading: Option<ReadJob> = None;
-    let mut read_len = READ_MIN;
+    let mut room = Room::new();
     let sleep = tokio::time::sleep(std::time::Duration::from_secs(60));
     tokio::pin!(sleep);
     loop {
@@ -101,39 +103,48 @@ pub(crate) async fn drive<R, W>(
             }
             batch.push(event);
         }
-        if !batch.is_empty()
+        if !(batch.is_empty() && unread.is_empty())
             && let Ok(permit) = mail.events.try_reserve()
         {
             permit.send(LinkEvents {
                 conn: mail.conn,
                 events: std::mem::take(&mut batch),
+                unread: std::mem::take(&mut unread),
             });
         }
         if session.is_closed().is_some() {
             if !batch.is_empty() {
                 let conn = mail.conn;
-                let events = batch;
-                let _ = mail.events.send(LinkEvents { conn, events }).await;
+                let heard = LinkEvents {
+                    conn,
+                    events: batch,
+                    unread,
+                };
+                let _ = mail.events.send(heard).await;
             }
             return;
         }
         if reading.is_none() && !wanted.is_empty() {
             let jobs: Vec<_> = wanted.drain(..).collect();
-            reading = Some(tokio::task::spawn_blocking(move || read_blocks(jobs)));
+            reading = Some(tokio::task::spawn_blocking(move || read_blocks(&jobs)));
         }
         if let Some(at) = session.poll_timeout() {
             sleep.as_mut().reset(at.into());
         }
-        make_room(session.input(), read_len);
+        room.make(session.input());
         tokio::select! {
-            permit = mail.events.reserve(), if !batch.is_empty() => {
+            permit = mail.events.reserve(), if !(batch.is_empty() && unread.is_empty()) => {
                 let Ok(permit) = permit else { return };
-                permit.send(LinkEvents { conn: mail.conn, events: std::mem::take(&mut batch) });
+                permit.send(LinkEvents {
+                    conn: mail.conn,
+                    events: std::mem::take(&mut batch),
+                    unread: std::mem::take(&mut unread),
+                });
             }
             read = reader.read_buf(session.input()), if batch.is_empty() => match read {
                 Ok(0) => session.handle_eof(Instant::now()),
                 Ok(len) => {
-                    read_len = next_read_len(read_len, len);
+                    room.filled(len);
                     session.handle_input(Instant::now());
                 }
                 Err(error) => close(&mut session, &error),
@@ -155,7 +166,8 @@ pub(crate) async fn drive<R, W>(
             },
             done = finished(&mut reading) => {
                 reading = None;
-                for (range, bytes) in done {
+                unread.extend(done.unread);
+                for (range, bytes) in done.blocks {
                     let answer = match bytes {
                         Some(bytes) => Command::SendBlock(range, bytes),
                         None => Command::RejectRequest(range),
@@ -180,62 +192,13 @@ fn close(session: &mut PeerSession, error: &io::Error) {
     session.handle_command(Instant::now(), Command::Close(reason));
 }
 
-/// Makes room for one read. What a peer needed that has become idle is given back.
-fn make_room(input: &mut BytesMut, room: usize) {
-    if room == READ_MIN && input.is_empty() && input.capacity() > 4 * READ_MIN {
-        *input = BytesMut::new();
-    }
-    input.reserve(room);
-}
-
-fn next_read_len(current: usize, len: usize) -> usize {
-    match len {
-        len if len >= current => (current * 2).min(READ_MAX),
-        len if len < current / 4 => (current / 2).max(READ_MIN),
-        _ => current,
-    }
-}
-
 /// The blocks of a finished read job; waits for ever if there is none.
-async fn finished(job: &mut Option<ReadJob>) -> Vec<(BlockRange, Option<Bytes>)> {
+async fn finished(job: &mut Option<ReadJob>) -> Served {
     match job {
         // A panic in the store leaves its blocks unanswered; the peer's time-out deals with that.
         Some(job) => job.await.unwrap_or_default(),
         None => std::future::pending().await,
     }
-}
-
-/// Reads blocks; neighbours within a piece by one system call.
-fn read_blocks(jobs: Vec<(BlockRange, Arc<dyn PieceStore>)>) -> Vec<(BlockRange, Option<Bytes>)> {
-    let mut done = Vec::with_capacity(jobs.len());
-    let mut rest = jobs.as_slice();
-    while let Some(((first, store), _)) = rest.split_first() {
-        let mut end = first.end();
-        let mut run = 1;
-        while let Some((next, _)) = rest.get(run)
-            && next.piece() == first.piece()
-            && next.begin() == end
-        {
-            end = next.end();
-            run += 1;
-        }
-        let (these, after) = rest.split_at(run);
-        rest = after;
-        let read = store.read_in_piece(first.piece(), first.begin(), end - first.begin());
-        if let Err(error) = &read {
-            tracing::warn!(piece = first.piece().get(), %error, "cannot read what is to be sent");
-        }
-        let mut bytes = read.ok();
-        for (range, _) in these {
-            let len = range.len() as usize;
-            let block = bytes
-                .as_mut()
-                .filter(|left| left.len() >= len)
-                .map(|left| left.split_to(len));
-            done.push((*range, block));
-        }
-    }
-    done
 }
 
 /// Bytes on their way to the socket, as the session gave them.

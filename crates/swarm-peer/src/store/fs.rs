@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use swarm_proto::geometry::ByteRange;
+use bytes::Bytes;
+
+use swarm_proto::geometry::{ByteRange, PieceIndex};
 use swarm_proto::metainfo::Metainfo;
 use swarm_proto::verify::VerifiedBytes;
 
@@ -27,13 +29,24 @@ const WRITE_LEN: usize = 64 * 1024;
 pub struct FileStore {
     layout: Layout,
     paths: Vec<PathBuf>,
-    /// Of a read-only store: what its files were like when it was opened, before they were checked.
-    /// Whoever published them goes on editing, and bytes that changed must go nowhere.
-    read_only: Option<Vec<Option<Stamp>>>,
+    /// Files that somebody published, and may go on editing: never written to.
+    read_only: bool,
+    /// What each file was like after our last write to it, or before it was checked. What somebody
+    /// else wrote since must go nowhere. `None`: not known, there is nothing of ours in it.
+    known: Mutex<Vec<Option<Stamp>>>,
     piece_length: u64,
+    lost: Mutex<Lost>,
     open: Mutex<Handles>,
     /// Files written to since the last sync.
     dirty: Mutex<BTreeSet<usize>>,
+}
+
+/// Pieces that turned out not to be there, and were not written since.
+#[derive(Default)]
+struct Lost {
+    pieces: BTreeSet<u64>,
+    /// How often some were found out.
+    times: u64,
 }
 
 #[derive(Default)]
@@ -56,13 +69,14 @@ struct Opened {
 }
 
 impl Opened {
-    fn write(&self, bytes: &[u8], mut at: u64) -> io::Result<()> {
-        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        for chunk in bytes.chunks(WRITE_LEN) {
-            self.file.write_all_at(chunk, at)?;
-            at += chunk.len() as u64;
-        }
-        Ok(())
+    /// What the file is like; `None` if nothing has its name any more.
+    fn stamp(&self) -> io::Result<Option<Stamp>> {
+        let found = self.file.metadata()?;
+        Ok(Stamp::of_metadata(&found).filter(|_| found.nlink() > 0))
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -85,7 +99,8 @@ impl FileStore {
             return Err(StoreError::PathCount { paths, files });
         }
         let mut store = Self::new(meta, layout, paths.to_vec());
-        store.read_only = Some(store.stamps());
+        store.read_only = true;
+        store.known = Mutex::new(store.stamps());
         Ok(store)
     }
 
@@ -95,11 +110,14 @@ impl FileStore {
     }
 
     fn new(meta: &Metainfo, layout: Layout, paths: Vec<PathBuf>) -> Self {
+        let files = paths.len();
         Self {
             layout,
             paths,
-            read_only: None,
+            read_only: false,
+            known: Mutex::new(vec![None; files]),
             piece_length: meta.geometry().piece_length().into(),
+            lost: Mutex::default(),
             open: Mutex::default(),
             dirty: Mutex::default(),
         }
@@ -145,16 +163,92 @@ impl FileStore {
         Ok(file)
     }
 
+    fn known(&self) -> MutexGuard<'_, Vec<Option<Stamp>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lost(&self) -> MutexGuard<'_, Lost> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known_of(&self, index: usize) -> Option<Stamp> {
+        self.known().get(index).copied().flatten()
+    }
+
+    fn note(&self, index: usize, stamp: Option<Stamp>) {
+        if let Some(known) = self.known().get_mut(index) {
+            *known = stamp;
+        }
+    }
+
     fn read_file(&self, index: usize, at: u64, out: &mut [u8]) -> Result<(), StoreError> {
         let failed = |source| StoreError::io("read", self.path(index), source);
         let opened = self.handle(index, false)?;
-        let file = &opened.file;
-        file.read_exact_at(out, at).map_err(failed)?;
-        if let Some(stamps) = &self.read_only {
-            // Looked at after the read, so that no change can slip in between.
-            let found = Stamp::of_metadata(&file.metadata().map_err(failed)?);
-            if stamps.get(index) != Some(&found) {
-                return Err(StoreError::Changed(self.path(index).to_owned()));
+        opened.file.read_exact_at(out, at).map_err(failed)?;
+        // Looked at after the read, so that no change can slip in between.
+        let is_ours = || {
+            let known = self.known_of(index);
+            let found = opened.stamp().map_err(failed)?;
+            Ok(known.is_none() || known == found)
+        };
+        if is_ours()? {
+            return Ok(());
+        }
+        // A write of ours may be under way, and its stamp not noted yet.
+        let _turn = opened.turn();
+        match is_ours()? {
+            true => Ok(()),
+            false => Err(StoreError::Changed(self.path(index).to_owned())),
+        }
+    }
+
+    /// Writes to a file, and notes what it is like then, unless somebody else was there before.
+    fn write_file(&self, index: usize, at: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        let failed = |source| StoreError::io("write", self.path(index), source);
+        let opened = self.handle(index, true)?;
+        let _turn = opened.turn();
+        let stamp = || opened.stamp().map_err(failed);
+        let known = self.known_of(index);
+        let is_ours = known.is_none() || known == stamp()?;
+        let mut at = at;
+        for chunk in bytes.chunks(WRITE_LEN) {
+            opened.file.write_all_at(chunk, at).map_err(failed)?;
+            at += chunk.len() as u64;
+        }
+        if is_ours {
+            self.note(index, stamp()?);
+        }
+        Ok(())
+    }
+
+    fn shorten(&self, index: usize, length: u64) -> Result<(), StoreError> {
+        let failed = |source| StoreError::io("shorten", self.path(index), source);
+        let opened = self.handle(index, true)?;
+        let _turn = opened.turn();
+        let stamp = || opened.stamp().map_err(failed);
+        let is_ours = self.is_untouched(index, stamp()?);
+        opened.file.set_len(length).map_err(failed)?;
+        if is_ours {
+            self.note(index, stamp()?);
+        }
+        Ok(())
+    }
+
+    fn read_with(
+        &self,
+        at: u64,
+        out: &mut [u8],
+        read: impl Fn(usize, u64, &mut [u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let range = ByteRange::new(at, at.saturating_add(out.len() as u64));
+        let mut rest = out;
+        for part in self.layout.parts(&range) {
+            let len = usize::try_from(part.len).unwrap_or(usize::MAX);
+            let (bytes, after) = rest.split_at_mut(len.min(rest.len()));
+            rest = after;
+            match part.file {
+                None => bytes.fill(0),
+                Some(index) => read(index, part.at, bytes)?,
             }
         }
         Ok(())
@@ -165,7 +259,7 @@ impl FileStore {
         if !write {
             return File::open(path).map_err(|source| StoreError::io("open", path, source));
         }
-        if self.read_only.is_some() {
+        if self.read_only {
             return Err(StoreError::ReadOnly);
         }
         let mut options = OpenOptions::new();
@@ -200,28 +294,58 @@ impl PieceStore for FileStore {
             let Some(index) = part.file else {
                 continue;
             };
-            let file = self.handle(index, true)?;
-            file.write(bytes, part.at)
-                .map_err(|source| StoreError::io("write", self.path(index), source))?;
+            self.write_file(index, part.at, bytes)?;
             let mut dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
             dirty.insert(index);
         }
+        self.lost().pieces.remove(&u64::from(piece.piece().get()));
         Ok(())
     }
 
     fn read_into(&self, at: u64, out: &mut [u8]) -> Result<(), StoreError> {
-        let range = ByteRange::new(at, at.saturating_add(out.len() as u64));
-        let mut rest = out;
-        for part in self.layout.parts(&range) {
-            let len = usize::try_from(part.len).unwrap_or(usize::MAX);
-            let (bytes, after) = rest.split_at_mut(len.min(rest.len()));
-            rest = after;
-            match part.file {
-                None => bytes.fill(0),
-                Some(index) => self.read_file(index, part.at, bytes)?,
-            }
+        let end = at.saturating_add(out.len() as u64);
+        let pieces = at / self.piece_length..end.div_ceil(self.piece_length);
+        let losses = self.lost().times;
+        self.read_with(at, out, |index, at, out| self.read_file(index, at, out))?;
+        // Asked after the read: what was read may be what was found to be wrong meanwhile.
+        let lost = self.lost();
+        match lost.times != losses || lost.pieces.range(pieces).next().is_some() {
+            true => Err(StoreError::Missing { start: at, end }),
+            false => Ok(()),
         }
-        Ok(())
+    }
+
+    fn read_doubted(&self, range: &ByteRange) -> Result<Bytes, StoreError> {
+        let len = usize::try_from(range.len()).map_err(|_| StoreError::Missing {
+            start: range.start,
+            end: range.end,
+        })?;
+        let mut bytes = vec![0; len];
+        self.read_with(range.start, &mut bytes, |index, at, out| {
+            // Opened anew: the file that is held open may have lost its name to another.
+            let read = self.open_file(index, false)?.read_exact_at(out, at);
+            read.map_err(|source| StoreError::io("read", self.path(index), source))
+        })?;
+        Ok(bytes.into())
+    }
+
+    fn is_untouched(&self, file: usize, stamp: Option<Stamp>) -> bool {
+        let known = self.known_of(file);
+        known.is_none() || known == stamp
+    }
+
+    fn lose(&self, pieces: &[PieceIndex]) {
+        let mut lost = self.lost();
+        lost.times += u64::from(!pieces.is_empty());
+        let pieces = pieces.iter().map(|piece| u64::from(piece.get()));
+        lost.pieces.extend(pieces);
+    }
+
+    fn believe(&self, file: usize, stamp: Option<Stamp>) {
+        // It may be another file by now that has the name.
+        let mut handles = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        handles.by_index.remove(&file);
+        self.note(file, stamp);
     }
 
     fn sync(&self) -> Result<(), StoreError> {
@@ -250,7 +374,7 @@ impl PieceStore for FileStore {
     }
 
     fn finish(&self) -> Result<(), StoreError> {
-        if self.read_only.is_some() {
+        if self.read_only {
             return Ok(());
         }
         let mut stamps = self.stamps().into_iter();
@@ -258,11 +382,7 @@ impl PieceStore for FileStore {
             match stamps.next().flatten() {
                 None if length == 0 => drop(self.handle(index, true)?),
                 // Left over from an older file of the same name.
-                Some(stamp) if stamp.length > length => self
-                    .handle(index, true)?
-                    .file
-                    .set_len(length)
-                    .map_err(|source| StoreError::io("shorten", self.path(index), source))?,
+                Some(stamp) if stamp.length > length => self.shorten(index, length)?,
                 _ => {}
             }
         }
@@ -274,7 +394,7 @@ impl PieceStore for FileStore {
     }
 
     fn stamps_to_record(&self) -> Vec<Option<Stamp>> {
-        self.read_only.clone().unwrap_or_else(|| self.stamps())
+        self.known().clone()
     }
 
     fn may_hold(&self, range: &ByteRange, stamps: &[Option<Stamp>]) -> bool {

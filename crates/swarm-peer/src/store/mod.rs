@@ -8,6 +8,7 @@ mod fs;
 mod hashed;
 mod layout;
 mod mem;
+mod recheck;
 mod resume;
 pub(crate) mod sealed;
 
@@ -25,6 +26,7 @@ pub use check::{Checked, WRONG_MAX, check};
 pub use fs::{FileStore, folder_paths};
 pub use hashed::hashed;
 pub use mem::MemoryStore;
+pub use recheck::recheck;
 pub use resume::{ResumeState, Stamp, write_atomic};
 
 /// How and where the bytes of one bundle are kept.
@@ -145,8 +147,7 @@ pub trait PieceStore: Send + Sync + 'static {
     /// Length and time of change of each file, to tell whether somebody else touched it.
     fn stamps(&self) -> Vec<Option<Stamp>>;
 
-    /// The stamps to record with what was verified: those that the files had then, where nobody
-    /// but others writes to them.
+    /// The stamps to record with what was verified: those that the files had then.
     fn stamps_to_record(&self) -> Vec<Option<Stamp>> {
         self.stamps()
     }
@@ -156,6 +157,25 @@ pub trait PieceStore: Send + Sync + 'static {
 
     /// Which entry of [`Self::stamps`] each part of the range lies in.
     fn files_of(&self, range: &ByteRange) -> Vec<usize>;
+
+    /// [`Self::read`], whoever may have written there: for who verifies what comes out.
+    ///
+    /// # Errors
+    /// As [`Self::read_into`].
+    fn read_doubted(&self, range: &ByteRange) -> Result<Bytes, StoreError> {
+        self.read(range)
+    }
+
+    /// Whether the file with that stamp is as the store knows it.
+    fn is_untouched(&self, _file: usize, _stamp: Option<Stamp>) -> bool {
+        true
+    }
+
+    /// These pieces are not there: they are not to be read until they are written anew.
+    fn lose(&self, _pieces: &[PieceIndex]) {}
+
+    /// What was verified of the file holds for this stamp of it.
+    fn believe(&self, _file: usize, _stamp: Option<Stamp>) {}
 
     /// [`Self::read_into`] with its own buffer.
     ///

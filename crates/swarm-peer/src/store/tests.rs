@@ -259,3 +259,115 @@ fn t4_no_name_of_a_stranger_leads_out_of_the_folder() {
         }
     }
 }
+
+/// A store whose disk is broken in one place.
+struct Broken {
+    inner: std::sync::Arc<dyn PieceStore>,
+    at: ByteRange,
+}
+
+impl Broken {
+    fn error() -> StoreError {
+        let source = std::io::Error::from_raw_os_error(5);
+        StoreError::io("read", std::path::Path::new("data"), source)
+    }
+}
+
+impl PieceStore for Broken {
+    fn piece_length(&self) -> u64 {
+        self.inner.piece_length()
+    }
+
+    fn write(&self, piece: &VerifiedBytes) -> Result<(), StoreError> {
+        self.inner.write(piece)
+    }
+
+    fn read_into(&self, at: u64, out: &mut [u8]) -> Result<(), StoreError> {
+        let end = at + out.len() as u64;
+        if at < self.at.end && self.at.start < end {
+            return Err(Self::error());
+        }
+        self.inner.read_into(at, out)
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        Err(Self::error())
+    }
+
+    fn finish(&self) -> Result<(), StoreError> {
+        self.inner.finish()
+    }
+
+    fn stamps(&self) -> Vec<Option<Stamp>> {
+        self.inner.stamps()
+    }
+
+    fn may_hold(&self, range: &ByteRange, stamps: &[Option<Stamp>]) -> bool {
+        self.inner.may_hold(range, stamps)
+    }
+
+    fn files_of(&self, range: &ByteRange) -> Vec<usize> {
+        self.inner.files_of(range)
+    }
+}
+
+#[test]
+fn f5_a_piece_that_cannot_be_read_counts_as_missing() {
+    let (meta, content) = torrent();
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Storage::Folder {
+        dir: dir.path().to_owned(),
+    };
+    let inner = storage.open(&meta).unwrap();
+    fill(&meta, &*inner, &content);
+    let at = ByteRange::new(20_000, 20_001);
+    let broken = Broken { inner, at };
+    let all = Bitfield::all(meta.geometry().piece_count());
+    let pieces: Vec<_> = meta.geometry().pieces().collect();
+    assert_eq!(recheck(&meta, &broken, &pieces, &all), [pieces[1]]);
+    let found = checked(&meta, &broken, None);
+    assert_eq!(found.have.count(), meta.geometry().piece_count() - 1);
+    assert!(!found.have.contains(pieces[1]));
+}
+
+#[test]
+fn f6_all_of_a_file_that_somebody_wrote_to_is_looked_at_again() {
+    let (meta, content) = torrent();
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Storage::Folder {
+        dir: dir.path().to_owned(),
+    };
+    let store = storage.open(&meta).unwrap();
+    fill(&meta, &*store, &content);
+    store.finish().unwrap();
+    let whole = ByteRange::new(0, content.len() as u64);
+    let all = Bitfield::all(meta.geometry().piece_count());
+    let first = meta.geometry().piece(0).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    // Only touched: what is there is right, and served again once that is known.
+    let long = dir.path().join("name/a/long");
+    fs::write(&long, [1; 24 * 1024]).unwrap();
+    assert!(matches!(store.read(&whole), Err(StoreError::Changed(_))));
+    assert_eq!(recheck(&meta, &*store, &[first], &all), []);
+    assert!(store.read(&whole).unwrap() == content);
+    // Changed in its second piece: doubts about the first find that out, and until it is fetched
+    // anew nobody reads it.
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let mut bytes = vec![1; 24 * 1024];
+    bytes[20_000] = 0;
+    fs::write(&long, &bytes).unwrap();
+    let lost = recheck(&meta, &*store, &[first], &all);
+    assert_eq!(lost.iter().map(|p| p.get()).collect::<Vec<_>>(), [1]);
+    // Written to by us after somebody else did: still not ours.
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    bytes[3] = 0;
+    fs::write(&long, &bytes).unwrap();
+    let range = meta.geometry().piece_range(lost[0]);
+    let start = usize::try_from(range.start).unwrap();
+    let bytes = Bytes::copy_from_slice(&content[start..start + PIECE as usize]);
+    let piece = lost[0];
+    let verified = verify(&meta, AssembledPiece { piece, bytes }).unwrap();
+    store.write(&verified).unwrap();
+    assert!(matches!(store.read(&whole), Err(StoreError::Changed(_))));
+    assert_eq!(recheck(&meta, &*store, &[first], &all), [first]);
+}

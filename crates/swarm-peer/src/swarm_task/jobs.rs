@@ -27,6 +27,8 @@ pub(super) enum Done {
     Stored(PieceIndex),
     /// Not what the torrent says.
     False(VerifyError),
+    /// Pieces in doubt that are not there any more.
+    Rechecked(Vec<PieceIndex>),
     /// Leaf hashes of a stored piece; none if it can't be read.
     Leaves(PieceIndex, Option<Vec<Hash>>),
     /// Verified, and the disk would not have it.
@@ -116,6 +118,7 @@ impl SwarmTask {
                 tracing::debug!(bundle = %self.name(), %error, "piece refused");
                 download.piece_failed(now, &error);
             }
+            Done::Rechecked(lost) => self.rechecked(download, &lost),
             Done::Leaves(piece, leaves) => download.leaves_hashed(piece, leaves),
             Done::Unwritten(piece, error) => {
                 self.verifying = self.verifying.saturating_sub(1);

@@ -259,8 +259,13 @@ impl SwarmTask {
 
     /// Passes a link's events on.
     pub(super) fn hear(&mut self, download: &mut Download, heard: LinkEvents) {
-        let LinkEvents { conn, events } = heard;
+        let LinkEvents {
+            conn,
+            events,
+            unread,
+        } = heard;
         let now = Instant::now();
+        self.doubt(unread);
         for event in events {
             match &event {
                 SessionEvent::Established { peer_id, .. } => {

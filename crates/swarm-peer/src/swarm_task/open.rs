@@ -108,7 +108,7 @@ impl SwarmTask {
                 }
                 Some(message) = self.messages.recv() => match message {
                     // Dropping the sender of a report says that there are no peers yet.
-                    Message::Incoming(_) | Message::Report(_) => {}
+                    Message::Incoming(_) | Message::Report(_) | Message::Unread(_) => {}
                     Message::Want(new) => *want = new,
                     peers @ Message::Peers { .. } => self.note_peers(peers, Instant::now()),
                 },

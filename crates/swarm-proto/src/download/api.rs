@@ -25,7 +25,7 @@ pub struct DownloadConfig {
     /// Seconds of a peer's measured rate that are asked for ahead. Default 0.5: a round trip,
     /// and no more, lest peers of one seed commit to the same blocks of it.
     pub depth_secs: f64,
-    /// Bytes of pieces under way or waiting to be verified. Default 6 MiB, or four pieces if that
+    /// Bytes of pieces under way or waiting to be verified. Default 5 MiB, or four pieces if that
     /// is more.
     pub pending_bytes_max: u64,
     /// What we call ourselves; decides which connection to keep when two call each other.
@@ -49,7 +49,7 @@ impl Default for DownloadConfig {
             depth_min: 4,
             depth_max: 128,
             depth_secs: 0.5,
-            pending_bytes_max: 6 * 1024 * 1024,
+            pending_bytes_max: 5 * 1024 * 1024,
             peer_id: None,
             web_seed_floor: 128.0 * 1024.0,
             peers_max: 400,

@@ -12,9 +12,6 @@ use crate::verify::{PieceLeaves, VerifiedBlock, VerifyFault, verify_block};
 /// Peers that one block is asked of at a time.
 const ASKERS_MAX: usize = 2;
 
-/// Bytes of buffers kept for pieces to come, so that they need not come from the system anew.
-const SPARE_MAX: usize = 2 * 1024 * 1024;
-
 /// Where a block stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BlockState {
@@ -172,13 +169,15 @@ impl BlockAssembler {
         None
     }
 
-    /// Takes back the bytes of a piece that is done with, if nobody else looks at them.
-    pub(super) fn recycle(&mut self, bytes: Bytes) {
+    /// Takes back the bytes of a piece that is done with, if nobody else looks at them: they are
+    /// kept for pieces to come, as long as all that is kept has no more than `room` bytes.
+    pub(super) fn recycle(&mut self, bytes: Bytes, room: u64) {
         if self.partials.is_empty() {
             return self.spare.clear();
         }
         let kept: usize = self.spare.iter().map(BytesMut::capacity).sum();
-        if kept + bytes.len() <= SPARE_MAX
+        let kept = (kept + bytes.len()) as u64;
+        if kept + self.bytes <= room
             && let Ok(mut buffer) = bytes.try_into_mut()
         {
             buffer.clear();

@@ -45,7 +45,8 @@ impl Download {
                 let liars = self.suspects.settle(piece, &truth);
                 self.ban_all(now, piece, liars);
             }
-            self.assembler.recycle(bytes);
+            let room = self.pending_max().saturating_sub(self.verifying_bytes);
+            self.assembler.recycle(bytes, room);
         }
         self.proofs.forget(piece);
         self.abandon(piece);

@@ -76,8 +76,6 @@ impl FrameDecoder {
             _ => return Err(FrameError::TooLong { len: prefix }),
         };
         if self.buffer.len() < 4 + len {
-            // A block's worth at once: growing by what a socket gives would copy it many times.
-            self.buffer.reserve(4 + len - self.buffer.len());
             return Ok(None);
         }
         self.buffer.advance(4);

@@ -1,0 +1,108 @@
+//! Blocks read from the store for a peer: many by one system call, into buffers used again.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use swarm_proto::geometry::{BlockRange, PieceIndex};
+use swarm_proto::limits::{BLOCK_LEN_MAX, REQUESTS_PASSED_MAX};
+
+use crate::http::chain;
+use crate::store::PieceStore;
+
+/// Bytes of a buffer that is used again: all blocks that a session passes on at a time.
+const BUFFER_LEN: usize = REQUESTS_PASSED_MAX * BLOCK_LEN_MAX as usize;
+
+/// Buffers kept by the process while nobody needs them: 2 MiB. Kept by each link they would cost
+/// that much a peer, and given back to the allocator they would be page faults and zeroing anew.
+const SPARE_MAX: usize = 8;
+
+static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+
+/// A block that a peer asked for, and the store that has it.
+pub(super) type Wanted = (BlockRange, Arc<dyn PieceStore>);
+
+/// What came of reading.
+#[derive(Default)]
+pub(super) struct Served {
+    /// Each block asked for; `None` if it can't be read.
+    pub(super) blocks: Vec<(BlockRange, Option<Bytes>)>,
+    /// Pieces that the store could not give.
+    pub(super) unread: Vec<PieceIndex>,
+}
+
+/// Bytes that go back where they came from once the last block of them is sent.
+struct Buffer(Vec<u8>);
+
+impl Buffer {
+    fn of(len: usize) -> Self {
+        // A few blocks must not hold a whole buffer for as long as a slow peer takes.
+        if len <= BUFFER_LEN / 4 || len > BUFFER_LEN {
+            return Self(vec![0; len]);
+        }
+        let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Self(spare.unwrap_or_else(|| vec![0; BUFFER_LEN]))
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if self.0.len() == BUFFER_LEN {
+            let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+            if spare.len() < SPARE_MAX {
+                spare.push(std::mem::take(&mut self.0));
+            }
+        }
+    }
+}
+
+/// Reads blocks; neighbours within a piece by one system call.
+pub(super) fn read_blocks(wanted: &[Wanted]) -> Served {
+    let total: usize = wanted.iter().map(|(range, _)| range.len() as usize).sum();
+    let mut buffer = Buffer::of(total);
+    let mut served = Served::default();
+    let mut is_read = Vec::with_capacity(wanted.len());
+    let mut rest = wanted;
+    let mut at = 0;
+    while let Some(((first, store), _)) = rest.split_first() {
+        let mut end = first.end();
+        let mut run = 1;
+        while let Some((next, _)) = rest.get(run)
+            && next.piece() == first.piece()
+            && next.begin() == end
+        {
+            end = next.end();
+            run += 1;
+        }
+        rest = rest.get(run..).unwrap_or_default();
+        let len = (end - first.begin()) as usize;
+        let piece = first.piece();
+        let start = u64::from(piece.get()) * store.piece_length() + u64::from(first.begin());
+        let place = buffer.0.get_mut(at..at + len).unwrap_or_default();
+        let read = store.read_into(start, place);
+        if let Err(error) = &read {
+            let error = chain(error);
+            tracing::warn!(
+                piece = piece.get(),
+                "cannot read what is to be sent: {error}"
+            );
+            served.unread.push(piece);
+        }
+        is_read.extend(std::iter::repeat_n(read.is_ok(), run));
+        at += len;
+    }
+    let bytes = Bytes::from_owner(buffer);
+    let mut at = 0;
+    for ((range, _), is_read) in wanted.iter().zip(is_read) {
+        let end = at + range.len() as usize;
+        let block = (is_read && end <= bytes.len()).then(|| bytes.slice(at..end));
+        served.blocks.push((*range, block));
+        at = end;
+    }
+    served
+}
