@@ -35,7 +35,9 @@ pub(super) struct Link {
     commands: mpsc::Sender<LinkCommand>,
     pub(super) addr: SocketAddr,
     pub(super) outgoing: bool,
-    by_utp: bool,
+    pub(super) by_utp: bool,
+    /// It speaks ut_holepunch (BEP 55).
+    pub(super) punches: bool,
     pub(super) peer_id: Option<PeerId>,
     /// What it calls its program.
     client: Option<String>,
@@ -211,9 +213,10 @@ impl SwarmTask {
             addr,
             outgoing,
             by_utp,
+            punches: false,
             peer_id: None,
             client: None,
-            contact: outgoing.then_some(addr),
+            contact: (outgoing || by_utp).then_some(addr),
             seed: false,
             joined_at: Instant::now(),
             trust: match outgoing {

@@ -36,7 +36,9 @@ impl SwarmTask {
     ) {
         if let Some(link) = self.links.get_mut(&conn) {
             link.seed = said.upload_only;
-            if let (false, Some(port)) = (link.outgoing, said.listen_port) {
+            link.punches = said.ut_holepunch.is_some();
+            // Who called by uTP is met where it called from: routers keep that port open.
+            if let (false, Some(port)) = (link.outgoing || link.by_utp, said.listen_port) {
                 link.contact = Some(SocketAddr::new(link.addr.ip(), port));
             }
         }
@@ -86,6 +88,12 @@ impl SwarmTask {
             }
             if link.outgoing {
                 flags = flags.with(PexFlags::REACHABLE);
+            }
+            if link.by_utp || link.punches {
+                flags = flags.with(PexFlags::UTP);
+            }
+            if link.punches {
+                flags = flags.with(PexFlags::HOLEPUNCH);
             }
             let addr = link.contact?;
             Some(PexPeer { addr, flags })
