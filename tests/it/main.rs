@@ -5,6 +5,7 @@ mod face;
 mod gate;
 mod hostile;
 mod interop;
+mod kills;
 mod matrix;
 mod punch;
 mod real_site;

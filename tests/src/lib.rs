@@ -11,6 +11,7 @@ pub mod liar;
 pub mod nats;
 pub mod origin;
 pub mod process;
+pub mod recorder;
 pub mod site;
 
 pub use http::{Reply, get};
