@@ -5,7 +5,8 @@
     lt.py fetch TORRENT|MAGNET --out DIR [--peer IP:PORT]... [--tracker URL] [--seconds N] [--stay]
 
 TORRENT may be given several times. By TCP at any port of loopback unless --listen IP:PORT and --transport utp|both say
-otherwise. --dht NODE:PORT joins the DHT there, --lsd looks for peers nearby, --no-pex keeps peers to itself.
+otherwise. --dht NODE:PORT joins the DHT there, --lsd looks for peers nearby, --no-pex keeps peers to itself;
+--idle wants no file; --slow takes 20 kB a second.
 Events: listening {peer}, complete {seconds, name}, then (seed, or fetch with --stay) until killed.
 """
 import argparse
@@ -31,6 +32,8 @@ parser.add_argument("--dht")
 parser.add_argument("--lsd", action="store_true")
 parser.add_argument("--no-pex", action="store_true")
 parser.add_argument("--stay", action="store_true")
+parser.add_argument("--idle", action="store_true")
+parser.add_argument("--slow", action="store_true")
 args = parser.parse_args()
 
 
@@ -78,6 +81,10 @@ for what in args.what:
     if args.no_pex:
         params.flags |= lt.torrent_flags.disable_pex
     handles.append(session.add_torrent(params))
+    if args.slow:
+        handles[-1].set_download_limit(20_000)
+    if args.idle:
+        handles[-1].prioritize_files([0] * params.ti.num_files())
 tell("listening", peer=f"{args.listen.rsplit(':', 1)[0]}:{session.listen_port()}")
 
 for handle in handles:

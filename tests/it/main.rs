@@ -2,6 +2,8 @@
 
 mod cli;
 mod face;
+mod faults;
+mod floods;
 mod gate;
 mod hostile;
 mod interop;
@@ -11,6 +13,7 @@ mod punch;
 mod real_site;
 mod scarce;
 mod transfer;
+mod truth;
 mod utp;
 mod visitor;
 

@@ -85,6 +85,15 @@ impl Proc {
         })
     }
 
+    /// The last such object so far.
+    pub fn last_event(&self, event: &str) -> Option<Value> {
+        let state = self.printed.state.lock().expect("no reader panics");
+        let lines = state.0.iter().rev();
+        lines
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .find(|value| value["event"] == event)
+    }
+
     /// Waits until a line of standard error or output contains `text`.
     pub fn says(&mut self, text: &str, patience: Duration) -> String {
         let found = self.wait(patience, |out, err| {
@@ -180,6 +189,11 @@ impl Proc {
         // It may have ended by itself: then there is nothing to kill.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// SIGTERM.

@@ -15,6 +15,8 @@ pub struct Recorder {
 }
 
 struct Inner {
+    /// Tells its peer id from others'.
+    port: u16,
     info_hash: [u8; 20],
     piece_length: usize,
     space: Vec<u8>,
@@ -36,6 +38,7 @@ impl Recorder {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         let addr = listener.local_addr().expect("a bound socket has one");
         let inner = Arc::new(Inner {
+            port: addr.port(),
             info_hash,
             piece_length: piece_length as usize,
             space,
@@ -51,7 +54,7 @@ impl Recorder {
                 }
                 let seed = Arc::clone(&seed);
                 // A leech that hangs up ends its thread; that is no failure of the test.
-                std::thread::spawn(move || drop(seed.serve(stream)));
+                std::thread::spawn(move || drop(seed.talk(stream, false)));
             }
         });
         Self { addr, inner }
@@ -62,6 +65,15 @@ impl Recorder {
         std::mem::take(&mut *self.inner.asked.lock().expect("no holder panics"))
     }
 
+    /// Calls a leech instead of waiting for its call.
+    pub fn call(&self, leech: SocketAddr) {
+        let seed = Arc::clone(&self.inner);
+        std::thread::spawn(move || {
+            let stream = TcpStream::connect(leech)?;
+            seed.talk(stream, true)
+        });
+    }
+
     /// After so many more blocks it closes in the middle of the next, and is gone.
     pub fn leave_after(&self, blocks: usize) {
         self.inner.blocks_left.store(blocks, Ordering::SeqCst);
@@ -69,15 +81,19 @@ impl Recorder {
 }
 
 impl Inner {
-    fn serve(&self, mut stream: TcpStream) -> std::io::Result<()> {
-        stream.read_exact(&mut [0; 68])?;
-        let id: [u8; 20] = *b"-RE0001-honestlyslow";
+    fn talk(&self, mut stream: TcpStream, first: bool) -> std::io::Result<()> {
+        if !first {
+            stream.read_exact(&mut [0; 68])?;
+        }
         let mut hello = vec![19];
         hello.extend_from_slice(b"BitTorrent protocol");
         hello.extend_from_slice(&[0; 8]);
         hello.extend_from_slice(&self.info_hash);
-        hello.extend_from_slice(&id);
+        hello.extend_from_slice(format!("-RE0001-{:012}", self.port).as_bytes());
         stream.write_all(&hello)?;
+        if first {
+            stream.read_exact(&mut [0; 68])?;
+        }
         let pieces = self.space.len().div_ceil(self.piece_length);
         let mut bits = vec![0_u8; pieces.div_ceil(8)];
         for piece in 0..pieces {

@@ -12,6 +12,7 @@ use crate::metainfo::{Kind, Metainfo, path};
 use crate::verify::{AssembledPiece, verify};
 
 mod discovery;
+mod download;
 #[cfg(test)]
 pub(crate) mod tests;
 mod utp;
@@ -19,6 +20,7 @@ mod webseed;
 mod wire;
 
 pub use discovery::{pex, udp_packet};
+pub use download::download;
 pub use utp::{holepunch, utp};
 pub use webseed::web_answer;
 pub use wire::{frame, handshake, session};

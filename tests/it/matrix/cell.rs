@@ -56,6 +56,8 @@ pub(super) struct Room<'a> {
     pub(super) home: PathBuf,
     pub(super) tracker_port: u16,
     pub(super) port: u16,
+    /// Of our peer's `--utp`.
+    utp: &'static str,
 }
 
 impl<'a> Room<'a> {
@@ -68,6 +70,7 @@ impl<'a> Room<'a> {
             home,
             tracker_port: SERVICE_PORTS.start + at,
             port: 20_000 + 10 * at,
+            utp: if utp { "only" } else { "off" },
         }
     }
 
@@ -98,6 +101,7 @@ impl<'a> Room<'a> {
         let state = self.home.join("state");
         let mut all = args.to_vec();
         all.extend(["--json", "--listen", &listen, "--state", text(&state)]);
+        all.extend(["--utp", self.utp]);
         self.lab.ours("swarm-peer", all)
     }
 
@@ -130,7 +134,6 @@ impl Cell {
             {
                 Some("client seeds hybrids under a hash of its own")
             }
-            _ if self.utp => Some("waits for our uTP"),
             _ => None,
         }
     }

@@ -1,0 +1,5 @@
+//! What breaks without anybody's ill will: disks, clocks, peers, trackers.
+
+mod disk;
+mod peers;
+mod state;
