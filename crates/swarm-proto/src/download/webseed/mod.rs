@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use rand::RngExt as _;
 
 pub use judge::{WebFailure, WebHead, WebRange, judge};
 
@@ -169,7 +170,7 @@ impl Download {
             missing_files: BTreeSet::new(),
             missing_since: None,
             run_len: 0,
-            next: rand::RngExt::random(&mut self.rng),
+            next: self.rng.random(),
             idle_since: now,
             look_at: None,
         };
