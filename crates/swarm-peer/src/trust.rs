@@ -109,7 +109,8 @@ impl TrustStore {
 
     fn path(&self, site: &SiteName) -> Option<PathBuf> {
         let dir = self.dir.as_ref()?;
-        Some(dir.join(format!("{}.trust", site.label())))
+        // Files named `.trust` are of builds that wrote no seal; they are left alone.
+        Some(dir.join(format!("{}.sealed", site.label())))
     }
 
     fn load(&self, site: &SiteName) -> Result<Option<SiteTrust>, RecordError> {
