@@ -18,7 +18,7 @@ const MESSAGES: usize = 1_000_000;
 const WARM_UP: usize = 20_000;
 /// How much more anonymous memory there may be after the floods than before, in KiB. The queues of
 /// one connection hold at most a few MiB, and the allocator keeps some of what it is given back.
-const GROWTH_MAX: u64 = 12 * 1024;
+const GROWTH_MAX: u64 = 16 * 1024;
 /// How far memory may rise meanwhile, in KiB.
 const PEAK_MAX: u64 = 32 * 1024;
 

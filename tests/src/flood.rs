@@ -12,6 +12,8 @@ pub struct Kind {
     pub bytes: Vec<u8>,
     /// How many messages `bytes` holds.
     pub count: usize,
+    /// How many plain messages one of these is worth.
+    pub weight: usize,
 }
 
 fn kind(name: &'static str, messages: impl IntoIterator<Item = Vec<u8>>) -> Kind {
@@ -19,6 +21,7 @@ fn kind(name: &'static str, messages: impl IntoIterator<Item = Vec<u8>>) -> Kind
     Kind {
         name,
         count: messages.len(),
+        weight: 1,
         bytes: messages.concat(),
     }
 }
@@ -173,7 +176,10 @@ pub fn kinds(pieces: u32, root: &[u8; 32], own_ids: &OwnIds) -> Vec<Kind> {
             [extended(own_ids.metadata, b"d8:msg_typei99e5:piecei-1ee")],
         ),
         kind("ut_pex", [extended(own_ids.pex, &peers(5))]),
-        kind("ut_pex of too many", [extended(own_ids.pex, &peers(101))]),
+        Kind {
+            weight: 40,
+            ..kind("ut_pex of 201 peers", [extended(own_ids.pex, &peers(201))])
+        },
         kind(
             "ut_pex nonsense",
             [extended(own_ids.pex, b"d5:added5:xxxxxe")],
@@ -273,12 +279,13 @@ pub struct Sent {
 }
 
 impl Target {
-    /// Sends `messages` of one kind, from a new address whenever the peer hangs up or reads no
+    /// Sends `messages` of one kind, or as many fewer as it is heavier, from a new address whenever the peer hangs up or reads no
     /// more; every other connection reads what comes back, the others let it pile up.
     ///
     /// # Panics
     /// When the peer takes no connection any more.
     pub fn flood(&self, nth: usize, kind: &Kind, messages: usize) -> Sent {
+        let messages = messages / kind.weight;
         let repeats = (65_536 / kind.bytes.len()).max(1);
         let batch = kind.bytes.repeat(repeats);
         let mut sent = Sent::default();

@@ -78,6 +78,24 @@ fn f6_a_bit_that_flips_in_a_published_file_while_seeding_is_never_served() {
 }
 
 #[test]
+fn f6_a_bit_that_flips_in_any_file_of_a_folder_while_seeding_is_never_served() {
+    let truth = Truth::new();
+    let data = truth.scratch.path();
+    let what = [text(&truth.torrent), "--data", text(data)];
+    let state = data.join("state");
+    let (mut seed, addr) = seed(&what, &["--state", text(&state)]);
+    seed.event("seeding", SOON);
+    let (came, all) = served_right(&truth.metainfo, &truth.space, &addr);
+    assert_eq!(came, all, "whole, it serves everything");
+    for (name, at) in [("a.bin", 1_234_567), ("b.bin", 0), ("c.bin", 69_999)] {
+        flip(&data.join(TOP).join(name), at);
+    }
+    let (came, all) = served_right(&truth.metainfo, &truth.space, &addr);
+    println!("{came} of {all} blocks served from files with a flipped bit");
+    assert!(came < all);
+}
+
+#[test]
 fn f7_a_wall_clock_that_jumps_ten_years_either_way_disturbs_no_fetch() {
     let truth = Truth::new();
     let library = fs::read_dir("/usr/lib").expect("there is one").flatten();
