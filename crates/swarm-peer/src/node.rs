@@ -22,7 +22,7 @@ use crate::announce::Announcing;
 use crate::connector::{AddressPolicy, Connector, Trust};
 use crate::descriptors::{self, Room};
 use crate::discovery::dht::{self, DhtNode};
-use crate::discovery::{DhtMode, Discovery};
+use crate::discovery::{DhtMode, Discovery, lsd};
 use crate::http::{HttpClient, HttpError};
 use crate::link::accept::Lobby;
 use crate::link::port::{Port, Transport};
@@ -303,6 +303,9 @@ impl Node {
         };
         if node.config().discovery.dht != DhtMode::Off {
             node.inner.tasks.spawn(dht::start(node.clone()));
+        }
+        if node.config().discovery.lsd {
+            node.inner.tasks.spawn(lsd::run(node.clone()));
         }
         let tasks = &node.inner.tasks;
         if let Some(listener) = port.tcp {

@@ -166,3 +166,26 @@ async fn a_private_torrent_is_not_looked_up_in_the_dht() {
     assert_eq!(secretly.stats().known_peers, 0);
     shutdown.cancel();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn neighbours_meet_by_multicast_but_not_for_a_private_torrent() {
+    let shutdown = CancellationToken::new();
+    let discovery = Discovery {
+        lsd: true,
+        pex: false,
+        ..Discovery::default()
+    };
+    let one = node(&shutdown, discovery.clone(), false).await;
+    let two = node(&shutdown, discovery, false).await;
+    let (secret, open) = (meta(true), meta(false));
+    let secretly = idler(&one, &secret, None).await;
+    let openly = idler(&one, &open, None).await;
+    idler(&two, &secret, None).await;
+    idler(&two, &open, None).await;
+    until("neighbours meet", || openly.stats().peers == 1).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(secretly.stats().known_peers, 0);
+    // Nobody takes itself for a neighbour.
+    assert_eq!(openly.stats().known_peers, 1);
+    shutdown.cancel();
+}

@@ -79,6 +79,14 @@ pub const MAGNET_PEERS_MAX: usize = 100;
 /// Ranges of files that a magnet link selects (`so`).
 pub const MAGNET_SELECTED_MAX: usize = 1000;
 
+// ---- local network ----
+
+/// Swarms in one announce on the local network (BEP 14), so that it fits into an Ethernet frame.
+pub const LSD_SWARMS_MAX: usize = 24;
+
+/// Bytes of such an announce that are read: an Ethernet frame.
+pub const LSD_PACKET_LEN_MAX: usize = 1500;
+
 // ---- wire ----
 
 /// Bytes of a block that may be asked for. BEP 3: "All current implementations use 2^14 (16 kiB),

@@ -5,6 +5,7 @@
 //! torrent (BEP 27) is announced to its trackers and nowhere else.
 
 pub(crate) mod dht;
+pub(crate) mod lsd;
 
 use std::str::FromStr;
 

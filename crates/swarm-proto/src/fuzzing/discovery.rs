@@ -7,6 +7,7 @@ use crate::limits;
 use crate::tracker::AnnounceRequest;
 use crate::tracker::udp::{Ask, ConnectionToken, Request, Response, UdpClient};
 use crate::wire::PexMessage;
+use crate::wire::lsd::LsdAnnounce;
 
 /// Packets of a UDP tracker and its client: writing undoes reading, bounds hold, and only an answer
 /// to what was asked is an outcome. `now` is any time.
@@ -68,4 +69,12 @@ pub fn pex(data: &[u8]) {
     assert!(message.added.len() <= len_max && message.dropped.len() <= len_max);
     assert!(message.added.iter().all(|peer| peer.addr.port() != 0));
     assert_eq!(PexMessage::decode(&message.encode()), Ok(message));
+}
+
+/// Announces on the local network: writing undoes reading, and bounds hold.
+pub fn lsd(data: &[u8]) {
+    if let Ok(announce) = LsdAnnounce::decode(data) {
+        assert!((1..=limits::LSD_SWARMS_MAX).contains(&announce.swarm_ids.len()));
+        assert_eq!(LsdAnnounce::decode(&announce.encode()), Ok(announce));
+    }
 }

@@ -9,6 +9,7 @@ pub mod frame;
 pub mod handshake;
 pub mod hashes;
 pub mod holepunch;
+pub mod lsd;
 pub mod pex;
 
 pub use self::core::{Message, RawBlock, RawRequest};
