@@ -275,18 +275,18 @@ impl Download {
             .asked_once(self.geometry()?, piece, conn, is_slow)
     }
 
-    /// Whether the peer may begin the piece. What is fetched from one peer alone, one that is under
-    /// suspicion there, or that fell silent, begins only if nobody else could.
+    /// Whether the peer may begin the piece. What is fetched from one peer alone is begun by one that is under
+    /// suspicion there only if nobody else could, and by one that fell silent last of all.
     pub(super) fn may_start(&self, piece: PieceIndex, conn: ConnectionId) -> bool {
         let alone = self.suspects.contains(piece) || self.is_kept_alone(piece, conn);
         if !alone {
             return true;
         }
         let silent = |conn| self.peers.get(&conn).is_some_and(|peer| peer.snubs);
-        let is_fit = |conn| !silent(conn) && !self.suspects.is_sender(piece, conn);
+        let rank = |conn| (silent(conn), self.suspects.is_sender(piece, conn));
         let could = |peer: &Peer| peer.established && !peer.chokes_us && peer.has(piece.get());
         let mut others = self.peers.iter().filter(|(_, peer)| could(peer));
-        is_fit(conn) || !others.any(|(other, _)| is_fit(*other))
+        others.all(|(other, _)| rank(conn) <= rank(*other))
     }
 
     pub(super) fn start(&mut self, piece: PieceIndex, conn: ConnectionId) {
