@@ -52,6 +52,8 @@ fn scene(name: &str, relay_utp: &str) -> Scene {
             &format!("{PUBLIC}:7001"),
             "--download",
             "16kbit",
+            // Told of each other they would call at the same time, and might meet by luck.
+            "--no-pex",
             "--utp",
             relay_utp,
             "--state",
