@@ -19,17 +19,21 @@ use net::{Net, Weather};
 const PIECE: u32 = 256 * 1024;
 const LEN: usize = 32 * 1024 * 1024;
 
-fn torrent() -> &'static (Arc<Metainfo>, Arc<Vec<u8>>) {
-    static TORRENT: OnceLock<(Arc<Metainfo>, Arc<Vec<u8>>)> = OnceLock::new();
-    TORRENT.get_or_init(|| {
-        let mut bytes = vec![0; LEN];
-        SmallRng::seed_from_u64(7).fill_bytes(&mut bytes);
-        let mut hasher = FileHasher::new(PIECE);
-        hasher.update(&bytes);
-        let mut builder = MetainfoBuilder::new("crowd", PIECE);
-        builder.file(vec!["film".to_owned()], hasher.finish());
-        (Arc::new(builder.build().unwrap()), Arc::new(bytes))
-    })
+type Torrent = (Arc<Metainfo>, Arc<Vec<u8>>);
+
+fn torrent() -> &'static Torrent {
+    static TORRENT: OnceLock<Torrent> = OnceLock::new();
+    TORRENT.get_or_init(|| build(LEN, PIECE))
+}
+
+fn build(len: usize, piece: u32) -> Torrent {
+    let mut bytes = vec![0; len];
+    SmallRng::seed_from_u64(7).fill_bytes(&mut bytes);
+    let mut hasher = FileHasher::new(piece);
+    hasher.update(&bytes);
+    let mut builder = MetainfoBuilder::new("crowd", piece);
+    builder.file(vec!["film".to_owned()], hasher.finish());
+    (Arc::new(builder.build().unwrap()), Arc::new(bytes))
 }
 
 /// Bytes a second of so many megabits.
@@ -110,4 +114,49 @@ fn eight_that_come_at_once_are_done_soon_after_one_copy_left_the_seed() {
     let worst = worst(3, 8, Duration::ZERO);
     assert!(worst.ratio < 1.16, "{worst:?}");
     assert!(worst.seed_copies < 1.14, "{worst:?}");
+}
+
+/// Seconds until 29 honest leeches have everything, each in a network of its own, beside so many
+/// greedy hosts of eight connections each, that fetch without end and give nothing.
+fn beside_greedy(seed: u64, hosts: u8) -> f64 {
+    const HONEST: usize = 29;
+    let (meta, content) = build(12 << 20, 64 << 10);
+    let mut net = Net::new(seed, LAN, &meta, &content);
+    net.queue = Duration::from_millis(150);
+    net.seed(mbit(20.0));
+    for honest in 1..=HONEST {
+        let node = net.leech(mbit(20.0));
+        net.nodes[node].addr = ([10 + honest as u8, 1, 1, 1], 6881).into();
+    }
+    for connection in 0..hosts * 8 {
+        let node = net.leech(mbit(20.0));
+        net.nodes[node].addr = (
+            [90 + connection % hosts, 1, 1, 1],
+            7000 + u16::from(connection),
+        )
+            .into();
+        net.nodes[node].greedy = true;
+        net.nodes[node].mute = true;
+    }
+    let mut rng = SmallRng::seed_from_u64(seed);
+    for b in 1..net.nodes.len() {
+        for a in 0..b.min(HONEST + 1) {
+            // The greedy are there first.
+            let after = if b > HONEST { 0..20 } else { 20..200 };
+            net.dial(Duration::from_millis(rng.random_range(after)), b, a);
+        }
+    }
+    let done = |net: &Net| {
+        let honest = &net.nodes[1..=HONEST];
+        honest.iter().all(|node| node.download.is_complete())
+    };
+    assert!(net.run(Duration::from_secs(600), done), "unfinished");
+    (net.now - net.start).as_secs_f64()
+}
+
+#[test]
+fn t23_three_greedy_hosts_slow_honest_leeches_by_less_than_a_third() {
+    let (clean, beside) = (beside_greedy(1, 0), beside_greedy(1, 3));
+    println!("{clean:.1} s alone, {beside:.1} s beside the greedy");
+    assert!(beside < 1.3 * clean, "{beside} s against {clean} s");
 }

@@ -5,30 +5,152 @@
 //! of the slots on each round, to those that waited longest. A leech keeps those that give it
 //! most, and one more by turns, so that a peer with nothing to give yet gets something.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use super::Download;
 use super::peers::Peer;
 use crate::session::{Command, ConnectionId};
 
+/// Bytes sent to an address beyond those of the pieces it says to have: pieces under way.
+const TAKEN_MIN: u64 = 256 * 1024;
+
+/// How many slots each address and each network has.
+#[derive(Debug, Default)]
+struct Hosts {
+    addresses: HashMap<IpAddr, usize>,
+    networks: HashMap<IpAddr, usize>,
+}
+
+impl Hosts {
+    fn add(&mut self, ip: IpAddr) {
+        *self.addresses.entry(ip.to_canonical()).or_default() += 1;
+        *self.networks.entry(network(ip)).or_default() += 1;
+    }
+
+    /// Slots of the address, and of its network: the fewer, the sooner the next.
+    fn crowding(&self, ip: IpAddr) -> (usize, usize) {
+        let of = |hosts: &HashMap<IpAddr, usize>, ip| hosts.get(&ip).copied().unwrap_or(0);
+        (
+            of(&self.addresses, ip.to_canonical()),
+            of(&self.networks, network(ip)),
+        )
+    }
+}
+
+/// The /24 of an IPv4 address, the /48 of an IPv6 address: what one tenant is given.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => IpAddr::from((u32::from(ip) & 0xffff_ff00).to_be_bytes()),
+        IpAddr::V6(ip) => IpAddr::from((u128::from(ip) & !((1 << 80) - 1)).to_be_bytes()),
+    }
+}
+
 impl Download {
     /// Gives free slots away.
     pub(super) fn fill_slots(&mut self, now: Instant) {
         loop {
-            if self.served() >= self.config.upload_slots {
+            if self.served() >= self.config.upload_slots && !self.free_crowded_slot(now) {
                 return;
             }
+            let hosts = self.hosts_served();
             let waiting = self.peers.iter().filter(|(_, peer)| {
                 peer.wants && peer.we_choke && !self.should_await_suggestion(now, peer)
             });
+            let others_want = self
+                .peers
+                .values()
+                .any(|peer| peer.wants && !peer.only_takes);
             let Some(conn) = waiting
-                .min_by_key(|(_, peer)| peer.choke_since)
+                .filter(|(_, peer)| !(peer.only_takes && others_want))
+                .min_by_key(|(_, peer)| (hosts.crowding(peer.info.addr.ip()), peer.choke_since))
                 .map(|(conn, _)| *conn)
             else {
                 return;
             };
             self.set_choke(now, conn, false);
         }
+    }
+
+    /// Takes a slot from an address that has two, if one that has none waits. Whether it did.
+    fn free_crowded_slot(&mut self, now: Instant) -> bool {
+        let hosts = self.hosts_served();
+        let slots = |peer: &Peer| hosts.crowding(peer.info.addr.ip()).0;
+        let waits = |peer: &Peer| {
+            peer.wants
+                && peer.we_choke
+                && !peer.only_takes
+                && slots(peer) == 0
+                && !self.should_await_suggestion(now, peer)
+        };
+        if !self.peers.values().any(waits) {
+            return false;
+        }
+        let served = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| !peer.we_choke && peer.wants);
+        let crowded = served.max_by_key(|(_, peer)| slots(peer));
+        match crowded.map(|(conn, peer)| (*conn, slots(peer))) {
+            Some((conn, 2..)) => {
+                self.set_choke(now, conn, true);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Finds the addresses that were sent far more than they say to have, and chokes them while
+    /// others want something: they pass nothing on.
+    pub(super) fn choke_takers(&mut self, now: Instant) {
+        let Some(geometry) = self.geometry() else {
+            return;
+        };
+        let piece_len = u64::from(geometry.piece_length());
+        let slack = TAKEN_MIN.max(2 * piece_len);
+        let mut sent: HashMap<IpAddr, (u64, u64)> = HashMap::new();
+        for peer in self.peers.values() {
+            let said = peer
+                .pieces
+                .as_ref()
+                .map_or(0, |pieces| u64::from(pieces.count()));
+            let (taken, had) = sent.entry(peer.info.addr.ip().to_canonical()).or_default();
+            *taken += peer.sent;
+            *had += said * piece_len;
+        }
+        for peer in self.peers.values_mut() {
+            let ip = peer.info.addr.ip().to_canonical();
+            peer.only_takes = sent
+                .get(&ip)
+                .is_some_and(|(taken, had)| *taken > had + slack);
+        }
+        if !self
+            .peers
+            .values()
+            .any(|peer| peer.wants && !peer.only_takes)
+        {
+            return;
+        }
+        let served = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| !peer.we_choke && peer.only_takes);
+        let takers: Vec<_> = served.map(|(conn, _)| *conn).collect();
+        for conn in takers {
+            self.set_choke(now, conn, true);
+        }
+    }
+
+    fn hosts_served(&self) -> Hosts {
+        let mut hosts = Hosts::default();
+        let served = self
+            .peers
+            .values()
+            .filter(|peer| !peer.we_choke && peer.wants);
+        served.for_each(|peer| hosts.add(peer.info.addr.ip()));
+        hosts
     }
 
     /// Slots in use.
@@ -53,8 +175,21 @@ impl Download {
             return self.fill_slots(now);
         }
         let since = |conn: &ConnectionId| self.peers.get(conn).map(|peer| peer.choke_since);
-        waiting.sort_by_key(since);
+        // Whose address or network has few slots waits for the least time, and whose has many
+        // loses them first: connections are cheap, addresses less so.
+        let ip = |conn: &ConnectionId| self.peers.get(conn).map(|peer| peer.info.addr.ip());
+        let hosts = self.hosts_served();
+        let crowding = |conn: &ConnectionId| ip(conn).map(|ip| hosts.crowding(ip));
+        waiting.sort_by_key(|conn| (crowding(conn), since(conn)));
         served.sort_by_key(since);
+        let mut seen = Hosts::default();
+        let mut ranks: HashMap<ConnectionId, (usize, usize)> = HashMap::new();
+        for conn in &served {
+            if let Some(ip) = ip(conn) {
+                ranks.insert(*conn, seen.crowding(ip));
+                seen.add(ip);
+            }
+        }
         if !self.is_complete() {
             // The best givers come last, and so keep their slots.
             let given = |conn: &ConnectionId| {
@@ -68,6 +203,7 @@ impl Download {
             let turns = waiting.first().copied();
             waiting.retain(|conn| given(conn) > worst_served || Some(*conn) == turns);
         }
+        served.sort_by_key(|conn| Reverse(ranks.get(conn).copied()));
         let passed_on = waiting.len().min(slots.div_ceil(2)).min(served.len());
         let losers: Vec<_> = served.drain(..passed_on).collect();
         for conn in losers {
@@ -85,6 +221,9 @@ impl Download {
         {
             peer.we_choke = choke;
             peer.choke_since = now;
+            if choke {
+                self.forget_promises(conn);
+            }
             self.command(conn, Command::Choke(choke));
         }
     }

@@ -133,7 +133,7 @@ impl Download {
             }
             SessionEvent::Requested(range) => {
                 self.requested(conn, range);
-                self.suggested_is_asked(now, conn, range.piece());
+                self.suggested_is_asked(now, conn, range);
             }
             // Of whom else it knows is for the driver to hear.
             SessionEvent::Cancelled(_) | SessionEvent::Pex(_) => {}
@@ -287,6 +287,7 @@ impl Download {
         self.totals.up.add(range.len());
         if let Some(peer) = self.peers.get_mut(&conn) {
             peer.up.add(range.len());
+            peer.sent += u64::from(range.len());
         }
         match is_pad {
             // What v1 clients ask for between files: nobody needs a store to know it.
@@ -370,6 +371,7 @@ impl Download {
         self.update_interest();
         self.fill_all(now);
         self.take_unheeded(now);
+        self.choke_takers(now);
         self.suggest_more(now);
         self.fill_slots(now);
         self.close_useless(now);
@@ -419,12 +421,18 @@ impl Download {
         if !self.missing.contains(urgent) || self.verifying.contains_key(&urgent) {
             return;
         }
+        let blocks = self
+            .geometry()
+            .map_or(0, |geometry| geometry.blocks(urgent).count());
+        // No more than the piece has: what is taken back may be on its way and come for nothing.
+        let mut needed = blocks;
         let mut cancels = Vec::new();
         for (conn, peer) in &mut self.peers {
             if !peer.has(urgent.get()) || peer.chokes_us || peer.asked.len() < peer.depth {
                 continue;
             }
-            let mut room = peer.depth / 2;
+            let mut room = (peer.depth / 2).min(needed);
+            needed -= room;
             while room > 0
                 && let Some(last) = peer
                     .asked

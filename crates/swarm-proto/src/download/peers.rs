@@ -72,6 +72,10 @@ pub(super) struct Peer {
     pub(super) we_choke: bool,
     /// Since when it has been choked, or unchoked.
     pub(super) choke_since: Instant,
+    /// Bytes that it asked for and that were handed out to be sent.
+    pub(super) sent: u64,
+    /// Its address was sent far more than it says to have.
+    pub(super) only_takes: bool,
     /// What we suggested to it.
     pub(super) promised: Promised,
     /// What it suggested to us and we don't have, latest last.
@@ -109,6 +113,8 @@ impl Peer {
             wants: false,
             we_choke: true,
             choke_since: now,
+            sent: 0,
+            only_takes: false,
             promised: Promised::default(),
             suggestions: VecDeque::new(),
             guided_at: None,

@@ -14,7 +14,7 @@ use rand::seq::SliceRandom;
 
 use super::Download;
 use super::peers::Peer;
-use crate::geometry::{Geometry, PieceIndex};
+use crate::geometry::{BlockRange, Geometry, PieceIndex};
 use crate::limits;
 use crate::session::{Command, ConnectionId};
 
@@ -49,8 +49,8 @@ pub(super) struct Handout {
 /// What one leech was suggested.
 #[derive(Debug, Default)]
 pub(super) struct Promised {
-    /// What it was suggested or asked for and doesn't have yet: bytes, and since when.
-    pieces: BTreeMap<PieceIndex, (u32, Instant)>,
+    /// What it was suggested or asked for and doesn't have yet.
+    pieces: BTreeMap<PieceIndex, Promise>,
     /// Pieces of which it has the only copy.
     unshared: usize,
     /// Pieces suggested to it ever.
@@ -58,6 +58,23 @@ pub(super) struct Promised {
     ignored: bool,
     /// When it was suggested all it lacked.
     all_at: Option<Instant>,
+}
+
+/// A piece that somebody is to get.
+#[derive(Debug, Clone, Copy)]
+struct Promise {
+    len: u32,
+    /// Bytes asked for, some perhaps twice.
+    asked: u64,
+    /// When it was last asked for, or suggested.
+    since: Instant,
+}
+
+impl Promise {
+    /// Nothing comes of it: it was not asked for, or over and over again.
+    fn is_vain(&self, now: Instant) -> bool {
+        self.since + HEED_WITHIN <= now || self.asked > 2 * u64::from(self.len)
+    }
 }
 
 impl Handout {
@@ -117,12 +134,14 @@ impl Handout {
         self.ahead += u64::from(len);
         peer.promised.unshared += usize::from(is_first);
         peer.promised.given += usize::from(is_first);
-        peer.promised.pieces.insert(piece, (len, now));
+        let (asked, since) = (0, now);
+        let promise = Promise { len, asked, since };
+        peer.promised.pieces.insert(piece, promise);
     }
 
     fn take_back(&mut self, promised: &Promised) {
-        for (piece, (len, _)) in &promised.pieces {
-            self.ahead = self.ahead.saturating_sub((*len).into());
+        for (piece, promise) in &promised.pieces {
+            self.ahead = self.ahead.saturating_sub(promise.len.into());
             self.lost(*piece);
         }
     }
@@ -241,19 +260,26 @@ impl Download {
         &mut self,
         now: Instant,
         conn: ConnectionId,
-        piece: PieceIndex,
+        range: BlockRange,
     ) {
         let (Some(torrent), Some(peer)) = (&self.torrent, self.peers.get_mut(&conn)) else {
             return;
         };
-        if let Some((_, since)) = peer.promised.pieces.get_mut(&piece) {
-            *since = now;
-        } else if !peer.has(piece.get()) && peer.promised.pieces.len() < limits::SUGGESTIONS_MAX {
+        let piece = range.piece();
+        if let Some(promise) = peer.promised.pieces.get_mut(&piece) {
+            promise.asked += u64::from(range.len());
+            promise.since = now;
+        } else if !peer.has(piece.get())
+            && !peer.promised.ignored
+            && peer.promised.pieces.len() < limits::SUGGESTIONS_MAX
+        {
             let len = torrent.meta.geometry().piece_len(piece);
             match &mut self.handout {
                 Some(handout) => handout.promise(conn, peer, (piece, len), now),
                 None => {
-                    peer.promised.pieces.insert(piece, (len, now));
+                    let (asked, since) = (range.len().into(), now);
+                    let promise = Promise { len, asked, since };
+                    peer.promised.pieces.insert(piece, promise);
                 }
             }
         }
@@ -269,7 +295,7 @@ impl Download {
             return;
         };
         match promised {
-            Some((len, _)) => handout.ahead = handout.ahead.saturating_sub(len.into()),
+            Some(promise) => handout.ahead = handout.ahead.saturating_sub(promise.len.into()),
             None => {
                 if let Some(first) = handout.gained(piece, conn)
                     && let Some(first) = self.peers.get_mut(&first)
@@ -297,11 +323,22 @@ impl Download {
         handout.take_back(&peer.promised);
     }
 
+    /// What a peer was to get is suggested to others: it is choked.
+    pub(super) fn forget_promises(&mut self, conn: ConnectionId) {
+        if let Some(peer) = self.peers.get_mut(&conn) {
+            if let Some(handout) = &mut self.handout {
+                handout.take_back(&peer.promised);
+            }
+            peer.promised.pieces.clear();
+            peer.promised.all_at = None;
+        }
+    }
+
     /// Gives what a peer doesn't heed to others.
     pub(super) fn take_unheeded(&mut self, now: Instant) {
         for peer in self.peers.values_mut() {
-            let unheeded = |(_, since): &(u32, Instant)| *since + HEED_WITHIN <= now;
-            if peer.promised.pieces.values().any(unheeded) {
+            let mut promises = peer.promised.pieces.values();
+            if promises.any(|promise| promise.is_vain(now)) {
                 if let Some(handout) = &mut self.handout {
                     handout.take_back(&peer.promised);
                 }
@@ -325,8 +362,8 @@ impl Download {
                 handout.gained(piece, *conn);
             }
             let promised = std::mem::take(&mut peer.promised);
-            for (piece, (len, since)) in promised.pieces {
-                handout.promise(*conn, peer, (piece, len), since);
+            for (piece, promise) in promised.pieces {
+                handout.promise(*conn, peer, (piece, promise.len), promise.since);
             }
         }
         self.handout = Some(handout);
@@ -334,7 +371,7 @@ impl Download {
 }
 
 fn is_leech(peer: &Peer) -> bool {
-    peer.established && peer.wants && !peer.is_seed()
+    peer.established && peer.wants && !peer.is_seed() && !peer.only_takes
 }
 
 #[cfg(test)]

@@ -357,7 +357,7 @@ fn free_slots_are_given_within_a_second_and_then_by_turns() {
     assert_eq!(table.download.stats().unchoked, slots as usize);
     table.actions();
     table.event(1, SessionEvent::PeerInterested(false));
-    assert_eq!(table.commands(slots + 1)[0], Command::Choke(false));
+    assert!(table.commands(slots + 1).contains(&Command::Choke(false)));
     let mut served = std::collections::BTreeSet::new();
     for _ in 0..10 {
         table.wait(Duration::from_secs(5));
