@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use swarm_proto::geometry::BLOCK_LEN;
@@ -12,6 +13,7 @@ use swarm_proto::manifest::{Encoding, SiteName};
 use swarm_proto::metainfo::{FileHasher, FileHashes, Metainfo, MetainfoBuilder, piece_length_for};
 
 use super::error::PublishError;
+use super::seen::Seen;
 use super::walk::SourceFile;
 
 /// Bytes read at once.
@@ -24,6 +26,10 @@ pub(super) struct Content {
     pub(super) digest: Digest,
     /// Bytes, as read.
     pub(super) length: u64,
+    /// What was hashed on the way, see [`Member::hashes`].
+    pub(super) hashes: Option<Arc<FileHashes>>,
+    /// What the file was like before it was read.
+    pub(super) seen: Seen,
     pub(super) media_type: String,
     pub(super) variants: Vec<MadeVariant>,
 }
@@ -35,6 +41,8 @@ pub(super) struct MadeVariant {
     pub(super) disk: PathBuf,
     pub(super) length: u64,
     pub(super) digest: Digest,
+    /// See [`Member::hashes`].
+    pub(super) hashes: Option<Arc<FileHashes>>,
 }
 
 impl Content {
@@ -57,6 +65,8 @@ pub(super) struct Member {
     pub(super) disk: PathBuf,
     pub(super) digest: Digest,
     pub(super) length: u64,
+    /// Made of the same bytes as the digest, for the piece length that was forecast, if one was.
+    pub(super) hashes: Option<Arc<FileHashes>>,
 }
 
 /// A bundle to be.
@@ -91,6 +101,7 @@ impl Plan {
                         disk: variant.disk.clone(),
                         digest: variant.digest,
                         length: variant.length,
+                        hashes: variant.hashes.clone(),
                     },
                 );
             }
@@ -100,6 +111,7 @@ impl Plan {
                     disk: content.file.disk.clone(),
                     digest: content.digest,
                     length: content.length,
+                    hashes: content.hashes.clone(),
                 },
             );
         }
@@ -158,47 +170,69 @@ impl Plan {
     }
 }
 
-/// Reads a file once, giving each piece of it to `each`.
-fn read_through(path: &Path, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+/// A file that was read once.
+pub(super) struct ReadOnce {
+    pub(super) digest: Digest,
+    /// Bytes.
+    pub(super) length: u64,
+    /// For the piece length asked for.
+    pub(super) hashes: Option<Arc<FileHashes>>,
+    /// What it was like before.
+    pub(super) seen: Seen,
+}
+
+/// Reads a file, for its digest alone or for all hashes that a torrent of that piece length needs.
+pub(super) fn read_once(
+    path: &Path,
+    piece_length: Option<u32>,
+    mut read: impl FnMut(u64),
+) -> Result<ReadOnce, PublishError> {
+    let failed = PublishError::read(path);
+    match piece_length {
+        Some(piece_length) => {
+            let mut hasher = FileHasher::new(piece_length);
+            let seen = read_through(path, |bytes| {
+                hasher.update(bytes);
+                read(bytes.len() as u64);
+            });
+            let seen = seen.map_err(failed)?;
+            let hashes = hasher.finish();
+            Ok(ReadOnce {
+                digest: hashes.digest,
+                length: hashes.length,
+                hashes: Some(Arc::new(hashes)),
+                seen,
+            })
+        }
+        None => {
+            let mut hash = Sha256::new();
+            let mut length = 0_u64;
+            let seen = read_through(path, |bytes| {
+                hash.update(bytes);
+                length += bytes.len() as u64;
+                read(bytes.len() as u64);
+            });
+            Ok(ReadOnce {
+                seen: seen.map_err(failed)?,
+                digest: Digest::new(hash.finalize().into()),
+                length,
+                hashes: None,
+            })
+        }
+    }
+}
+
+/// Reads a file once, giving each part of it to `each`.
+fn read_through(path: &Path, mut each: impl FnMut(&[u8])) -> io::Result<Seen> {
     let mut file = File::open(path)?;
+    let seen = Seen::of(&file.metadata()?);
     let mut buffer = vec![0; READ_LEN];
     loop {
         match file.read(&mut buffer) {
-            Ok(0) => return Ok(()),
+            Ok(0) => return Ok(seen),
             Ok(len) => each(buffer.get(..len).unwrap_or_default()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-}
-
-/// SHA-256 and length of a file.
-pub(super) fn digest_file(
-    path: &Path,
-    mut read: impl FnMut(u64),
-) -> Result<(Digest, u64), PublishError> {
-    let mut hash = Sha256::new();
-    let mut length = 0_u64;
-    read_through(path, |bytes| {
-        hash.update(bytes);
-        length += bytes.len() as u64;
-        read(bytes.len() as u64);
-    })
-    .map_err(PublishError::read(path))?;
-    Ok((Digest::new(hash.finalize().into()), length))
-}
-
-/// All hashes of a file that a torrent needs.
-pub(super) fn hash_file(
-    path: &Path,
-    piece_length: u32,
-    mut read: impl FnMut(u64),
-) -> Result<FileHashes, PublishError> {
-    let mut hasher = FileHasher::new(piece_length);
-    read_through(path, |bytes| {
-        hasher.update(bytes);
-        read(bytes.len() as u64);
-    })
-    .map_err(PublishError::read(path))?;
-    Ok(hasher.finish())
 }

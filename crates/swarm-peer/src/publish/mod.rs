@@ -1,7 +1,7 @@
 //! A folder in, hybrid torrents and a signed manifest out.
 //!
 //! ```text
-//! walk ─▶ digest ─▶ variants (br, zstd) ─▶ split ─▶ hash ─▶ sign ─▶ out/
+//! walk ─▶ read, hash ─▶ variants (br, zstd) ─▶ split ─▶ hash the rest ─▶ sign ─▶ out/
 //!
 //! out/manifest           the site record: chain of keys, signed manifest, stamp if any
 //! out/<v2 hash>.torrent  one for each bundle
@@ -10,18 +10,21 @@
 //! ```
 //!
 //! Publishing again makes again only what changed; see [`split`](swarm_proto::split) for why a
-//! changed file changes one bundle or two. Every write is atomic, and the manifest comes last: a
+//! changed file changes one bundle or two. One reading gives all hashes where the piece length can
+//! be told in advance; a file that changes meanwhile is noticed. Every write is atomic, and the manifest comes last: a
 //! crash leaves what was published before, whole.
 
 mod bundle;
 mod compress;
 mod error;
 mod files;
+mod forecast;
 mod keys;
 mod layout;
 mod load;
 mod media;
 mod run;
+mod seen;
 mod variants;
 mod walk;
 
@@ -109,11 +112,11 @@ impl PublishConfig {
 /// What publishing is busy with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Reading every file once, for its digest.
+    /// Reading every file once, for its digest and, where it seems new, all its hashes.
     Reading,
     /// Making compressed forms that are not there yet.
     Compressing,
-    /// Hashing the bundles that changed.
+    /// Hashing what is left of the bundles that changed.
     Hashing,
 }
 

@@ -4,18 +4,20 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use swarm_proto::id::Digest;
 use swarm_proto::limits;
 use swarm_proto::manifest::{
     BundleEntry, FileEntry, SignedManifest, SignedStamp, SiteManifest, SiteRecord, Stamp, Variant,
 };
-use swarm_proto::metainfo::{FileHashes, Metainfo};
+use swarm_proto::metainfo::Metainfo;
 use swarm_proto::split::{SplitItem, split};
 
-use super::bundle::{Content, Plan, digest_file, hash_file};
+use super::bundle::{Content, Member, Plan, read_once};
 use super::error::PublishError;
 use super::files::{in_parallel, read_limited, write_atomically};
+use super::forecast::forecast;
 use super::keys::KeyStore;
 use super::layout::{Laid, Layout, Place};
 use super::media::media_type_of;
@@ -50,7 +52,8 @@ pub fn publish(config: &PublishConfig, progress: &dyn Progress) -> Result<Publis
     });
     let mut before = before.unwrap_or_default();
 
-    let mut contents = read_all(found.files, config, progress)?;
+    let signed_before = read_record(&out, config);
+    let mut contents = read_all(found.files, config, signed_before.as_ref(), progress)?;
     if config.variants {
         add_variants(
             &mut contents,
@@ -87,8 +90,14 @@ pub fn publish(config: &PublishConfig, progress: &dyn Progress) -> Result<Publis
         return Err(PublishError::EmptySite(config.root.clone()));
     }
     let bundles = build_all(&plans, config, &before, &out, progress)?;
+    if let Some(changed) = contents
+        .iter()
+        .find(|content| !content.seen.is_still(&content.file.disk))
+    {
+        return Err(PublishError::Changed(changed.file.disk.clone()));
+    }
 
-    let sequence = next_sequence(&store, &out, config)?;
+    let sequence = next_sequence(&store, signed_before.as_ref())?;
     let manifest = manifest(
         config,
         sequence,
@@ -159,15 +168,21 @@ fn lock(out: &Path) -> Result<File, PublishError> {
 fn read_all(
     files: Vec<SourceFile>,
     config: &PublishConfig,
+    before: Option<&SiteRecord>,
     progress: &dyn Progress,
 ) -> Result<Vec<Content>, PublishError> {
     progress.begin(Phase::Reading, files.iter().map(|file| file.length).sum());
-    in_parallel(config.threads, &files, |file| {
-        let (digest, length) = digest_file(&file.disk, |bytes| progress.advance(bytes))?;
+    let before = before.and_then(|record| record.manifest.claimed_manifest().ok());
+    let forecast = forecast(&files, config, before.as_ref());
+    let tasks: Vec<(SourceFile, Option<u32>)> = files.into_iter().zip(forecast).collect();
+    in_parallel(config.threads, &tasks, |(file, piece_length)| {
+        let read = read_once(&file.disk, *piece_length, |bytes| progress.advance(bytes))?;
         Ok(Content {
             file: file.clone(),
-            digest,
-            length,
+            digest: read.digest,
+            length: read.length,
+            hashes: read.hashes,
+            seen: read.seen,
             media_type: media_type_of(Path::new(file.path.as_str()), &file.disk),
             variants: Vec::new(),
         })
@@ -196,26 +211,34 @@ fn build_all(
             (torrent_path(out, &meta.info_hash_v2()?) == *path).then_some(meta)
         })
         .collect();
-    let tasks: Vec<(u32, &super::bundle::Member)> = plans
+    let tasks: Vec<(&Member, u32)> = plans
         .iter()
         .zip(&old)
         .filter(|(_, old)| old.is_none())
         .flat_map(|(plan, _)| {
-            plan.members
-                .values()
-                .map(|member| (plan.piece_length, member))
+            let members = plan.members.values();
+            members.map(|member| (member, plan.piece_length))
         })
         .collect();
-    progress.begin(
-        Phase::Hashing,
-        tasks.iter().map(|(_, member)| member.length).sum(),
-    );
-    let hashes = in_parallel(config.threads, &tasks, |(piece_length, member)| {
-        let hashes = hash_file(&member.disk, *piece_length, |bytes| progress.advance(bytes))?;
-        if hashes.digest != member.digest {
-            return Err(PublishError::Changed(member.disk.clone()));
+    let ready = |member: &Member, piece_length: u32| {
+        let hashes = member.hashes.as_ref();
+        hashes
+            .filter(|hashes| hashes.piece_length == piece_length)
+            .map(Arc::clone)
+    };
+    let left = tasks
+        .iter()
+        .filter(|(member, piece_length)| ready(member, *piece_length).is_none());
+    progress.begin(Phase::Hashing, left.map(|(member, _)| member.length).sum());
+    let hashes = in_parallel(config.threads, &tasks, |(member, piece_length)| {
+        if let Some(hashes) = ready(member, *piece_length) {
+            return Ok(hashes);
         }
-        Ok(hashes)
+        let advance = |bytes| progress.advance(bytes);
+        let read = read_once(&member.disk, Some(*piece_length), advance)?;
+        read.hashes
+            .filter(|hashes| hashes.digest == member.digest)
+            .ok_or_else(|| PublishError::Changed(member.disk.clone()))
     })?;
     let mut hashes = hashes.into_iter();
     plans
@@ -225,7 +248,8 @@ fn build_all(
             let (meta, unchanged) = match old {
                 Some(meta) => (meta, true),
                 None => {
-                    let own: Vec<FileHashes> = hashes.by_ref().take(plan.members.len()).collect();
+                    let own = hashes.by_ref().take(plan.members.len());
+                    let own = own.map(Arc::unwrap_or_clone).collect();
                     (plan.build(&config.site, own)?, false)
                 }
             };
@@ -237,17 +261,17 @@ fn build_all(
         .collect()
 }
 
-/// One more than whatever was signed before, as far as this machine knows.
-fn next_sequence(
-    store: &KeyStore,
-    out: &Path,
-    config: &PublishConfig,
-) -> Result<u64, PublishError> {
-    let published = read_limited(&out.join("manifest"), limits::SITE_RECORD_LEN_MAX)
+/// What was published before, as it claims to be.
+fn read_record(out: &Path, config: &PublishConfig) -> Option<SiteRecord> {
+    read_limited(&out.join("manifest"), limits::SITE_RECORD_LEN_MAX)
         .ok()
         .and_then(|bytes| SiteRecord::parse(&bytes).ok())
         .filter(|record| *record.claimed_site() == config.site)
-        .map_or(0, |record| record.manifest.claimed().sequence);
+}
+
+/// One more than whatever was signed before, as far as this machine knows.
+fn next_sequence(store: &KeyStore, before: Option<&SiteRecord>) -> Result<u64, PublishError> {
+    let published = before.map_or(0, |record| record.manifest.claimed().sequence);
     Ok(store.last_sequence()?.max(published).saturating_add(1))
 }
 

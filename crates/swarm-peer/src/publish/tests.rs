@@ -1,8 +1,10 @@
 //! Publishing real folders: what comes out, what stays the same, what is refused.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -320,4 +322,157 @@ fn a_failure_before_the_manifest_leaves_the_old_site_whole() {
     assert_eq!(loaded.bundles.len(), first.bundles.len());
     // The number that was given away is not used again.
     assert_eq!(folder.publish().manifest.sequence, 3);
+}
+
+/// Counts bytes by phase, and does something when a phase begins or a first part is read.
+#[derive(Default)]
+struct Watch<'d> {
+    read: Mutex<BTreeMap<u8, u64>>,
+    phase: AtomicU8,
+    at_begin: Option<(Phase, &'d (dyn Fn() + Sync))>,
+    at_first_part: Option<&'d (dyn Fn() + Sync)>,
+    parts: AtomicU8,
+}
+
+impl Progress for Watch<'_> {
+    fn begin(&self, phase: Phase, _: u64) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+        if let Some((when, act)) = self.at_begin
+            && when == phase
+        {
+            act();
+        }
+    }
+
+    fn advance(&self, bytes: u64) {
+        let phase = self.phase.load(Ordering::Relaxed);
+        *self.read.lock().unwrap().entry(phase).or_default() += bytes;
+        if self.parts.fetch_add(1, Ordering::Relaxed) == 0
+            && let Some(act) = self.at_first_part
+        {
+            act();
+        }
+    }
+}
+
+impl Watch<'_> {
+    fn read(&self, phase: Phase) -> u64 {
+        let read = self.read.lock().unwrap();
+        read.get(&(phase as u8)).copied().unwrap_or(0)
+    }
+}
+
+#[test]
+fn one_reading_gives_all_hashes_and_the_same_as_two() {
+    let folder = Folder::new();
+    for n in 0..60 {
+        folder.write(&format!("d{}/{n}.bin", n % 7), noise(n, 40_000));
+    }
+    let total = 60 * 40_000;
+    let first = Watch::default();
+    let published = publish(&folder.config, &first).unwrap();
+    assert_eq!(
+        (first.read(Phase::Reading), first.read(Phase::Hashing)),
+        (total, 0)
+    );
+    check_against_disk(&published);
+    // Nothing changed: digests alone.
+    let again = Watch::default();
+    let same = publish(&folder.config, &again).unwrap();
+    assert_eq!(
+        (again.read(Phase::Reading), again.read(Phase::Hashing)),
+        (total, 0)
+    );
+    assert!(same.bundles.iter().all(|bundle| bundle.unchanged));
+    // Torrents that are gone though the manifest says that nothing changed: read twice, and made
+    // of those readings as they were of one.
+    let texts = |of: &Published| -> BTreeMap<InfoHashV2, Vec<u8>> {
+        let bundles = of.bundles.iter();
+        bundles
+            .map(|b| (b.metainfo.info_hash_v2().unwrap(), b.metainfo.to_bytes()))
+            .collect()
+    };
+    for v2 in hashes(&published) {
+        fs::remove_file(folder.out(&format!("{v2}.torrent"))).unwrap();
+    }
+    let twice = Watch::default();
+    let made = publish(&folder.config, &twice).unwrap();
+    assert_eq!(
+        (twice.read(Phase::Reading), twice.read(Phase::Hashing)),
+        (total, total)
+    );
+    assert_eq!(texts(&made), texts(&published));
+    check_against_disk(&load(&folder.config.out).unwrap());
+}
+
+#[test]
+fn a_forecast_that_twins_prove_wrong_costs_a_reading_and_changes_nothing() {
+    let mut folder = Folder::new();
+    folder.config.split.target = 1 << 30;
+    // Forty megabytes at first sight, and twenty at the second: another piece length.
+    for n in 0..20 {
+        folder.write(&format!("a/{n}.bin"), noise(n, 1 << 20));
+        folder.write(&format!("b/{n}.bin"), noise(n, 1 << 20));
+    }
+    let watch = Watch::default();
+    let published = publish(&folder.config, &watch).unwrap();
+    assert_eq!(watch.read(Phase::Hashing), 20 << 20);
+    assert_eq!(published.bundles.len(), 1);
+    let meta = &published.bundles[0].metainfo;
+    assert_eq!(meta.geometry().piece_length(), 16 * 1024);
+    check_against_disk(&published);
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_published_is_reported_and_nothing_is_published() {
+    let folder = Folder::new();
+    folder.write("a.bin", noise(1, 900_000));
+    let first = folder.publish();
+    let manifest = fs::read(folder.out("manifest")).unwrap();
+    // Of the same length, and said to be as old as before.
+    let path = folder.config.root.join("a.bin");
+    let seed = AtomicU8::new(2);
+    let change = || {
+        let old = fs::metadata(&path).unwrap().modified().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let seed = seed.fetch_add(1, Ordering::Relaxed);
+        fs::write(&path, noise(seed.into(), 900_000)).unwrap();
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(old).unwrap();
+    };
+    let replace = || {
+        let beside = folder.config.root.join("beside");
+        fs::copy(&path, &beside).unwrap();
+        fs::rename(&beside, &path).unwrap();
+    };
+    let at = |phase| Watch {
+        at_begin: Some((phase, &change)),
+        ..Watch::default()
+    };
+    let while_read = Watch {
+        at_first_part: Some(&change),
+        ..Watch::default()
+    };
+    let replaced = Watch {
+        at_begin: Some((Phase::Hashing, &replace)),
+        ..Watch::default()
+    };
+    for (case, watch) in [
+        at(Phase::Compressing),
+        at(Phase::Hashing),
+        while_read,
+        replaced,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let failed = publish(&folder.config, &watch).map(|_| "published");
+        assert!(
+            matches!(&failed, Err(PublishError::Changed(changed)) if changed.ends_with("a.bin")),
+            "case {case}: {failed:?}"
+        );
+        assert_eq!(fs::read(folder.out("manifest")).unwrap(), manifest);
+    }
+    assert_eq!(load(&folder.config.out).unwrap().manifest, first.manifest);
+    check_against_disk(&folder.publish());
 }

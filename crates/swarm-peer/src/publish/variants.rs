@@ -7,7 +7,7 @@ use std::path::Path;
 use swarm_proto::id::Digest;
 use swarm_proto::manifest::Encoding;
 
-use super::bundle::{Content, MadeVariant, digest_file};
+use super::bundle::{Content, MadeVariant, read_once};
 use super::compress::{compress, decompresses_to, is_worth_trying, variant_path};
 use super::error::PublishError;
 use super::files::in_parallel;
@@ -100,12 +100,14 @@ fn make(task: &Task<'_>, folder: &Path) -> Result<Option<MadeVariant>, PublishEr
             }
         }
     }
-    let (digest, length) = digest_file(&disk, |_| {})?;
+    let forecast = content.hashes.as_ref().map(|hashes| hashes.piece_length);
+    let read = read_once(&disk, forecast, |_| {})?;
     Ok(Some(MadeVariant {
         encoding: task.encoding,
         disk,
-        length,
-        digest,
+        length: read.length,
+        digest: read.digest,
+        hashes: read.hashes,
     }))
 }
 
