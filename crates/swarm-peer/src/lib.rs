@@ -54,6 +54,7 @@ mod node;
 mod peers;
 pub mod publish;
 mod reader;
+mod readers;
 pub mod report;
 pub mod store;
 mod swarm;

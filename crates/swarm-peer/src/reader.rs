@@ -18,29 +18,34 @@ use crate::swarm::{Message, Shared, SwarmError};
 /// fast reader from waiting, and delays the first bytes of other readers.
 const LOOK_AHEAD: u64 = 1024 * 1024;
 
+/// The same while nothing is read yet: a piece or two. Whoever waits for a first byte needs no
+/// other piece to compete with its own.
+const FIRST_AHEAD: u64 = 64 * 1024;
+
 /// Bytes read from the store at once.
 const CHUNK: u64 = 256 * 1024;
 
 type Reading = Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send>>;
 
-/// Yields the bytes of a range in order, as pieces arrive.
+/// Yields the bytes of a range in order, as they arrive and are verified: piece by piece, or block
+/// by block where that can be done.
 ///
 /// It is an [`AsyncRead`] and a [`Stream`] of chunks. While it lives, the pieces just ahead have
 /// deadlines; dropping it clears them. It ends with an error if the swarm does.
 pub struct VerifiedReader {
     shared: Arc<Shared>,
     meta: Arc<Metainfo>,
-    /// What is not yet taken from the store.
+    /// What is not yet taken from the swarm.
     left: ByteRange,
     id: u64,
     reading: Option<Reading>,
-    /// Taken from the store and not yet by the caller.
+    /// Taken from the swarm and not yet by the caller.
     chunk: Bytes,
 }
 
 impl VerifiedReader {
     pub(crate) fn new(shared: Arc<Shared>, meta: Arc<Metainfo>, range: ByteRange) -> Self {
-        let id = shared.reader_opened(ahead(&range));
+        let id = shared.reader_opened(ahead(&range, FIRST_AHEAD), true);
         Self {
             shared,
             meta,
@@ -73,7 +78,8 @@ impl VerifiedReader {
         match &result {
             Ok(bytes) => {
                 self.left.start += bytes.len() as u64;
-                self.shared.reader_moved(self.id, ahead(&self.left));
+                self.shared
+                    .reader_moved(self.id, ahead(&self.left, LOOK_AHEAD));
             }
             Err(_) => self.left.start = self.left.end,
         }
@@ -123,12 +129,13 @@ impl std::fmt::Debug for VerifiedReader {
     }
 }
 
-fn ahead(left: &ByteRange) -> ByteRange {
-    let end = left.end.min(left.start.saturating_add(LOOK_AHEAD));
+fn ahead(left: &ByteRange, most: u64) -> ByteRange {
+    let end = left.end.min(left.start.saturating_add(most));
     ByteRange::new(left.start, end)
 }
 
-/// Waits for the piece at the start of `left`, then reads what is there in one go.
+/// Waits for the first byte of `left`, then reads what is there in one go: from the store, or from
+/// blocks whose piece is not whole yet.
 async fn next_chunk(
     shared: Arc<Shared>,
     meta: Arc<Metainfo>,
@@ -137,9 +144,11 @@ async fn next_chunk(
     let geometry = meta.geometry();
     let wanted = ByteRange::new(left.start, left.end.min(left.start.saturating_add(CHUNK)));
     let mut gained = shared.gained.subscribe();
+    let mut kept = shared.kept.subscribe();
     let mut state = shared.state.subscribe();
     let end = loop {
         gained.mark_unchanged();
+        kept.mark_unchanged();
         state.mark_unchanged();
         let mut end = wanted.start;
         for piece in geometry.pieces_of(&wanted) {
@@ -151,12 +160,17 @@ async fn next_chunk(
         if end > wanted.start {
             break end;
         }
+        // A piece that is stored in between says so by `gained`.
+        if let Some(bytes) = shared.readers().read(&wanted) {
+            return Ok(bytes);
+        }
         if let Some(error) = shared.ended() {
             return Err(broken(error));
         }
         // The senders live in `shared`.
         tokio::select! {
             _ = gained.changed() => {}
+            _ = kept.changed() => {}
             _ = state.changed() => {}
         }
     };

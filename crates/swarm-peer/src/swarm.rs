@@ -2,20 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use swarm_proto::bitfield::Bitfield;
 use swarm_proto::download::Want;
-use swarm_proto::geometry::{ByteRange, PieceIndex};
+use swarm_proto::geometry::{ByteRange, Geometry, PieceIndex};
 use swarm_proto::id::SwarmId;
 use swarm_proto::metainfo::{FileEntry, Metainfo};
 use swarm_proto::tracker::BridgeOffer;
+use swarm_proto::verify::VerifiedBlock;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::connector::Trust;
 use crate::link::accept::Incoming;
 use crate::reader::VerifiedReader;
+use crate::readers::Readers;
 use crate::report::{PeerReport, TrackerReport, shown_url};
 use crate::store::PieceStore;
 use crate::uplink::{Downlink, Uplink};
@@ -115,6 +117,8 @@ pub(crate) struct Shared {
     pub(crate) state: watch::Sender<SwarmState>,
     /// Bumped after each change of `have`.
     pub(crate) gained: watch::Sender<u64>,
+    /// Bumped after each block kept for a reader.
+    pub(crate) kept: watch::Sender<u64>,
     pub(crate) have: RwLock<Bitfield>,
     pub(crate) store: OnceLock<Arc<dyn PieceStore>>,
     pub(crate) stats: Mutex<SwarmStats>,
@@ -130,13 +134,6 @@ pub(crate) struct Shared {
     pub(crate) stop: CancellationToken,
 }
 
-/// Bytes that readers will want next, by reader.
-#[derive(Default)]
-struct Readers {
-    next_id: u64,
-    ahead: BTreeMap<u64, ByteRange>,
-}
-
 impl Shared {
     pub(crate) fn new(
         name: String,
@@ -150,6 +147,7 @@ impl Shared {
             meta: watch::Sender::new(None),
             state: watch::Sender::new(SwarmState::Checking),
             gained: watch::Sender::new(0),
+            kept: watch::Sender::new(0),
             have: RwLock::new(Bitfield::none(0)),
             store: OnceLock::new(),
             stats: Mutex::new(SwarmStats::new(name)),
@@ -192,34 +190,31 @@ impl Shared {
         let _ = self.mailbox.send(message).await;
     }
 
-    pub(crate) fn reader_opened(&self, ahead: ByteRange) -> u64 {
-        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        readers.next_id += 1;
-        let id = readers.next_id;
-        readers.ahead.insert(id, ahead);
-        drop(readers);
+    pub(crate) fn readers(&self) -> MutexGuard<'_, Readers> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn reader_opened(&self, ahead: ByteRange, reads: bool) -> u64 {
+        let id = self.readers().opened(ahead, reads);
         self.readers_changed.notify_one();
         id
     }
 
     pub(crate) fn reader_moved(&self, id: u64, ahead: ByteRange) {
-        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        readers.ahead.insert(id, ahead);
-        drop(readers);
+        self.readers().moved(id, ahead);
         self.readers_changed.notify_one();
     }
 
     pub(crate) fn reader_closed(&self, id: u64) {
-        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        readers.ahead.remove(&id);
-        drop(readers);
+        self.readers().closed(id);
         self.readers_changed.notify_one();
     }
 
-    /// What readers will want next.
-    pub(crate) fn readers_ahead(&self) -> Vec<ByteRange> {
-        let readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        readers.ahead.values().copied().collect()
+    /// Keeps a block for a reader that waits for it.
+    pub(crate) fn keep(&self, geometry: &Geometry, block: &VerifiedBlock) {
+        if self.readers().keep(geometry, block) {
+            self.kept.send_modify(|count| *count += 1);
+        }
     }
 }
 
@@ -383,7 +378,8 @@ impl SwarmHandle {
         self.shared.announce_now.send_modify(|count| *count += 1);
     }
 
-    /// Whether all bytes of the content range are stored.
+    /// Whether all bytes of the content range are stored. Blocks that readers may have before their
+    /// piece is whole don't count: they last no longer than their reader.
     pub fn holds(&self, range: &ByteRange) -> bool {
         let Some(meta) = self.try_metainfo() else {
             return false;
@@ -437,7 +433,7 @@ impl SwarmHandle {
     /// lives; see [`Hurry::move_to`]. As [`Self::reader`] does, without reading.
     pub fn hurry(&self, range: ByteRange) -> Hurry {
         Hurry {
-            id: self.shared.reader_opened(range),
+            id: self.shared.reader_opened(range, false),
             shared: Arc::clone(&self.shared),
         }
     }
@@ -449,8 +445,9 @@ impl SwarmHandle {
             .is_some_and(|range| self.holds(&range))
     }
 
-    /// Reads content bytes, waiting for pieces that are not there yet and asking for them ahead of
-    /// all others. Only verified bytes come out.
+    /// Reads content bytes, waiting for those that are not there yet and asking for them ahead of
+    /// all others. Only verified bytes come out: of whole pieces, or of single blocks where the
+    /// torrent has a v2 half and peers tell the blocks' hashes.
     ///
     /// # Errors
     /// [`SwarmError`]: the swarm has ended, its metadata is not known yet, or the range leaves it.

@@ -8,6 +8,7 @@ mod jobs;
 mod links;
 mod open;
 mod pex;
+mod reading;
 mod slots;
 mod web;
 
@@ -53,8 +54,6 @@ const SAVE_EVERY: Duration = Duration::from_secs(2);
 const FULL_DISK_PAUSE: Duration = Duration::from_secs(5);
 /// Trackers announced to, of those that a stranger's torrent names.
 const TRACKERS_MAX: usize = 16;
-/// Deadline of the piece `n` pieces ahead of a reader: `n` times this from now.
-const DEADLINE_STEP: Duration = Duration::from_millis(50);
 
 /// One bundle being served and fetched.
 pub(crate) struct SwarmTask {
@@ -288,6 +287,7 @@ impl SwarmTask {
                     self.to_verify.push_back(assembled);
                     self.verify_more();
                 }
+                Action::BlockVerified(block) => self.keep(&block),
                 Action::HashLeaves(piece) => self.hash_leaves(download, piece),
                 Action::Metadata(meta) => self.open_later(Arc::new(*meta)),
                 Action::Close(conn, reason) => self.hang_up(conn, reason),
@@ -354,35 +354,6 @@ impl SwarmTask {
                 trust: self.bundle.trust,
             };
             self.note_peers(named, now);
-        }
-    }
-
-    /// Gives the pieces just ahead of readers a deadline, and takes back what is no longer ahead.
-    fn follow_readers(&mut self, download: &mut Download) {
-        let Some(content) = &self.content else {
-            return;
-        };
-        let now = Instant::now();
-        let geometry = content.meta.geometry();
-        let mut ahead = std::collections::BTreeMap::new();
-        for range in self.shared.readers_ahead() {
-            let missing = geometry.pieces_of(&range).filter(|&p| !self.shared.has(p));
-            for (rank, piece) in (0u32..).zip(missing) {
-                let at = now + DEADLINE_STEP * rank;
-                ahead
-                    .entry(piece)
-                    .and_modify(|known: &mut Instant| *known = at.min(*known))
-                    .or_insert(at);
-            }
-        }
-        for piece in std::mem::take(&mut self.deadlines) {
-            if !ahead.contains_key(&piece) {
-                download.clear_deadline(piece);
-            }
-        }
-        for (piece, at) in ahead {
-            download.set_deadline(now, piece, at);
-            self.deadlines.insert(piece);
         }
     }
 

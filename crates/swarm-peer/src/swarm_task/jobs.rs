@@ -201,6 +201,7 @@ impl SwarmTask {
         }
         let have = self.shared.have.write();
         have.unwrap_or_else(PoisonError::into_inner).insert(piece);
+        self.shared.readers().stored(piece);
         self.shared.gained.send_modify(|count| *count += 1);
     }
 

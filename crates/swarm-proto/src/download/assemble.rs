@@ -83,6 +83,14 @@ impl Partial {
         }
     }
 
+    /// The first block for which `fits` holds, from `first` on and around the end.
+    fn find(&self, first: usize, fits: impl Fn(&BlockState) -> bool) -> Option<usize> {
+        let blocks = || self.blocks.iter().enumerate();
+        let from = blocks().skip(first).find(|(_, state)| fits(state));
+        let found = from.or_else(|| blocks().take(first).find(|(_, state)| fits(state)));
+        found.map(|(at, _)| at)
+    }
+
     /// What is asked of the block at `at`.
     fn range(&self, geometry: &Geometry, piece: PieceIndex, at: usize) -> Option<BlockRange> {
         let begin = u32::try_from(at).ok()?.checked_mul(BLOCK_LEN)?;
@@ -230,22 +238,25 @@ impl BlockAssembler {
         }
     }
 
-    /// A block of the piece that nobody was asked for.
-    pub(super) fn unasked(&self, geometry: &Geometry, piece: PieceIndex) -> Option<BlockRange> {
+    /// A block of the piece that nobody was asked for: the first from the block `first` on, around
+    /// the end.
+    pub(super) fn unasked(
+        &self,
+        geometry: &Geometry,
+        piece: PieceIndex,
+        first: usize,
+    ) -> Option<BlockRange> {
         let partial = self.partials.get(&piece)?;
-        let at = partial
-            .blocks
-            .iter()
-            .position(|state| *state == BlockState::Unasked)?;
+        let at = partial.find(first, |state| *state == BlockState::Unasked)?;
         partial.range(geometry, piece, at)
     }
 
     /// A block of the piece that one other peer was asked for, and for which `slow` holds, given
-    /// that peer and the time since when.
+    /// that peer and the time since when: the first from the block `first` on, around the end.
     pub(super) fn asked_once(
         &self,
         geometry: &Geometry,
-        piece: PieceIndex,
+        (piece, first): (PieceIndex, usize),
         conn: ConnectionId,
         slow: impl Fn(ConnectionId, Instant) -> bool,
     ) -> Option<BlockRange> {
@@ -253,7 +264,7 @@ impl BlockAssembler {
             .partials
             .get(&piece)
             .filter(|partial| partial.owner.is_none())?;
-        let at = partial.blocks.iter().position(|state| match state {
+        let at = partial.find(first, |state| match state {
             BlockState::Asked {
                 of: [Some(other), None],
                 since,

@@ -49,7 +49,7 @@ pub use priority::{Prefix, Standing, canonical_priority, who_yields};
 pub use webseed::{WebFailure, WebFetch, WebHead, WebRange, WebRequestId, judge};
 
 use crate::bitfield::Bitfield;
-use crate::geometry::{Geometry, PieceIndex};
+use crate::geometry::{BLOCK_LEN, Geometry, PieceIndex};
 use crate::id::{InfoHashV1, InfoHashV2, PeerId};
 use crate::limits;
 use crate::metainfo::Metainfo;
@@ -101,7 +101,7 @@ pub struct Download {
     /// Wanted or awaited by a reader, and not had.
     missing: Bitfield,
     want: Want,
-    deadlines: BTreeMap<PieceIndex, Instant>,
+    deadlines: BTreeMap<PieceIndex, Deadline>,
     picker: PiecePicker,
     assembler: BlockAssembler,
     /// Whole pieces that wait to be verified.
@@ -118,6 +118,13 @@ pub struct Download {
     completed: bool,
     totals: Totals,
     web: webseed::WebSeeds,
+}
+
+/// When a reader needs a piece, and the block that it needs first. The most urgent is the least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Deadline {
+    at: Instant,
+    first: usize,
 }
 
 /// The torrent, once it is known.
@@ -341,12 +348,20 @@ impl Download {
     /// A reader waits for the piece: it is fetched before all others with a later deadline or
     /// none, wanted or not.
     pub fn set_deadline(&mut self, now: Instant, piece: PieceIndex, at: Instant) {
+        self.set_deadline_from(now, piece, at, 0);
+    }
+
+    /// As [`set_deadline`](Self::set_deadline), for a reader that goes on from the byte `begin` of
+    /// the piece: peers are asked for the block there first, and for those before it last.
+    pub fn set_deadline_from(&mut self, now: Instant, piece: PieceIndex, at: Instant, begin: u32) {
         let room = self.deadlines.len() < limits::DEADLINES_MAX;
         if self.have.contains(piece) || !(room || self.deadlines.contains_key(&piece)) {
             return;
         }
         // A reader that moves on only changes the order, which the next request obeys.
-        if self.deadlines.insert(piece, at).is_some() {
+        let first = (begin / BLOCK_LEN) as usize;
+        let deadline = Deadline { at, first };
+        if self.deadlines.insert(piece, deadline).is_some() {
             return;
         }
         self.refresh(piece);

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use super::Download;
 use super::peers::Peer;
+use super::{Deadline, Download};
 use crate::geometry::{BlockRange, PieceIndex};
 use crate::limits;
 use crate::session::{Command, ConnectionId};
@@ -97,10 +97,10 @@ impl Download {
         let mut urgent: Vec<_> = self
             .deadlines
             .iter()
-            .map(|(piece, at)| (*at, *piece))
+            .map(|(piece, deadline)| (*deadline, *piece))
             .collect();
         urgent.sort_unstable();
-        for (_, piece) in urgent {
+        for (Deadline { first, .. }, piece) in urgent {
             let peer = self.peers.get(&conn)?;
             if !peer.has(piece.get()) {
                 continue;
@@ -108,10 +108,10 @@ impl Download {
             if self.picker.is_startable(piece) && self.may_start(piece, conn) {
                 self.start(piece, conn);
             }
-            if let Some(range) = self.unasked(piece, conn) {
+            if let Some(range) = self.unasked(piece, first, conn) {
                 return Some(range);
             }
-            let range = self.asked_once(now, piece, conn, DEADLINE_PATIENCE);
+            let range = self.asked_once(now, (piece, first), conn, DEADLINE_PATIENCE);
             if range.is_some() {
                 return range;
             }
@@ -128,7 +128,7 @@ impl Download {
                 && self.may_start(*piece, conn)
         })?;
         self.start(piece, conn);
-        self.unasked(piece, conn)
+        self.unasked(piece, 0, conn)
     }
 
     /// A block of a piece that this peer began: a piece from one sender is done no later than
@@ -147,14 +147,14 @@ impl Download {
         self.assembler
             .open()
             .filter(is_ours)
-            .find_map(|piece| self.unasked(piece, conn))
+            .find_map(|piece| self.unasked(piece, 0, conn))
     }
 
     /// A block of a piece that is under way.
     fn pick_open(&self, conn: ConnectionId) -> Option<BlockRange> {
         self.assembler
             .open()
-            .find_map(|piece| self.unasked(piece, conn))
+            .find_map(|piece| self.unasked(piece, 0, conn))
     }
 
     /// The peer suggests a piece (BEP 6).
@@ -196,7 +196,7 @@ impl Download {
             {
                 self.start(piece, conn);
             }
-            if let Some(range) = self.unasked(piece, conn) {
+            if let Some(range) = self.unasked(piece, 0, conn) {
                 self.peers.get_mut(&conn)?.guided(now);
                 return Some(range);
             }
@@ -221,7 +221,7 @@ impl Download {
             let index = self.picker.pick(has, allowed, self.have.count(), &mut rng);
             let piece = self.geometry()?.piece(index?)?;
             self.start(piece, conn);
-            if let Some(range) = self.unasked(piece, conn) {
+            if let Some(range) = self.unasked(piece, 0, conn) {
                 return Some(range);
             }
         }
@@ -237,24 +237,24 @@ impl Download {
         self.assembler
             .pieces()
             .filter(|piece| peer.has(piece.get()))
-            .find_map(|piece| self.asked_once(now, piece, conn, ENDGAME_PATIENCE))
+            .find_map(|piece| self.asked_once(now, (piece, 0), conn, ENDGAME_PATIENCE))
     }
 
-    fn unasked(&self, piece: PieceIndex, conn: ConnectionId) -> Option<BlockRange> {
+    fn unasked(&self, piece: PieceIndex, first: usize, conn: ConnectionId) -> Option<BlockRange> {
         if !self.peers.get(&conn)?.has(piece.get()) {
             return None;
         }
         match self.assembler.owner(piece) {
             Some(owner) if owner != conn => None,
             None if self.is_kept_alone(piece, conn) => None,
-            _ => self.assembler.unasked(self.geometry()?, piece),
+            _ => self.assembler.unasked(self.geometry()?, piece, first),
         }
     }
 
     fn asked_once(
         &self,
         now: Instant,
-        piece: PieceIndex,
+        (piece, first): (PieceIndex, usize),
         conn: ConnectionId,
         patience: Duration,
     ) -> Option<BlockRange> {
@@ -272,7 +272,7 @@ impl Download {
             since + patience <= now || theirs * 4.0 < rate
         };
         self.assembler
-            .asked_once(self.geometry()?, piece, conn, is_slow)
+            .asked_once(self.geometry()?, (piece, first), conn, is_slow)
     }
 
     /// Whether the peer may begin the piece. What is fetched from one peer alone is begun by one that is under

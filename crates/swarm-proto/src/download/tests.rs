@@ -158,6 +158,22 @@ fn piece_with_a_deadline_is_asked_for_before_all_others() {
 }
 
 #[test]
+fn block_that_a_reader_is_at_is_asked_for_first() {
+    let mut table = Table::leech();
+    let piece = table.meta.geometry().piece(123).unwrap();
+    table
+        .download
+        .set_deadline_from(table.now, piece, table.now, BLOCK_LEN + 1);
+    table.join_seed(1);
+    let first: Vec<_> = table
+        .requests(1)
+        .iter()
+        .map(|range| (range.piece().get(), range.begin()))
+        .collect();
+    assert_eq!(first[..2], [(123, BLOCK_LEN), (123, 0)]);
+}
+
+#[test]
 fn full_queue_makes_room_for_a_deadline() {
     let mut table = Table::leech();
     table.join_seed(1);

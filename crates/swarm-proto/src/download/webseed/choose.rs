@@ -283,7 +283,7 @@ impl Download {
         owner.is_none_or(|owner| owner == conn)
             && self
                 .geometry()
-                .is_some_and(|geometry| self.assembler.unasked(geometry, piece).is_some())
+                .is_some_and(|geometry| self.assembler.unasked(geometry, piece, 0).is_some())
     }
 
     /// Whether whoever began the piece goes on with it no more.
@@ -363,7 +363,7 @@ impl Download {
             return blocks;
         };
         let geometry = torrent.meta.geometry();
-        while let Some(range) = self.assembler.unasked(geometry, piece) {
+        while let Some(range) = self.assembler.unasked(geometry, piece, 0) {
             self.assembler.asked(range, conn, now);
             blocks.push(range);
         }
