@@ -142,7 +142,8 @@ async fn piece_that_was_read_of_is_fetched_to_its_end_though_the_reader_left() {
     assert!(read == stage.bytes[start as usize..][..1000]);
     assert!(!stage.leech.holds(&range), "the piece is stored already");
     drop(reader);
-    stage.seed.uplink().set_rate(None);
+    // Slow enough that the download has looked again at whom it is interested in.
+    stage.seed.uplink().set_rate(Some(4 * SLOW_BITS));
     let stored = async {
         while !stage.leech.holds(&range) {
             tokio::time::sleep(Duration::from_millis(20)).await;
