@@ -17,6 +17,8 @@ Written by `cargo test -p swarm-e2e matrix`, a part of `tests/run`; don't edit. 
 
 The clients are Debian's, as they come but for DHT and local discovery, which are off where the row does not say otherwise. Ours and theirs run in two network namespaces joined by a wire; in the columns of uTP the wire drops TCP between peers. Encryption is left as each client has it: none of them refuses us for not speaking it. Transmission makes no files for empty ones; the others' empty files are compared, too. Clients that know no padding (BEP 47) are given the padding files of a hybrid when they seed it.
 
+rqbit, which is slow to build, has a run and a table of its own: `tests/interop/long` writes [RQBIT.md](RQBIT.md).
+
 ";
 
 pub(super) fn write(cells: &[(Cell, Outcome)], extras: &[(Extra, Outcome)]) {
