@@ -133,6 +133,9 @@ pub struct AddBundle {
     pub want: Want,
     /// Never fetch, only serve what is there and right.
     pub seed_only: bool,
+    /// Set room aside on the disk for all that is wanted before any of it is fetched. Default
+    /// false: files take room as they come.
+    pub preallocate: bool,
     /// Where to remember what was verified; overrides [`NodeConfig::state_dir`].
     pub state_dir: Option<PathBuf>,
     /// What it may send, in bits per second; overrides [`NodeConfig::bundle_upload`].
@@ -155,6 +158,7 @@ impl AddBundle {
             bridge: None,
             want: Want::All,
             seed_only: false,
+            preallocate: false,
             state_dir: None,
             upload: None,
             download: None,

@@ -9,6 +9,7 @@ mod links;
 mod open;
 mod pex;
 mod reading;
+mod room;
 mod slots;
 mod web;
 
@@ -184,13 +185,13 @@ impl SwarmTask {
             ..DownloadConfig::default()
         };
         let mut download = Download::new(source, have, config, rand::random());
-        download.set_want(Instant::now(), want);
         match opened {
             Some(opened) => self.take_content(opened),
             None => {
                 self.shared.state.send_replace(SwarmState::Metadata);
             }
         }
+        self.want(&mut download, want);
         if download.is_complete() {
             self.finish_soon();
         }
@@ -311,7 +312,7 @@ impl SwarmTask {
         let now = Instant::now();
         match message {
             Message::Incoming(incoming) => self.answer(download, incoming),
-            Message::Want(want) => download.set_want(now, want),
+            Message::Want(want) => self.want(download, want),
             Message::Unread(pieces) => self.doubt(pieces),
             Message::Report(to) => {
                 // Whoever asked may have gone.

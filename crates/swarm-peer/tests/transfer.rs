@@ -322,3 +322,62 @@ async fn f6_bits_that_flip_while_seeding_are_never_sent_and_come_back_right() {
     assert_eq!(stats.peers, 1, "the leech banned its only peer");
     shutdown.cancel();
 }
+
+/// Blocks of 512 bytes that the site's files take below `dir`.
+fn blocks(site: &Site, dir: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let paths = site
+        .files
+        .iter()
+        .map(|(path, _)| dir.join("site.test").join(path));
+    paths
+        .filter_map(|path| std::fs::metadata(path).ok())
+        .map(|found| found.blocks())
+        .sum()
+}
+
+#[tokio::test]
+async fn room_is_set_aside_before_anything_comes_if_that_is_wanted_and_only_then() {
+    let shutdown = CancellationToken::new();
+    let site = site(16 * 1024);
+    let total: u64 = site.files.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+    for preallocate in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let first = CancellationToken::new();
+        let leech = node(&first).await;
+        // Nobody to fetch from.
+        let source = Source::Metainfo(Arc::clone(&site.meta));
+        let mut bundle = AddBundle::new(source, folder(dir.path()));
+        bundle.preallocate = preallocate;
+        let handle = leech.add(bundle).await.unwrap();
+        match preallocate {
+            true => {
+                within(async {
+                    while blocks(&site, dir.path()) * 512 < total {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                })
+                .await
+            }
+            false => {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                assert_eq!(blocks(&site, dir.path()), 0);
+            }
+        }
+        drop(handle);
+        first.cancel();
+        within(leech.join()).await;
+        // It comes whole all the same, and what was set aside was not taken for content.
+        let from_dir = tempfile::tempdir().unwrap();
+        let from = seed(&shutdown, &site, from_dir.path()).await;
+        let source = Source::Metainfo(Arc::clone(&site.meta));
+        let mut bundle = AddBundle::new(source, folder(dir.path()));
+        bundle.preallocate = preallocate;
+        bundle.peers = vec![from.listen_addr()];
+        let leech = node(&shutdown).await;
+        let handle = leech.add(bundle).await.unwrap();
+        within(handle.wait_complete()).await.unwrap();
+        assert!(handle.stats().wrong.is_empty());
+        site.assert_in(dir.path());
+    }
+}

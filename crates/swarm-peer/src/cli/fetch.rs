@@ -49,6 +49,10 @@ pub(super) struct FetchArgs {
     /// Fetch in order, as who watches while it comes wants it; unkind to a swarm of leeches.
     #[arg(long, env = "SWARM_PEER_SEQUENTIAL")]
     pub(super) sequential: bool,
+    /// Set room aside on the disk for all of it before fetching any: a disk too full is known at
+    /// once, and files lie in few places. Without, files take room as they come.
+    #[arg(long, env = "SWARM_PEER_PREALLOCATE")]
+    pub(super) preallocate: bool,
     /// Give up when nothing has come for so long; 0s waits for ever.
     #[arg(
         long,
@@ -226,6 +230,7 @@ async fn fetch_bundle(
         dir: args.out.clone(),
     };
     let mut bundle = AddBundle::new(source, storage);
+    bundle.preallocate = args.preallocate;
     bundle.peers.clone_from(&args.node.peer);
     if let Source::Magnet(magnet) = &bundle.source {
         // Addresses in a link on the command line are on the command line.

@@ -226,6 +226,7 @@ async fn add_bundles(
             dir: args.out.clone(),
         };
         let mut bundle = AddBundle::new(source_of(meta, magnet), storage);
+        bundle.preallocate = args.preallocate;
         bundle.trust = vouched(record.came.as_ref());
         bundle.peers.clone_from(&args.node.peer);
         match &record.came {

@@ -27,10 +27,10 @@ const WRITE_LEN: usize = 64 * 1024;
 
 /// A store whose bytes lie in one or many files.
 pub struct FileStore {
-    layout: Layout,
+    pub(super) layout: Layout,
     paths: Vec<PathBuf>,
     /// Files that somebody published, and may go on editing: never written to.
-    read_only: bool,
+    pub(super) read_only: bool,
     /// What each file was like after our last write to it, or before it was checked. What somebody
     /// else wrote since must go nowhere. `None`: not known, there is nothing of ours in it.
     known: Mutex<Vec<Option<Stamp>>>,
@@ -63,19 +63,19 @@ struct Handle {
 
 /// A file, and whose turn it is to write to it: the file system takes one writer at a time and has
 /// the others spin.
-struct Opened {
-    file: File,
+pub(super) struct Opened {
+    pub(super) file: File,
     writing: Mutex<()>,
 }
 
 impl Opened {
     /// What the file is like; `None` if nothing has its name any more.
-    fn stamp(&self) -> io::Result<Option<Stamp>> {
+    pub(super) fn stamp(&self) -> io::Result<Option<Stamp>> {
         let found = self.file.metadata()?;
         Ok(Stamp::of_metadata(&found).filter(|_| found.nlink() > 0))
     }
 
-    fn turn(&self) -> MutexGuard<'_, ()> {
+    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -128,13 +128,13 @@ impl FileStore {
         &self.paths
     }
 
-    fn path(&self, index: usize) -> &Path {
+    pub(super) fn path(&self, index: usize) -> &Path {
         self.paths
             .get(index)
             .map_or(Path::new(""), PathBuf::as_path)
     }
 
-    fn handle(&self, index: usize, write: bool) -> Result<Arc<Opened>, StoreError> {
+    pub(super) fn handle(&self, index: usize, write: bool) -> Result<Arc<Opened>, StoreError> {
         let mut handles = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         handles.clock += 1;
         let used = handles.clock;
@@ -175,7 +175,7 @@ impl FileStore {
         self.known().get(index).copied().flatten()
     }
 
-    fn note(&self, index: usize, stamp: Option<Stamp>) {
+    pub(super) fn note(&self, index: usize, stamp: Option<Stamp>) {
         if let Some(known) = self.known().get_mut(index) {
             *known = stamp;
         }
@@ -371,6 +371,10 @@ impl PieceStore for FileStore {
             dirty.extend(taken);
         }
         result
+    }
+
+    fn preallocate(&self, ranges: &[ByteRange]) -> Result<bool, StoreError> {
+        self.set_aside(ranges)
     }
 
     fn finish(&self) -> Result<(), StoreError> {

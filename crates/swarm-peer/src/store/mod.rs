@@ -8,6 +8,7 @@ mod fs;
 mod hashed;
 mod layout;
 mod mem;
+mod preallocate;
 mod recheck;
 mod resume;
 pub(crate) mod sealed;
@@ -137,6 +138,15 @@ pub trait PieceStore: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`]: what was written since the last success may be lost.
     fn sync(&self) -> Result<(), StoreError>;
+
+    /// Has the disk set aside room for these bytes of the content, so that a disk too full is known
+    /// at once and files lie in few places. `false` where the file system cannot do that.
+    ///
+    /// # Errors
+    /// [`StoreError`]: there is no room, and what was set aside is given back.
+    fn preallocate(&self, _ranges: &[ByteRange]) -> Result<bool, StoreError> {
+        Ok(true)
+    }
 
     /// Called once when every piece is there: makes what has no bytes (empty files).
     ///

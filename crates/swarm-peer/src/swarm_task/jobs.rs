@@ -37,6 +37,8 @@ pub(super) enum Done {
     Saved(Result<(), SaveError>),
     /// Empty files are made; every byte is in its file.
     Finished(Result<(), StoreError>),
+    /// Room is set aside for what is wanted; or the file system cannot do that (`false`).
+    RoomMade(Result<bool, StoreError>),
     /// The store for a magnet link's metadata.
     Opened(Box<Result<Opened, SwarmError>>),
     /// A call was answered, or not.
@@ -163,11 +165,14 @@ impl SwarmTask {
                 }
             }
             Done::Finished(Err(error)) => return Err(SwarmError::Storage(chain(&error))),
+            Done::RoomMade(made) => self.room_made(download, made)?,
             Done::Opened(opened) => {
                 let opened = (*opened)?;
                 let meta = Arc::clone(&opened.meta);
                 let have = opened.checked.have.clone();
                 self.take_content(opened);
+                let want = self.bundle.want.clone();
+                self.want(download, want);
                 download.metadata(now, meta, have);
                 if download.is_complete() {
                     self.finish_soon();
