@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -39,6 +40,9 @@ pub struct FileStore {
     open: Mutex<Handles>,
     /// Files written to since the last sync.
     dirty: Mutex<BTreeSet<usize>>,
+    /// A sync failed: the system may have dropped what was written, and the next sync would not
+    /// tell.
+    unsound: AtomicBool,
 }
 
 /// Pieces that turned out not to be there, and were not written since.
@@ -120,6 +124,7 @@ impl FileStore {
             lost: Mutex::default(),
             open: Mutex::default(),
             dirty: Mutex::default(),
+            unsound: AtomicBool::new(false),
         }
     }
 
@@ -349,28 +354,23 @@ impl PieceStore for FileStore {
     }
 
     fn sync(&self) -> Result<(), StoreError> {
+        if self.unsound.load(Ordering::Relaxed) {
+            return Err(StoreError::Unsound);
+        }
         let taken = {
             let mut dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *dirty)
         };
-        let mut result = Ok(());
-        for &index in &taken {
+        for index in taken {
             let synced = self.handle(index, true).and_then(|opened| {
                 opened
                     .file
                     .sync_data()
                     .map_err(|source| StoreError::io("sync", self.path(index), source))
             });
-            if let Err(error) = synced {
-                result = Err(error);
-                break;
-            }
+            synced.inspect_err(|_| self.unsound.store(true, Ordering::Relaxed))?;
         }
-        if result.is_err() {
-            let mut dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
-            dirty.extend(taken);
-        }
-        result
+        Ok(())
     }
 
     fn preallocate(&self, ranges: &[ByteRange]) -> Result<bool, StoreError> {

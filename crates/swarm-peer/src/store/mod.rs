@@ -78,6 +78,9 @@ pub enum StoreError {
     /// A published file is no longer what was checked.
     #[error("{} has changed since it was checked", .0.display())]
     Changed(PathBuf),
+    /// A sync failed before; what was written by then may be lost, and no later sync tells.
+    #[error("what was written before a failed sync may be lost")]
+    Unsound,
     /// A store of published files is never written to.
     #[error("the store is read only")]
     ReadOnly,
@@ -136,7 +139,8 @@ pub trait PieceStore: Send + Sync + 'static {
     /// Makes all that was written durable.
     ///
     /// # Errors
-    /// [`StoreError`]: what was written since the last success may be lost.
+    /// [`StoreError`]: what was written since the last success may be lost. Every later sync of
+    /// files fails too.
     fn sync(&self) -> Result<(), StoreError>;
 
     /// Has the disk set aside room for these bytes of the content, so that a disk too full is known

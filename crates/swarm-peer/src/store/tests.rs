@@ -371,3 +371,34 @@ fn f6_all_of_a_file_that_somebody_wrote_to_is_looked_at_again() {
     assert!(matches!(store.read(&whole), Err(StoreError::Changed(_))));
     assert_eq!(recheck(&meta, &*store, &[first], &all), [first]);
 }
+
+#[test]
+fn f5_no_sync_succeeds_after_one_that_failed() {
+    let (meta, content) = torrent();
+    let dir = tempfile::tempdir().unwrap();
+    let top = dir.path().join("name");
+    fs::create_dir(&top).unwrap();
+    // Takes what is written, and cannot sync.
+    let short = top.join("short");
+    std::os::unix::fs::symlink("/dev/null", &short).unwrap();
+    let store = FileStore::folder(&meta, dir.path());
+    fill(&meta, &store, &content);
+    let failed = store.sync().unwrap_err();
+    assert!(
+        matches!(failed, StoreError::Io { doing: "sync", .. }),
+        "{failed}"
+    );
+    // A file that can be synced.
+    fs::remove_file(&short).unwrap();
+    fs::write(&short, [2; 10]).unwrap();
+    for file in 0..store.paths().len() {
+        store.believe(file, None);
+    }
+    fill(&meta, &store, &content);
+    assert!(matches!(store.sync(), Err(StoreError::Unsound)));
+    // Who opens it anew hashes it anew, and may sync.
+    let anew = FileStore::folder(&meta, dir.path());
+    assert!(checked(&meta, &anew, None).have.is_all());
+    fill(&meta, &anew, &content);
+    anew.sync().unwrap();
+}

@@ -137,15 +137,8 @@ impl SwarmTask {
             }
             Done::Saved(result) => {
                 if let Some(content) = &mut self.content {
-                    content.saving = false;
                     content.save_at = now;
-                    match &result {
-                        Ok(()) => {}
-                        // The system may drop what it could not sync, and say so only once: from
-                        // now on nothing here is recorded, and the next start hashes it all.
-                        Err(SaveError::Sync(_)) => content.state_path = None,
-                        Err(SaveError::State(_)) => content.unsaved = true,
-                    }
+                    content.saved(&result);
                     if let Err(error) = result {
                         tracing::warn!(bundle = %self.name(), "{error}");
                     }
@@ -239,8 +232,17 @@ impl SwarmTask {
     /// Lets writes under way end, then saves once more.
     pub(super) async fn save_last(&mut self) {
         while let Some(done) = self.jobs.join_next().await {
-            if let Ok(Done::Stored(piece)) = done {
-                self.stored(piece);
+            match done {
+                Ok(Done::Stored(piece)) => self.stored(piece),
+                Ok(Done::Saved(result)) => {
+                    if let Some(content) = &mut self.content {
+                        content.saved(&result);
+                    }
+                    if let Err(error) = result {
+                        tracing::warn!(bundle = %self.name(), "{error}");
+                    }
+                }
+                _ => {}
             }
         }
         let have = self.shared.have.read();
@@ -251,6 +253,20 @@ impl SwarmTask {
             && let Ok(Err(error)) = tokio::task::spawn_blocking(save).await
         {
             tracing::warn!(bundle = %self.name(), "{error}");
+        }
+    }
+}
+
+impl Content {
+    /// A save has ended.
+    fn saved(&mut self, result: &Result<(), SaveError>) {
+        self.saving = false;
+        match result {
+            Ok(()) => {}
+            // The system may drop what it could not sync, and say so only once: from now on nothing
+            // here is recorded, and the next start hashes it all.
+            Err(SaveError::Sync(_)) => self.state_path = None,
+            Err(SaveError::State(_)) => self.unsaved = true,
         }
     }
 }
@@ -306,3 +322,6 @@ fn saving(
         state.save(&path).map_err(SaveError::State)
     })
 }
+
+#[cfg(test)]
+mod tests;
