@@ -111,6 +111,8 @@ pub struct Download {
     proofs: Proofs,
     /// What we suggest to leeches, once we have everything.
     handout: Option<Handout>,
+    /// When a block last came from a peer that suggests nothing, or the first suggestion did.
+    crowd_at: Option<Instant>,
     /// Counts what may give an idle peer something to do.
     changes: u64,
     ticked_at: Option<Instant>,
@@ -183,6 +185,7 @@ impl Download {
             suspects: Suspects::default(),
             proofs: Proofs::default(),
             handout: None,
+            crowd_at: None,
             changes: 0,
             ticked_at: None,
             rechoke_at: None,

@@ -18,6 +18,10 @@ const FIRST_TOGETHER: u32 = 1;
 const ENDGAME_PATIENCE: Duration = Duration::from_secs(1);
 /// For a block that a reader waits for.
 const DEADLINE_PATIENCE: Duration = Duration::from_millis(500);
+/// Once no other peer sent anything for so long, one that suggests is asked for all that it has:
+/// the crowd that is to have the rest is not there.
+const CROWD_PATIENCE: Duration = Duration::from_millis(1500);
+
 impl Download {
     /// Asks the peer for as much as its depth allows.
     pub(super) fn fill(&mut self, now: Instant, conn: ConnectionId) {
@@ -81,6 +85,7 @@ impl Download {
         if self.is_guided_by(now, conn) {
             return self
                 .pick_suggested(now, conn)
+                .or_else(|| self.pick_last(conn))
                 .or_else(|| self.pick_endgame(now, conn));
         }
         self.pick_own(conn)
@@ -157,6 +162,15 @@ impl Download {
             .find_map(|piece| self.unasked(piece, 0, conn))
     }
 
+    /// A block of a piece under way, when every piece that is missing is: what is left is had of
+    /// whoever has it.
+    fn pick_last(&self, conn: ConnectionId) -> Option<BlockRange> {
+        match self.picker.startable() {
+            0 => self.pick_open(conn),
+            _ => None,
+        }
+    }
+
     /// The peer suggests a piece (BEP 6).
     pub(super) fn suggested(&mut self, now: Instant, conn: ConnectionId, piece: PieceIndex) {
         if !self.missing.contains(piece) {
@@ -170,6 +184,7 @@ impl Download {
             peer.guided(now);
             peer.idle_at = None;
         }
+        self.crowd_at.get_or_insert(now);
         self.fill(now, conn);
     }
 
@@ -181,7 +196,8 @@ impl Download {
             return false;
         };
         peer.suggestions.retain(|piece| missing.contains(*piece));
-        peer.guides(now)
+        let crowd = self.crowd_at.is_some_and(|at| now < at + CROWD_PATIENCE);
+        crowd && peer.guides(now)
     }
 
     /// A block of a piece that the peer suggests.

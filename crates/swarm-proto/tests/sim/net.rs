@@ -15,7 +15,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use swarm_proto::bitfield::Bitfield;
 use swarm_proto::download::{Download, DownloadConfig, PeerInfo, Source};
-use swarm_proto::session::{ConnectionId, PeerSession, SessionConfig};
+use swarm_proto::session::{ConnectionId, PeerSession, SessionConfig, SessionEvent};
 
 use super::node::{Conn, Node, peer_id};
 use super::torrent::Torrent;
@@ -443,6 +443,9 @@ impl Net {
                     end.session.handle_timeout(now);
                 }
                 while let Some(event) = end.session.poll_event() {
+                    if let SessionEvent::Block(block) = &event {
+                        node.asked.remove(&block.range());
+                    }
                     node.download.handle_event(now, id, event);
                 }
                 if end.session.is_closed().is_some() {

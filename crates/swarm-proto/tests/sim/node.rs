@@ -73,7 +73,7 @@ pub(crate) struct Node {
     pub(crate) sent: u64,
     /// When it last gained a piece.
     pub(crate) gained_at: Instant,
-    /// The peers asked for a block, and when last.
+    /// The peers that owe a block, and since when.
     pub(crate) asked: BTreeMap<BlockRange, (ConnectionId, Instant)>,
 }
 
