@@ -309,7 +309,7 @@ impl Download {
         peer.asked.remove(&range);
         peer.block_came(range.len(), &self.config);
         if !peer.guides(now) {
-            self.crowd_at = self.crowd_at.map(|_| now);
+            self.crowd_at = Some(now);
         }
         let Some(block) = self.check_block(now, conn, block) else {
             return;

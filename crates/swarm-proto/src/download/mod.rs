@@ -111,7 +111,7 @@ pub struct Download {
     proofs: Proofs,
     /// What we suggest to leeches, once we have everything.
     handout: Option<Handout>,
-    /// When a block last came from a peer that suggests nothing, or the first suggestion did.
+    /// When a block last came from a peer that suggests nothing.
     crowd_at: Option<Instant>,
     /// Counts what may give an idle peer something to do.
     changes: u64,

@@ -18,8 +18,8 @@ const FIRST_TOGETHER: u32 = 1;
 const ENDGAME_PATIENCE: Duration = Duration::from_secs(1);
 /// For a block that a reader waits for.
 const DEADLINE_PATIENCE: Duration = Duration::from_millis(500);
-/// Once no other peer sent anything for so long, one that suggests is asked for all that it has:
-/// the crowd that is to have the rest is not there.
+/// Once the others have sent nothing for so long, a peer that suggests is asked for all that it has:
+/// the crowd that was to have the rest is gone.
 const CROWD_PATIENCE: Duration = Duration::from_millis(1500);
 
 impl Download {
@@ -184,7 +184,6 @@ impl Download {
             peer.guided(now);
             peer.idle_at = None;
         }
-        self.crowd_at.get_or_insert(now);
         self.fill(now, conn);
     }
 
@@ -196,7 +195,7 @@ impl Download {
             return false;
         };
         peer.suggestions.retain(|piece| missing.contains(*piece));
-        let crowd = self.crowd_at.is_some_and(|at| now < at + CROWD_PATIENCE);
+        let crowd = self.crowd_at.is_none_or(|at| now < at + CROWD_PATIENCE);
         crowd && peer.guides(now)
     }
 
