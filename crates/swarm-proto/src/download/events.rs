@@ -10,7 +10,7 @@ use super::{Action, Download, Fetch, PeerInfo, TICK};
 use crate::bitfield::Bitfield;
 use crate::geometry::{BlockRange, PieceIndex};
 use crate::id::{PeerId, SwarmId};
-use crate::session::{Block, CloseReason, Command, ConnectionId, PieceSet, SessionEvent};
+use crate::session::{Block, CloseReason, Command, ConnectionId, SessionEvent};
 
 /// Two sides that both have everything stay connected for so long, in case one is to learn better.
 const USELESS_AFTER: Duration = Duration::from_secs(10);
@@ -49,7 +49,7 @@ impl Download {
     /// The connection is gone. May be called more than once.
     pub fn peer_left(&mut self, now: Instant, conn: ConnectionId) {
         self.punches.left(conn);
-        let Some(peer) = self.peers.remove(&conn) else {
+        let Some(mut peer) = self.peers.remove(&conn) else {
             return;
         };
         let identity = Identity {
@@ -58,9 +58,7 @@ impl Download {
         };
         self.departed.insert(conn, identity);
         self.web.peer_left(conn);
-        if let Some(pieces) = &peer.pieces {
-            self.picker.lost_all(pieces);
-        }
+        peer.uncount(&mut self.picker);
         self.suggested_is_lost(&peer);
         for range in peer.asked {
             self.assembler.released(range, conn);
@@ -107,6 +105,7 @@ impl Download {
                 self.advance_fetch(now);
             }
             SessionEvent::PeerHas(set) => self.peer_has(now, conn, set),
+            SessionEvent::PeerLacks(piece) => self.peer_lacks(now, conn, piece),
             SessionEvent::Suggested(piece) => self.suggested(now, conn, piece),
             SessionEvent::Choked(choked) => {
                 if let Some(peer) = self.peers.get_mut(&conn) {
@@ -225,52 +224,6 @@ impl Download {
             }
             _ => Some(conn),
         }
-    }
-
-    fn peer_has(&mut self, now: Instant, conn: ConnectionId, set: PieceSet) {
-        let Some(count) = self.geometry().map(|geometry| geometry.piece_count()) else {
-            return;
-        };
-        let Some(peer) = self.peers.get_mut(&conn) else {
-            return;
-        };
-        let one = match set {
-            PieceSet::One(piece) => Some(piece),
-            PieceSet::All => {
-                replace(&mut self.picker, peer, Bitfield::all(count));
-                None
-            }
-            PieceSet::None => {
-                replace(&mut self.picker, peer, Bitfield::none(count));
-                None
-            }
-            PieceSet::Bits(bits) => {
-                replace(&mut self.picker, peer, bits);
-                None
-            }
-        };
-        if let Some(piece) = one {
-            let pieces = peer.pieces.get_or_insert_with(|| Bitfield::none(count));
-            if !pieces.insert(piece) {
-                return;
-            }
-            match pieces.is_all() {
-                // It is a seed now, and those are not counted piece by piece.
-                true => (0..count)
-                    .filter(|i| *i != piece.get())
-                    .for_each(|i| self.picker.lost(i)),
-                false => self.picker.gained(piece.get()),
-            }
-            self.suggested_is_had(now, conn, piece);
-            if !self.missing.contains(piece) {
-                return;
-            }
-        }
-        if let Some(peer) = self.peers.get_mut(&conn) {
-            peer.idle_at = None;
-        }
-        self.update_interest_of(conn);
-        self.fill(now, conn);
     }
 
     fn requested(&mut self, conn: ConnectionId, range: BlockRange) {
@@ -404,7 +357,7 @@ impl Download {
         }
     }
 
-    fn update_interest_of(&mut self, conn: ConnectionId) {
+    pub(super) fn update_interest_of(&mut self, conn: ConnectionId) {
         let Some(peer) = self.peers.get_mut(&conn) else {
             return;
         };
@@ -454,13 +407,4 @@ impl Download {
             self.command(conn, Command::Cancel(range));
         }
     }
-}
-
-/// The peer has these, and no others.
-fn replace(picker: &mut super::PiecePicker, peer: &mut Peer, pieces: Bitfield) {
-    if let Some(before) = peer.pieces.take() {
-        picker.lost_all(&before);
-    }
-    picker.gained_all(&pieces);
-    peer.pieces = Some(pieces);
 }

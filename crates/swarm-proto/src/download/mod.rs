@@ -15,6 +15,7 @@
 mod api;
 mod assemble;
 mod choke;
+mod claims;
 mod events;
 mod fetching;
 mod hash_server;

@@ -124,7 +124,12 @@ impl Download {
         if let Some(torrent) = &mut self.torrent {
             torrent.hashes.lost(piece);
         }
-        self.have.remove(piece);
+        if self.have.remove(piece) {
+            let conns: Vec<_> = self.peers.keys().copied().collect();
+            for conn in conns {
+                self.command(conn, Command::DontHave(piece));
+            }
+        }
         self.completed &= self.have.is_all();
         self.refresh(piece);
         self.update_interest();

@@ -65,6 +65,10 @@ pub(super) struct Peer {
     pub(super) metadata_size: Option<u32>,
     /// What it has; `None` while it said nothing or the torrent's size is unknown.
     pub(super) pieces: Option<Bitfield>,
+    /// Each of its pieces counts in the picker; those of a seed do not.
+    pub(super) counted: bool,
+    /// It lost a piece that it had.
+    pub(super) lost_some: bool,
     /// It refuses our requests.
     pub(super) chokes_us: bool,
     pub(super) we_want: bool,
@@ -108,6 +112,8 @@ impl Peer {
             swarm_id: None,
             metadata_size: None,
             pieces: None,
+            counted: false,
+            lost_some: false,
             chokes_us: true,
             we_want: false,
             wants: false,

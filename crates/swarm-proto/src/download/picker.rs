@@ -59,6 +59,12 @@ impl PiecePicker {
         }
     }
 
+    /// How many peers have the piece, those with everything left out as they are not counted.
+    #[cfg(test)]
+    pub(super) fn availability(&self, piece: PieceIndex) -> Option<u32> {
+        self.availability.get(piece.get() as usize).copied()
+    }
+
     /// One more peer has the piece.
     pub(super) fn gained(&mut self, index: u32) {
         self.shift(index, |count| count.saturating_add(1));
@@ -67,20 +73,6 @@ impl PiecePicker {
     /// One peer less has the piece.
     pub(super) fn lost(&mut self, index: u32) {
         self.shift(index, |count| count.saturating_sub(1));
-    }
-
-    /// One more peer has these.
-    pub(super) fn gained_all(&mut self, pieces: &Bitfield) {
-        if !pieces.is_all() {
-            pieces.iter().for_each(|index| self.gained(index));
-        }
-    }
-
-    /// A peer with these is gone.
-    pub(super) fn lost_all(&mut self, pieces: &Bitfield) {
-        if !pieces.is_all() {
-            pieces.iter().for_each(|index| self.lost(index));
-        }
     }
 
     /// The rarest startable piece that is in `has` and allowed, any of the rarest with equal

@@ -307,6 +307,17 @@ impl Download {
         self.suggest_more(now);
     }
 
+    /// The peer has one piece less.
+    pub(super) fn suggested_is_gone(&mut self, conn: ConnectionId, piece: PieceIndex) {
+        let (Some(handout), Some(peer)) = (&mut self.handout, self.peers.get_mut(&conn)) else {
+            return;
+        };
+        if handout.sole.get(&piece) == Some(&conn) {
+            peer.promised.unshared = peer.promised.unshared.saturating_sub(1);
+        }
+        handout.lost(piece);
+    }
+
     /// What this peer had and was promised went with it, unless it had everything: then it serves
     /// others.
     pub(super) fn suggested_is_lost(&mut self, peer: &Peer) {

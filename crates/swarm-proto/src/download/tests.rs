@@ -422,4 +422,5 @@ fn two_that_have_everything_part() {
 }
 
 mod crowd;
+mod lost;
 mod proofs;

@@ -13,7 +13,8 @@ use crate::limits;
 use crate::session::{CloseReason, Command, PeerSession, SessionConfig, SessionEvent};
 use crate::wire::handshake::HANDSHAKE_LEN;
 use crate::wire::{
-    ExtendedHandshake, FrameDecoder, FrameError, Handshake, Message, MetadataMessage, ReservedBits,
+    DontHave, ExtendedHandshake, FrameDecoder, FrameError, Handshake, Message, MetadataMessage,
+    ReservedBits,
 };
 
 /// Frames: the same messages however the bytes are cut, and writing undoes reading.
@@ -59,6 +60,9 @@ pub fn handshake(data: &[u8]) {
     }
     if let Ok(said) = ExtendedHandshake::decode(data) {
         assert_eq!(ExtendedHandshake::decode(&said.encode()), Ok(said));
+    }
+    if let Ok(lost) = DontHave::decode(data) {
+        assert_eq!(lost.encode(), *data);
     }
     if let Ok(message) = MetadataMessage::decode(&Bytes::copy_from_slice(data)) {
         assert_eq!(
@@ -150,6 +154,7 @@ fn run<'a>(now: Instant, mode: u8, parts: impl IntoIterator<Item = &'a [u8]>) ->
 mod tests {
     use super::super::tests::hammer;
     use super::*;
+    use crate::wire::lt_donthave::LT_DONTHAVE_ID;
     use crate::wire::{HashRequest, RawBlock, RawHashes, RawRequest};
 
     fn corpus() -> Vec<Vec<u8>> {
@@ -167,6 +172,7 @@ mod tests {
         };
         let said = ExtendedHandshake {
             ut_metadata: Some(3),
+            lt_donthave: Some(9),
             metadata_size: Some(100),
             ..ExtendedHandshake::default()
         };
@@ -203,6 +209,10 @@ mod tests {
             Message::Extended {
                 id: 2,
                 payload: data.encode().into(),
+            },
+            Message::Extended {
+                id: LT_DONTHAVE_ID,
+                payload: DontHave { piece: 3 }.encode().to_vec().into(),
             },
             Message::HashRequest(hashes),
             Message::Hashes(RawHashes {

@@ -61,7 +61,7 @@ pub struct SessionConfig {
     pub client: String,
     /// Bytes of the raw info dictionary, if we have it.
     pub metadata_size: Option<u32>,
-    /// We have everything and will ask for nothing (BEP 21).
+    /// We ask for nothing (BEP 21); [`Command::UploadOnly`] says otherwise later.
     pub upload_only: bool,
     /// We can be called by uTP, and introduce others (BEP 55).
     pub holepunch: bool,
@@ -122,6 +122,10 @@ pub enum Command {
     Bitfield(Bitfield),
     /// We have one more piece.
     Have(PieceIndex),
+    /// We no longer have the piece; said to peers that speak lt_donthave (BEP 54).
+    DontHave(PieceIndex),
+    /// Whether we ask for nothing from now on (BEP 21).
+    UploadOnly(bool),
     /// This piece would be a good one to ask us for (BEP 6).
     Suggest(PieceIndex),
     /// Whether we want pieces of the peer.
@@ -181,6 +185,8 @@ pub enum SessionEvent {
     ExtendedHandshake(ExtendedHandshake),
     /// Pieces the peer has.
     PeerHas(PieceSet),
+    /// The peer lost a piece that it had (BEP 54).
+    PeerLacks(PieceIndex),
     /// The peer would like to be asked for this piece (BEP 6).
     Suggested(PieceIndex),
     /// Whether the peer refuses our requests. On `true` every request it doesn't reject itself

@@ -6,9 +6,9 @@ use super::ledger::Ask;
 use super::uploads::Removed;
 use super::{Command, PeerSession, SessionEvent};
 use crate::bitfield::Bitfield;
-use crate::geometry::{BlockRange, Geometry};
+use crate::geometry::{BlockRange, Geometry, PieceIndex};
 use crate::limits;
-use crate::wire::{Message, MetadataMessage, RawHashes, RawRequest};
+use crate::wire::{DontHave, Message, MetadataMessage, RawHashes, RawRequest};
 
 impl PeerSession {
     /// Does what is wanted; what makes no sense (any more) is ignored.
@@ -33,6 +33,12 @@ impl PeerSession {
                 None if self.said_pieces => self.out.push_have(piece),
                 None => {}
             },
+            Command::DontHave(piece) => self.say_lost(piece),
+            Command::UploadOnly(only) => {
+                if std::mem::replace(&mut self.config.upload_only, only) != only && open {
+                    self.send_extended_handshake();
+                }
+            }
             Command::Suggest(piece) => {
                 if self.phase.agreed().fast() {
                     self.out.push(&Message::Suggest(piece.get()));
@@ -132,6 +138,23 @@ impl PeerSession {
         } else if let Some(geometry) = &self.geometry {
             for piece in pieces.iter().filter_map(|index| geometry.piece(index)) {
                 self.out.push_have(piece);
+            }
+        }
+    }
+
+    /// The peer unlearns a piece, if it ever heard of it.
+    fn say_lost(&mut self, piece: PieceIndex) {
+        match &mut self.unsaid_pieces {
+            Some(pieces) => {
+                pieces.remove(piece);
+            }
+            None if !self.said_pieces || self.out.remove_have(piece) => {}
+            None => {
+                if let Some(id) = self.lt_donthave {
+                    let piece = piece.get();
+                    let payload = DontHave { piece }.encode().to_vec().into();
+                    self.push_if_open(Message::Extended { id, payload });
+                }
             }
         }
     }

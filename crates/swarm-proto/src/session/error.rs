@@ -6,6 +6,7 @@ use crate::bitfield::BitfieldError;
 use crate::geometry::OutOfRange;
 use crate::wire::extended::ExtendedError;
 use crate::wire::holepunch::HolepunchError;
+use crate::wire::lt_donthave::DontHaveError;
 use crate::wire::{FrameError, HandshakeError};
 
 /// Why a connection ended, or is to end.
@@ -92,6 +93,9 @@ pub enum Misbehaviour {
     /// A hole punch message that can't be read.
     #[error("bad hole punch message")]
     Holepunch(#[source] HolepunchError),
+    /// A lost piece that can't be read.
+    #[error("bad lt_donthave message")]
+    DontHave(#[source] DontHaveError),
     /// A bitfield that doesn't fit the torrent.
     #[error("bad bitfield")]
     Bitfield(#[source] BitfieldError),

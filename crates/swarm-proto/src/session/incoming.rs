@@ -12,10 +12,11 @@ use crate::geometry::{BlockRange, Geometry};
 use crate::limits;
 use crate::wire::extended::UT_METADATA_ID;
 use crate::wire::holepunch::UT_HOLEPUNCH_ID;
+use crate::wire::lt_donthave::LT_DONTHAVE_ID;
 use crate::wire::pex::UT_PEX_ID;
 use crate::wire::{
-    ExtendedHandshake, HashRequest, HolepunchMessage, Message, MetadataMessage, PexMessage,
-    RawHashes, RawRequest,
+    DontHave, ExtendedHandshake, HashRequest, HolepunchMessage, Message, MetadataMessage,
+    PexMessage, RawHashes, RawRequest,
 };
 
 impl PeerSession {
@@ -139,6 +140,25 @@ impl PeerSession {
         }
     }
 
+    /// The peer no longer has a piece (BEP 54).
+    fn peer_lost(&mut self, index: u32) -> Result<(), Misbehaviour> {
+        let Some(geometry) = &self.geometry else {
+            self.peer_pieces.lost_early(index)?;
+            return self.useless();
+        };
+        let piece = geometry
+            .piece(index)
+            .ok_or(Misbehaviour::NoSuchPiece(index))?;
+        if let Some(suggested) = &mut self.suggested {
+            suggested.remove(piece);
+        }
+        if self.peer_pieces.known(geometry).remove(piece) {
+            self.events.push_back(SessionEvent::PeerLacks(piece));
+        }
+        // Losing and gaining by turns costs as much as any flood.
+        self.useless()
+    }
+
     /// BEP 3 has a bitfield first and once; aria2 sends another whenever that is shorter than the
     /// `have` messages it stands for. So each adds to what is known, and none takes away.
     fn peer_has(&mut self, claim: Claim) -> Result<(), Misbehaviour> {
@@ -223,6 +243,7 @@ impl PeerSession {
                 let peer = ExtendedHandshake::decode(payload).map_err(Misbehaviour::Extended)?;
                 self.ut_metadata = peer.ut_metadata;
                 self.ut_holepunch = peer.ut_holepunch;
+                self.lt_donthave = peer.lt_donthave;
                 self.ut_pex = peer.ut_pex;
                 self.events.push_back(SessionEvent::ExtendedHandshake(peer));
                 self.useless()
@@ -235,6 +256,10 @@ impl PeerSession {
                 let message = HolepunchMessage::decode(payload).map_err(Misbehaviour::Holepunch)?;
                 self.events.push_back(SessionEvent::Holepunch(message));
                 self.useless()
+            }
+            LT_DONTHAVE_ID => {
+                let lost = DontHave::decode(payload).map_err(Misbehaviour::DontHave)?;
+                self.peer_lost(lost.piece)
             }
             UT_PEX_ID if self.config.pex => {
                 let message = PexMessage::decode(payload).map_err(Misbehaviour::Extended)?;
@@ -323,11 +348,14 @@ pub(super) struct PeerPieces {
     claim: Option<Claim>,
     /// Pieces named one by one while the size is unknown: a bit each.
     early: Vec<u8>,
+    /// Pieces lost since: a bit each.
+    lost: Vec<u8>,
     known: Option<Bitfield>,
 }
 
 impl PeerPieces {
     fn claim(&mut self, claim: Claim) -> Result<(), Misbehaviour> {
+        self.lost.clear();
         // Still unsettled, so the size is unknown: two bitfields must at least be of one torrent.
         self.claim = Some(match (self.claim.take(), claim) {
             (Some(Claim::All), _) => Claim::All,
@@ -348,17 +376,13 @@ impl PeerPieces {
     }
 
     fn note_early(&mut self, index: u32) -> Result<(), Misbehaviour> {
-        if index >= limits::PIECES_MAX {
-            return Err(Misbehaviour::TooManyPieces);
-        }
-        let at = index as usize / 8;
-        if self.early.len() <= at {
-            self.early.resize(at + 1, 0);
-        }
-        if let Some(byte) = self.early.get_mut(at) {
-            *byte |= 0x80 >> (index % 8);
-        }
-        Ok(())
+        clear(&mut self.lost, index);
+        set(&mut self.early, index)
+    }
+
+    fn lost_early(&mut self, index: u32) -> Result<(), Misbehaviour> {
+        clear(&mut self.early, index);
+        set(&mut self.lost, index)
     }
 
     fn known(&mut self, geometry: &Geometry) -> &mut Bitfield {
@@ -381,16 +405,17 @@ impl PeerPieces {
             Some(Claim::None) | None => Bitfield::none(count),
         };
         let early = std::mem::take(&mut self.early);
-        for (byte, at) in early.iter().zip(0_u32..) {
-            for index in (0..8)
-                .filter(|bit| byte & (0x80 >> bit) != 0)
-                .map(|bit| at * 8 + bit)
-            {
-                let piece = geometry
-                    .piece(index)
-                    .ok_or(Misbehaviour::NoSuchPiece(index))?;
-                pieces.insert(piece);
-            }
+        let lost = std::mem::take(&mut self.lost);
+        let piece = |index| {
+            geometry
+                .piece(index)
+                .ok_or(Misbehaviour::NoSuchPiece(index))
+        };
+        for index in bits(&early) {
+            pieces.insert(piece(index)?);
+        }
+        for index in bits(&lost) {
+            pieces.remove(piece(index)?);
         }
         if let Some(known) = &self.known {
             let before = known.count();
@@ -412,4 +437,35 @@ impl PeerPieces {
         self.known = Some(pieces);
         Ok(Some(set))
     }
+}
+
+/// Sets the bit of a piece, the first being the highest.
+fn set(bits: &mut Vec<u8>, index: u32) -> Result<(), Misbehaviour> {
+    if index >= limits::PIECES_MAX {
+        return Err(Misbehaviour::TooManyPieces);
+    }
+    let at = index as usize / 8;
+    if bits.len() <= at {
+        bits.resize(at + 1, 0);
+    }
+    if let Some(byte) = bits.get_mut(at) {
+        *byte |= 0x80 >> (index % 8);
+    }
+    Ok(())
+}
+
+fn clear(bits: &mut [u8], index: u32) {
+    if let Some(byte) = bits.get_mut(index as usize / 8) {
+        *byte &= !(0x80 >> (index % 8));
+    }
+}
+
+/// The pieces whose bits are set.
+fn bits(bytes: &[u8]) -> impl Iterator<Item = u32> {
+    let of = |(byte, at): (&u8, u32)| {
+        let byte = *byte;
+        let set = (0..8_u32).filter(move |bit| byte & (0x80 >> bit) != 0);
+        set.map(move |bit| at * 8 + bit)
+    };
+    bytes.iter().zip(0_u32..).flat_map(of)
 }

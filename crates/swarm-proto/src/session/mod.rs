@@ -32,6 +32,7 @@ use crate::geometry::Geometry;
 use crate::limits;
 use crate::wire::handshake::HANDSHAKE_LEN;
 use crate::wire::holepunch::UT_HOLEPUNCH_ID;
+use crate::wire::lt_donthave::LT_DONTHAVE_ID;
 use crate::wire::pex::UT_PEX_ID;
 use crate::wire::{
     ExtendedHandshake, FrameDecoder, Handshake, HashRequest, Message, ReservedBits, extended,
@@ -65,6 +66,8 @@ pub struct PeerSession {
     ut_metadata: Option<u8>,
     /// The peer's number for ut_holepunch.
     ut_holepunch: Option<u8>,
+    /// The peer's number for lt_donthave.
+    lt_donthave: Option<u8>,
     /// The peer's number for ut_pex.
     ut_pex: Option<u8>,
     metadata_asked: Vec<u32>,
@@ -101,6 +104,7 @@ impl PeerSession {
             said_pieces: false,
             ut_metadata: None,
             ut_holepunch: None,
+            lt_donthave: None,
             ut_pex: None,
             metadata_asked: Vec::new(),
             hashes_asked: Vec::new(),
@@ -330,6 +334,7 @@ impl PeerSession {
         let ours = ExtendedHandshake {
             ut_metadata: Some(extended::UT_METADATA_ID),
             ut_holepunch: self.config.holepunch.then_some(UT_HOLEPUNCH_ID),
+            lt_donthave: Some(LT_DONTHAVE_ID),
             ut_pex: self.config.pex.then_some(UT_PEX_ID),
             metadata_size: self.config.metadata_size,
             listen_port: Some(self.config.listen_port).filter(|port| *port != 0),

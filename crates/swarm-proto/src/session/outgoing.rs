@@ -36,6 +36,13 @@ impl Outgoing {
         self.haves.push_back(piece);
     }
 
+    /// Takes back pieces gained that the peer was not told of yet; whether there was one.
+    pub(super) fn remove_have(&mut self, piece: PieceIndex) -> bool {
+        let before = self.haves.len();
+        self.haves.retain(|waiting| *waiting != piece);
+        self.haves.len() < before
+    }
+
     pub(super) fn push_block(&mut self, range: BlockRange, bytes: Bytes) {
         self.blocks.push_back((range, bytes));
     }

@@ -6,6 +6,7 @@ use crate::id::{PeerId, SwarmId};
 use crate::wire::{RawBlock, RawRequest};
 
 mod bad;
+mod lost;
 
 const V1: SwarmId = SwarmId::new([1; 20]);
 const V2: SwarmId = SwarmId::new([2; 20]);

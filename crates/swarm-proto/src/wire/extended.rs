@@ -32,6 +32,8 @@ pub struct ExtendedHandshake {
     pub ut_metadata: Option<u8>,
     /// The peer's number for ut_holepunch (BEP 55).
     pub ut_holepunch: Option<u8>,
+    /// The peer's number for lt_donthave (BEP 54).
+    pub lt_donthave: Option<u8>,
     /// The peer's number for ut_pex (BEP 11); `None`: it doesn't speak it, or no more.
     pub ut_pex: Option<u8>,
     /// Bytes of the info dictionary that the peer can serve (BEP 9).
@@ -44,7 +46,7 @@ pub struct ExtendedHandshake {
     pub request_queue: Option<u32>,
     /// The receiver's address, as the sender sees it.
     pub your_ip: Option<IpAddr>,
-    /// The peer will ask for nothing (BEP 21).
+    /// The peer asks for nothing, all or part of the torrent being there (BEP 21).
     pub upload_only: bool,
 }
 
@@ -57,6 +59,9 @@ impl ExtendedHandshake {
         }
         if let Some(id) = self.ut_holepunch {
             names.push(("ut_holepunch", Item::int(id.into())));
+        }
+        if let Some(id) = self.lt_donthave {
+            names.push(("lt_donthave", Item::int(id.into())));
         }
         if let Some(id) = self.ut_pex {
             names.push(("ut_pex", Item::int(id.into())));
@@ -104,6 +109,7 @@ impl ExtendedHandshake {
         Ok(Self {
             ut_metadata: extension(b"ut_metadata"),
             ut_holepunch: extension(b"ut_holepunch"),
+            lt_donthave: extension(b"lt_donthave"),
             ut_pex: extension(b"ut_pex"),
             metadata_size: int(b"metadata_size")
                 .and_then(|size| u32::try_from(size).ok())

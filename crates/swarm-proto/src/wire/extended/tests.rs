@@ -5,6 +5,7 @@ fn handshake_is_read_as_written() {
     let said = ExtendedHandshake {
         ut_metadata: Some(2),
         ut_holepunch: Some(4),
+        lt_donthave: Some(7),
         ut_pex: Some(1),
         metadata_size: Some(31_235),
         listen_port: Some(6881),
@@ -40,6 +41,8 @@ fn fields_out_of_bounds_are_ignored() {
         b"d1:md11:ut_metadatai256eee",
         b"d1:md11:ut_metadatai-1eee",
         b"d1:md11:ut_metadata1:2ee",
+        b"d1:md11:lt_donthavei0eee",
+        b"d1:md11:lt_donthavei256eee",
         b"d1:m1:xe",
         b"d13:metadata_sizei0ee",
         b"d13:metadata_sizei-5ee",
