@@ -1,219 +1,36 @@
 //! [`Node`]: one listening port and all the bundles behind it. What the bridge and gate embed.
 
+mod bundle;
+mod config;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use swarm_proto::download::Want;
 use swarm_proto::id::{PeerId, SwarmId};
-use swarm_proto::magnet::Magnet;
-use swarm_proto::metainfo::Metainfo;
-use swarm_proto::session::{ConnectionId, Timeouts};
-use swarm_proto::tracker::BridgeOffer;
+use swarm_proto::session::ConnectionId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::announce::Announcing;
-use crate::connector::{AddressPolicy, Connector, Trust};
+use crate::connector::{Connector, Trust};
 use crate::descriptors::{self, Room};
 use crate::discovery::dht::{self, DhtNode};
-use crate::discovery::{DhtMode, Discovery, lsd};
+use crate::discovery::{DhtMode, lsd};
 use crate::http::{HttpClient, HttpError};
 use crate::link::accept::Lobby;
-use crate::link::port::{Port, Transport};
+use crate::link::port::Port;
 use crate::link::tcp;
 use crate::link::utp::{self, Utp};
-use crate::store::Storage;
 use crate::swarm::{Shared, SwarmHandle};
 use crate::swarm_task::SwarmTask;
 use crate::uplink::{Downlink, Uplink};
 
-/// How a node behaves. The defaults are for one site's bundles on one machine.
-#[derive(Debug, Clone)]
-pub struct NodeConfig {
-    /// Where peers may call; port 0 lets the system choose. Where it names one address, calls and
-    /// announces leave from that one too. Default `0.0.0.0:0`.
-    pub listen: SocketAddr,
-    /// First eight bytes of our peer id: client and version.
-    pub peer_id_prefix: [u8; 8],
-    /// What may be sent, shared with whatever else draws on it. Default unlimited.
-    pub uplink: Uplink,
-    /// What may be received from peers. Default unlimited.
-    pub downlink: Downlink,
-    /// What one bundle may send, in bits per second, where it does not say otherwise. Default
-    /// unlimited.
-    pub bundle_upload: Option<u64>,
-    /// What one bundle may receive, in bits per second, where it does not say otherwise. Default
-    /// unlimited.
-    pub bundle_download: Option<u64>,
-    /// Connections of all bundles together. Default 500; each may cost 1 MiB at full speed.
-    pub peers_max: usize,
-    /// Connections of one bundle. Default 80.
-    pub peers_per_swarm_max: usize,
-    /// Calls under way at a time for one bundle. Default 16.
-    pub dials_max: usize,
-    /// Peers of one bundle that are served at a time. Default 8.
-    pub upload_slots: usize,
-    /// Which addresses may be dialled. Default: strangers may name public ones only.
-    pub policy: AddressPolicy,
-    /// Time for one call. Default 5 s.
-    pub dial_timeout: Duration,
-    /// Whether peers are met by TCP, uTP or both. Default both.
-    pub transport: Transport,
-    /// How long connections wait for what.
-    pub timeouts: Timeouts,
-    /// Callers that have not said which bundle they want; beyond, who waited longest is dropped.
-    /// Default 128, and as many again by uTP.
-    pub handshakes_max: usize,
-    /// Where to remember what was verified, for storage that has no place of its own.
-    pub state_dir: Option<PathBuf>,
-    /// Where to look for peers. Default: peers' word and trackers, but neither DHT nor multicast.
-    pub discovery: Discovery,
-}
-
-impl Default for NodeConfig {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from(([0, 0, 0, 0], 0)),
-            peer_id_prefix: *b"-SK0010-",
-            uplink: Uplink::unlimited(),
-            downlink: Downlink::unlimited(),
-            bundle_upload: None,
-            bundle_download: None,
-            peers_max: 500,
-            peers_per_swarm_max: 80,
-            dials_max: 16,
-            upload_slots: 8,
-            policy: AddressPolicy::default(),
-            dial_timeout: Duration::from_secs(5),
-            transport: Transport::default(),
-            timeouts: Timeouts::default(),
-            handshakes_max: 128,
-            state_dir: None,
-            discovery: Discovery::default(),
-        }
-    }
-}
-
-/// What a bundle is known by.
-#[derive(Debug, Clone)]
-pub enum Source {
-    /// The whole metainfo.
-    Metainfo(Arc<Metainfo>),
-    /// Only its info hash; the rest is asked of peers.
-    Magnet(Box<Magnet>),
-}
-
-/// A bundle for [`Node::add`].
-#[derive(Debug, Clone)]
-pub struct AddBundle {
-    /// What it is.
-    pub source: Source,
-    /// Where its bytes are kept.
-    pub storage: Storage,
-    /// Trackers named by the operator, besides those that `source` names.
-    pub trackers: Vec<String>,
-    /// Peers named by the operator.
-    pub peers: Vec<SocketAddr>,
-    /// Who vouches for trackers and peers that `source` itself names. Default [`Trust::Stranger`].
-    pub trust: Trust,
-    /// Web seeds named by the operator, besides those that `source` names.
-    pub web_seeds: Vec<String>,
-    /// Who vouches for web seeds that `source` itself names, see
-    /// [`named_by_torrent`](crate::webseed::named_by_torrent). Default [`Trust::Stranger`].
-    pub web_seed_trust: Trust,
-    /// Sent along with announces.
-    pub bridge: Option<BridgeOffer>,
-    /// What to fetch. Default everything.
-    pub want: Want,
-    /// Never fetch, only serve what is there and right.
-    pub seed_only: bool,
-    /// Set room aside on the disk for all that is wanted before any of it is fetched. Default
-    /// false: files take room as they come.
-    pub preallocate: bool,
-    /// Where to remember what was verified; overrides [`NodeConfig::state_dir`].
-    pub state_dir: Option<PathBuf>,
-    /// What it may send, in bits per second; overrides [`NodeConfig::bundle_upload`].
-    pub upload: Option<u64>,
-    /// What it may receive, in bits per second; overrides [`NodeConfig::bundle_download`].
-    pub download: Option<u64>,
-}
-
-impl AddBundle {
-    /// Everything of `source`, kept in `storage`.
-    pub fn new(source: Source, storage: Storage) -> Self {
-        Self {
-            source,
-            storage,
-            trackers: Vec::new(),
-            peers: Vec::new(),
-            trust: Trust::Stranger,
-            web_seeds: Vec::new(),
-            web_seed_trust: Trust::Stranger,
-            bridge: None,
-            want: Want::All,
-            seed_only: false,
-            preallocate: false,
-            state_dir: None,
-            upload: None,
-            download: None,
-        }
-    }
-}
-
-impl From<Metainfo> for Source {
-    fn from(meta: Metainfo) -> Self {
-        Self::Metainfo(Arc::new(meta))
-    }
-}
-
-impl From<Magnet> for Source {
-    fn from(magnet: Magnet) -> Self {
-        Self::Magnet(Box::new(magnet))
-    }
-}
-
-impl Source {
-    /// The ids under which peers and trackers know it, v1 first; that of aria2 last.
-    pub fn swarm_ids(&self) -> Vec<SwarmId> {
-        match self {
-            Self::Metainfo(meta) => {
-                let alias = meta.alias_id();
-                meta.swarm_ids().into_iter().chain(alias).collect()
-            }
-            Self::Magnet(magnet) => magnet.swarm_ids(),
-        }
-    }
-
-    /// The name to show.
-    pub fn name(&self) -> String {
-        match self {
-            Self::Metainfo(meta) => meta.name().to_owned(),
-            Self::Magnet(magnet) => magnet.name.clone().unwrap_or_default(),
-        }
-    }
-
-    /// Trackers named within.
-    pub fn trackers(&self) -> &[String] {
-        match self {
-            Self::Metainfo(meta) => meta.trackers(),
-            Self::Magnet(magnet) => &magnet.trackers,
-        }
-    }
-
-    /// Web seeds named within.
-    pub fn web_seeds(&self) -> &[String] {
-        match self {
-            Self::Metainfo(meta) => meta.web_seeds(),
-            Self::Magnet(magnet) => &magnet.web_seeds,
-        }
-    }
-}
+pub use bundle::{AddBundle, Source};
+pub use config::NodeConfig;
 
 /// Why a node does not start, or does not take a bundle.
 #[derive(Debug, thiserror::Error)]
@@ -526,43 +343,4 @@ fn identity(prefix: [u8; 8], random: [u8; 16]) -> (PeerId, u32) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// 256 ids of twelve letters, five bits each, and 32 bits of key: the bounds are eight standard
-    /// deviations wide.
-    #[tokio::test]
-    async fn t60_fresh_peer_ids_differ_and_their_bits_are_balanced() {
-        let mut ids = std::collections::BTreeSet::new();
-        let mut ones = [0_usize; 12 * 5 + 32];
-        for _ in 0..256 {
-            let shutdown = CancellationToken::new();
-            let config = NodeConfig {
-                listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-                ..NodeConfig::default()
-            };
-            let node = Node::start(config, shutdown.clone()).await.unwrap();
-            let id = node.peer_id();
-            let (prefix, letters) = id.as_ref().split_at(8);
-            assert_eq!(prefix, NodeConfig::default().peer_id_prefix);
-            let letters = letters.iter().map(|letter| match letter {
-                b'A'..=b'Z' => u32::from(letter - b'A'),
-                b'2'..=b'7' => u32::from(letter - b'2') + 26,
-                _ => panic!("no letter of base 32: {letter}"),
-            });
-            let bits = letters.flat_map(|letter| (0..5).map(move |bit| letter >> bit & 1));
-            let key = node.inner.key;
-            let bits = bits.chain((0..32).map(|bit| key >> bit & 1));
-            for (ones, bit) in ones.iter_mut().zip(bits) {
-                *ones += bit as usize;
-            }
-            ids.insert(id.as_ref().to_vec());
-            shutdown.cancel();
-            node.join().await;
-        }
-        assert_eq!(ids.len(), 256);
-        for (bit, ones) in ones.into_iter().enumerate() {
-            assert!(ones.abs_diff(128) < 64, "bit {bit}: {ones} of 256");
-        }
-    }
-}
+mod tests;

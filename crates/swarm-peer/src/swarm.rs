@@ -1,246 +1,27 @@
 //! What the rest of the process sees of one bundle: [`SwarmHandle`], the mailbox of its task.
 
+mod shared;
+mod stats;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
-use swarm_proto::bitfield::Bitfield;
 use swarm_proto::download::Want;
-use swarm_proto::geometry::{ByteRange, Geometry, PieceIndex};
+use swarm_proto::geometry::ByteRange;
 use swarm_proto::id::SwarmId;
 use swarm_proto::metainfo::{FileEntry, Metainfo};
 use swarm_proto::tracker::BridgeOffer;
-use swarm_proto::verify::VerifiedBlock;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::oneshot;
 
 use crate::connector::Trust;
 use crate::link::accept::Incoming;
 use crate::reader::VerifiedReader;
-use crate::readers::Readers;
-use crate::report::{PeerReport, TrackerReport, shown_url};
-use crate::store::PieceStore;
+use crate::report::{PeerReport, TrackerReport};
 use crate::uplink::{Downlink, Uplink};
 
-/// Messages that may wait for one swarm task.
-const MAILBOX_LEN: usize = 256;
-
-/// What a swarm is doing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SwarmState {
-    /// Hashing what is on disk.
-    Checking,
-    /// Asking peers for the info dictionary of a magnet link.
-    Metadata,
-    /// Fetching what is wanted, and serving what is there.
-    Fetching,
-    /// Everything is there; only serving.
-    Seeding,
-    /// Given up.
-    Failed(SwarmError),
-    /// Removed, or the node shut down.
-    Stopped,
-}
-
-/// Why a swarm has ended.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SwarmError {
-    /// Removed, or the node shut down.
-    #[error("the bundle is no longer served here")]
-    Stopped,
-    /// The disk does not do what is needed.
-    #[error("storage failed: {0}")]
-    Storage(String),
-    /// No file or range of that name in the bundle.
-    #[error("no such bytes in the bundle")]
-    OutOfRange,
-}
-
-/// Figures of one swarm. Byte counts are of blocks, without protocol overhead.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SwarmStats {
-    /// The torrent's name, or the magnet link's.
-    pub name: String,
-    /// What it is doing.
-    pub state: SwarmState,
-    /// Peers connected.
-    pub peers: usize,
-    /// Of them, those that have everything.
-    pub seeds: usize,
-    /// Peer addresses known, connected or not.
-    pub known_peers: usize,
-    /// Bytes received.
-    pub down_bytes: u64,
-    /// Bytes sent.
-    pub up_bytes: u64,
-    /// Bytes received for nothing: false or twice.
-    pub wasted_bytes: u64,
-    /// Bytes a second received.
-    pub down_rate: f64,
-    /// Bytes a second sent.
-    pub up_rate: f64,
-    /// Pieces stored.
-    pub have: u32,
-    /// Pieces of the bundle; 0 while the metadata is unknown.
-    pub pieces: u32,
-    /// Pieces dealt with by the check at the start.
-    pub checked: u32,
-    /// Pieces whose bytes on disk were wrong at the start.
-    pub wrong: Vec<u32>,
-    /// Bytes of content, padding included; 0 while the metadata is unknown.
-    pub total_bytes: u64,
-    /// Everything is stored.
-    pub complete: bool,
-    /// What keeps it from going on at the moment, as a line to read.
-    pub trouble: Option<String>,
-}
-
-/// What reaches a swarm task.
-pub(crate) enum Message {
-    Incoming(Incoming),
-    Peers {
-        addrs: Vec<SocketAddr>,
-        swarm_id: SwarmId,
-        trust: Trust,
-    },
-    Want(Want),
-    /// Pieces that a reader could not get from the store.
-    Unread(Vec<PieceIndex>),
-    Report(oneshot::Sender<Vec<PeerReport>>),
-}
-
-/// What the task and its handles share.
-pub(crate) struct Shared {
-    pub(crate) swarm_ids: Vec<SwarmId>,
-    pub(crate) meta: watch::Sender<Option<Arc<Metainfo>>>,
-    pub(crate) state: watch::Sender<SwarmState>,
-    /// Bumped after each change of `have`.
-    pub(crate) gained: watch::Sender<u64>,
-    /// Bumped after each block kept for a reader.
-    pub(crate) kept: watch::Sender<u64>,
-    pub(crate) have: RwLock<Bitfield>,
-    pub(crate) store: OnceLock<Arc<dyn PieceStore>>,
-    pub(crate) stats: Mutex<SwarmStats>,
-    pub(crate) bridge: Mutex<Option<BridgeOffer>>,
-    pub(crate) uplink: Uplink,
-    pub(crate) downlink: Downlink,
-    /// By shown URL, so that no passkey leaves by a report. Bounded as the announcers are.
-    trackers: Mutex<BTreeMap<String, TrackerReport>>,
-    readers: Mutex<Readers>,
-    pub(crate) readers_changed: Notify,
-    pub(crate) announce_now: watch::Sender<u64>,
-    mailbox: mpsc::Sender<Message>,
-    pub(crate) stop: CancellationToken,
-}
-
-impl Shared {
-    pub(crate) fn new(
-        name: String,
-        swarm_ids: Vec<SwarmId>,
-        bridge: Option<BridgeOffer>,
-        stop: CancellationToken,
-    ) -> (Arc<Self>, mpsc::Receiver<Message>) {
-        let (mailbox, messages) = mpsc::channel(MAILBOX_LEN);
-        let shared = Self {
-            swarm_ids,
-            meta: watch::Sender::new(None),
-            state: watch::Sender::new(SwarmState::Checking),
-            gained: watch::Sender::new(0),
-            kept: watch::Sender::new(0),
-            have: RwLock::new(Bitfield::none(0)),
-            store: OnceLock::new(),
-            stats: Mutex::new(SwarmStats::new(name)),
-            bridge: Mutex::new(bridge),
-            uplink: Uplink::unlimited(),
-            downlink: Downlink::unlimited(),
-            trackers: Mutex::default(),
-            readers: Mutex::default(),
-            readers_changed: Notify::new(),
-            announce_now: watch::Sender::new(0),
-            mailbox,
-            stop,
-        };
-        (Arc::new(shared), messages)
-    }
-
-    pub(crate) fn has(&self, piece: PieceIndex) -> bool {
-        let have = self.have.read().unwrap_or_else(PoisonError::into_inner);
-        have.contains(piece)
-    }
-
-    /// Why nothing more will come, if so.
-    pub(crate) fn ended(&self) -> Option<SwarmError> {
-        match &*self.state.borrow() {
-            SwarmState::Failed(error) => Some(error.clone()),
-            SwarmState::Stopped => Some(SwarmError::Stopped),
-            _ => None,
-        }
-    }
-
-    /// Notes what a tracker said last.
-    pub(crate) fn tracker_said(&self, url: &str, report: TrackerReport) {
-        let trackers = self.trackers.lock();
-        let mut trackers = trackers.unwrap_or_else(PoisonError::into_inner);
-        trackers.insert(shown_url(url), report);
-    }
-
-    pub(crate) async fn tell(&self, message: Message) {
-        // An error means that the task has ended, and then nobody needs to know.
-        let _ = self.mailbox.send(message).await;
-    }
-
-    pub(crate) fn readers(&self) -> MutexGuard<'_, Readers> {
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn reader_opened(&self, ahead: ByteRange, reads: bool) -> u64 {
-        let id = self.readers().opened(ahead, reads);
-        self.readers_changed.notify_one();
-        id
-    }
-
-    pub(crate) fn reader_moved(&self, id: u64, ahead: ByteRange) {
-        self.readers().moved(id, ahead);
-        self.readers_changed.notify_one();
-    }
-
-    pub(crate) fn reader_closed(&self, id: u64) {
-        self.readers().closed(id);
-        self.readers_changed.notify_one();
-    }
-
-    /// Keeps a block for a reader that waits for it.
-    pub(crate) fn keep(&self, geometry: &Geometry, block: &VerifiedBlock) {
-        if self.readers().keep(geometry, block) {
-            self.kept.send_modify(|count| *count += 1);
-        }
-    }
-}
-
-impl SwarmStats {
-    fn new(name: String) -> Self {
-        Self {
-            name,
-            state: SwarmState::Checking,
-            peers: 0,
-            seeds: 0,
-            known_peers: 0,
-            down_bytes: 0,
-            up_bytes: 0,
-            wasted_bytes: 0,
-            down_rate: 0.0,
-            up_rate: 0.0,
-            have: 0,
-            pieces: 0,
-            checked: 0,
-            wrong: Vec::new(),
-            total_bytes: 0,
-            complete: false,
-            trouble: None,
-        }
-    }
-}
+pub(crate) use shared::{Message, Shared};
+pub use stats::{SwarmError, SwarmState, SwarmStats};
 
 /// One bundle in a node. Cheap to clone; dropping it changes nothing (see `Node::remove`).
 #[derive(Clone)]

@@ -4,6 +4,7 @@
 //! 2 wrong usage, 3 not found or no peers, 4 integrity, 5 timeout, 69 address not available,
 //! 78 bad configuration.
 
+mod args;
 mod control;
 mod fetch;
 mod fetch_site;
@@ -11,6 +12,7 @@ mod inspect;
 mod output;
 mod progress;
 mod publish;
+mod running;
 mod seed;
 mod select;
 mod status;
@@ -20,23 +22,17 @@ mod verify;
 mod wait;
 
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
-use swarm_peer::config::{PeerConfig, parse_duration, parse_site_key};
-use swarm_peer::connector::IpNet;
-use swarm_peer::control::Control;
-use swarm_peer::discovery::DhtMode;
-use swarm_peer::uplink::parse_rate;
-use swarm_peer::{Node, NodeError, Transport};
-use swarm_proto::manifest::{PublicKey, SiteName};
-use tokio_util::sync::CancellationToken;
+use clap::{CommandFactory as _, Parser, Subcommand};
+use swarm_peer::NodeError;
 
+pub(crate) use args::NodeArgs;
+use args::configure;
 pub(crate) use output::Output;
+pub(crate) use running::{Running, runtime};
 
 /// Publishes, seeds and fetches bundles: real torrents, and sites signed by their owners.
 #[derive(Debug, Parser)]
@@ -105,125 +101,6 @@ enum ConfigCommand {
     },
     /// Print what would be in force, as TOML.
     Show(Box<NodeArgs>),
-}
-
-/// Flags of everything that joins swarms.
-#[derive(Debug, Args, Default, Clone)]
-pub(crate) struct NodeArgs {
-    /// Where other peers may call. Port 0: any free port.
-    #[arg(long, value_name = "ADDR", env = "SWARM_PEER_LISTEN")]
-    listen: Option<SocketAddr>,
-    /// Whether peers are met by uTP besides TCP: on, off, or only.
-    #[arg(long, value_name = "on|off|only", env = "SWARM_PEER_UTP")]
-    utp: Option<Transport>,
-    /// A peer to call; may be given more than once.
-    #[arg(
-        long,
-        value_name = "ADDR",
-        env = "SWARM_PEER_PEER",
-        value_delimiter = ','
-    )]
-    pub(crate) peer: Vec<SocketAddr>,
-    /// A tracker to announce to, besides those the torrent names; may be given more than once.
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "SWARM_PEER_TRACKER",
-        value_delimiter = ','
-    )]
-    tracker: Vec<String>,
-    /// What may be sent, as 20Mbit or 2.5MB/s.
-    #[arg(
-        long,
-        visible_alias = "up",
-        value_name = "RATE",
-        env = "SWARM_PEER_UPLOAD",
-        value_parser = parse_rate
-    )]
-    upload: Option<u64>,
-    /// What may be received.
-    #[arg(
-        long,
-        visible_alias = "down",
-        value_name = "RATE",
-        env = "SWARM_PEER_DOWNLOAD",
-        value_parser = parse_rate
-    )]
-    download: Option<u64>,
-    /// What each bundle may send.
-    #[arg(
-        long,
-        visible_alias = "bundle-up",
-        value_name = "RATE",
-        env = "SWARM_PEER_BUNDLE_UPLOAD",
-        value_parser = parse_rate
-    )]
-    bundle_upload: Option<u64>,
-    /// What each bundle may receive.
-    #[arg(
-        long,
-        visible_alias = "bundle-down",
-        value_name = "RATE",
-        env = "SWARM_PEER_BUNDLE_DOWNLOAD",
-        value_parser = parse_rate
-    )]
-    bundle_download: Option<u64>,
-    /// A private network that trackers and sites may send us to; may be given more than once.
-    #[arg(
-        long,
-        value_name = "CIDR",
-        env = "SWARM_PEER_ALLOW_NET",
-        value_delimiter = ','
-    )]
-    allow_net: Vec<IpNet>,
-    /// Take part in the DHT: on, off, or client (asks and answers nobody).
-    #[arg(long, value_name = "on|off|client", env = "SWARM_PEER_DHT")]
-    dht: Option<DhtMode>,
-    /// A node to enter the DHT by; may be given more than once.
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        env = "SWARM_PEER_DHT_BOOTSTRAP",
-        value_delimiter = ','
-    )]
-    dht_bootstrap: Vec<String>,
-    /// Neither tell peers of peers nor be told.
-    #[arg(long, env = "SWARM_PEER_NO_PEX")]
-    no_pex: bool,
-    /// Look for peers on the local network by multicast.
-    #[arg(long, env = "SWARM_PEER_LSD")]
-    lsd: bool,
-    /// Announce to no tracker over UDP.
-    #[arg(long, env = "SWARM_PEER_NO_UDP_TRACKERS")]
-    no_udp_trackers: bool,
-    /// Where sites' keys and what was verified are kept.
-    #[arg(long, value_name = "DIR", env = "SWARM_PEER_STATE")]
-    state: Option<PathBuf>,
-    /// The control socket, which `status`, `limit` and `stop` ask.
-    #[arg(long, value_name = "PATH", env = "SWARM_PEER_CONTROL")]
-    control: Option<PathBuf>,
-    /// A site's root key, so that it need not be learnt from the site; may be given more than once.
-    #[arg(
-        long,
-        value_name = "HOST=KEY",
-        env = "SWARM_PEER_SITE_KEY",
-        value_delimiter = ',',
-        value_parser = parse_site_key
-    )]
-    site_key: Vec<(SiteName, PublicKey)>,
-    /// Longest time to say goodbye after the signal to stop.
-    #[arg(long, value_name = "TIME", env = "SWARM_PEER_DRAIN", value_parser = parse_duration)]
-    drain: Option<Duration>,
-    /// Print events as lines of JSON on standard output.
-    #[arg(long, env = "SWARM_PEER_JSON")]
-    pub(crate) json: bool,
-}
-
-impl NodeArgs {
-    /// Whether it was said where to listen.
-    pub(crate) fn listens(&self) -> bool {
-        self.listen.is_some()
-    }
 }
 
 pub(crate) const EXIT_FAILURE: u8 = 1;
@@ -370,129 +247,6 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
-}
-
-fn configure(file: Option<&Path>, args: &NodeArgs) -> Result<PeerConfig, Failure> {
-    let found = file.map(Path::to_owned).or_else(default_config);
-    let mut config = match &found {
-        None => PeerConfig::default(),
-        Some(path) => read_config(path).map_err(|error| Failure::new(EXIT_CONFIG, error))?,
-    };
-    config.listen = args.listen.unwrap_or(config.listen);
-    config.utp = args.utp.unwrap_or(config.utp);
-    config.upload = args.upload.or(config.upload);
-    config.download = args.download.or(config.download);
-    config.bundle_upload = args.bundle_upload.or(config.bundle_upload);
-    config.bundle_download = args.bundle_download.or(config.bundle_download);
-    config.dht = args.dht.unwrap_or(config.dht);
-    config
-        .dht_bootstrap
-        .extend(args.dht_bootstrap.iter().cloned());
-    config.pex &= !args.no_pex;
-    config.lsd |= args.lsd;
-    config.udp_trackers &= !args.no_udp_trackers;
-    config.allow_net.extend(&args.allow_net);
-    config.trackers.extend(args.tracker.iter().cloned());
-    config.state = args.state.clone().or(config.state);
-    config.control = args.control.clone().or(config.control);
-    config.site_keys.extend(args.site_key.iter().cloned());
-    config.drain = args.drain.unwrap_or(config.drain);
-    config
-        .check()
-        .map_err(|error| Failure::new(EXIT_CONFIG, error))?;
-    Ok(config)
-}
-
-/// `$XDG_CONFIG_HOME/spikeswarm/swarm-peer.toml` and its kin, the first that is there.
-fn default_config() -> Option<PathBuf> {
-    let home = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    let own = home("XDG_CONFIG_HOME").or_else(|| Some(home("HOME")?.join(".config")));
-    let places = own.into_iter().chain([PathBuf::from("/etc")]);
-    places
-        .map(|dir| dir.join("spikeswarm/swarm-peer.toml"))
-        .find(|path| path.is_file())
-}
-
-fn read_config(path: &Path) -> anyhow::Result<PeerConfig> {
-    let shown = path.display();
-    let text = std::fs::read_to_string(path).with_context(|| format!("configuration {shown}"))?;
-    toml::from_str(&text).map_err(|error| {
-        let place = error.span().map_or(String::new(), |span| {
-            let before = text.get(..span.start).unwrap_or_default();
-            let line = before.matches('\n').count() + 1;
-            let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
-            format!("line {line}, column {column}: ")
-        });
-        anyhow::anyhow!("configuration {shown}: {place}{}", error.message())
-    })
-}
-
-/// A node that runs until a signal, with what every command does about it.
-pub(crate) struct Running {
-    pub(crate) node: Node,
-    pub(crate) shutdown: CancellationToken,
-    _control: Option<Control>,
-    drain: Duration,
-}
-
-impl Running {
-    /// Starts the node, says where it listens, and minds signals: the first stops it in good
-    /// order, the second at once.
-    pub(crate) async fn start(config: &PeerConfig, output: &Output) -> Result<Self, Failure> {
-        let shutdown = CancellationToken::new();
-        let node = Node::start(config.node(), shutdown.clone()).await?;
-        let addr = node.listen_addr();
-        output.event("listening", serde_json::json!({ "peer": addr.to_string() }));
-        tracing::info!(peer = %addr, "listening");
-        let control = control::open(config, &node, &shutdown)?;
-        mind_signals(shutdown.clone())?;
-        Ok(Self {
-            node,
-            shutdown,
-            _control: control,
-            drain: config.drain,
-        })
-    }
-
-    /// Ends in good order: trackers are told, states saved.
-    pub(crate) async fn stop(self) {
-        self.shutdown.cancel();
-        if tokio::time::timeout(self.drain, self.node.join())
-            .await
-            .is_err()
-        {
-            tracing::warn!("not everything could be finished in time");
-        }
-    }
-}
-
-fn mind_signals(shutdown: CancellationToken) -> Result<(), Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
-    tokio::spawn(async move {
-        for nth in 0.. {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if nth > 0 {
-                std::process::exit(i32::from(EXIT_FAILURE));
-            }
-            tracing::info!("stopping, a second signal stops at once");
-            shutdown.cancel();
-        }
-    });
-    Ok(())
-}
-
-/// The runtime of a command.
-pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start threads")
-        .map_err(Failure::from)
 }
 
 #[cfg(test)]

@@ -1,0 +1,79 @@
+//! How a node behaves: [`NodeConfig`].
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use swarm_proto::session::Timeouts;
+
+use crate::connector::AddressPolicy;
+use crate::discovery::Discovery;
+use crate::link::port::Transport;
+use crate::uplink::{Downlink, Uplink};
+
+/// How a node behaves. The defaults are for one site's bundles on one machine.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// Where peers may call; port 0 lets the system choose. Where it names one address, calls and
+    /// announces leave from that one too. Default `0.0.0.0:0`.
+    pub listen: SocketAddr,
+    /// First eight bytes of our peer id: client and version.
+    pub peer_id_prefix: [u8; 8],
+    /// What may be sent, shared with whatever else draws on it. Default unlimited.
+    pub uplink: Uplink,
+    /// What may be received from peers. Default unlimited.
+    pub downlink: Downlink,
+    /// What one bundle may send, in bits per second, where it does not say otherwise. Default
+    /// unlimited.
+    pub bundle_upload: Option<u64>,
+    /// What one bundle may receive, in bits per second, where it does not say otherwise. Default
+    /// unlimited.
+    pub bundle_download: Option<u64>,
+    /// Connections of all bundles together. Default 500; each may cost 1 MiB at full speed.
+    pub peers_max: usize,
+    /// Connections of one bundle. Default 80.
+    pub peers_per_swarm_max: usize,
+    /// Calls under way at a time for one bundle. Default 16.
+    pub dials_max: usize,
+    /// Peers of one bundle that are served at a time. Default 8.
+    pub upload_slots: usize,
+    /// Which addresses may be dialled. Default: strangers may name public ones only.
+    pub policy: AddressPolicy,
+    /// Time for one call. Default 5 s.
+    pub dial_timeout: Duration,
+    /// Whether peers are met by TCP, uTP or both. Default both.
+    pub transport: Transport,
+    /// How long connections wait for what.
+    pub timeouts: Timeouts,
+    /// Callers that have not said which bundle they want; beyond, who waited longest is dropped.
+    /// Default 128, and as many again by uTP.
+    pub handshakes_max: usize,
+    /// Where to remember what was verified, for storage that has no place of its own.
+    pub state_dir: Option<PathBuf>,
+    /// Where to look for peers. Default: peers' word and trackers, but neither DHT nor multicast.
+    pub discovery: Discovery,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 0)),
+            peer_id_prefix: *b"-SK0010-",
+            uplink: Uplink::unlimited(),
+            downlink: Downlink::unlimited(),
+            bundle_upload: None,
+            bundle_download: None,
+            peers_max: 500,
+            peers_per_swarm_max: 80,
+            dials_max: 16,
+            upload_slots: 8,
+            policy: AddressPolicy::default(),
+            dial_timeout: Duration::from_secs(5),
+            transport: Transport::default(),
+            timeouts: Timeouts::default(),
+            handshakes_max: 128,
+            state_dir: None,
+            discovery: Discovery::default(),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What a swarm is doing, and its figures.
+
+/// What a swarm is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SwarmState {
+    /// Hashing what is on disk.
+    Checking,
+    /// Asking peers for the info dictionary of a magnet link.
+    Metadata,
+    /// Fetching what is wanted, and serving what is there.
+    Fetching,
+    /// Everything is there; only serving.
+    Seeding,
+    /// Given up.
+    Failed(SwarmError),
+    /// Removed, or the node shut down.
+    Stopped,
+}
+
+/// Why a swarm has ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SwarmError {
+    /// Removed, or the node shut down.
+    #[error("the bundle is no longer served here")]
+    Stopped,
+    /// The disk does not do what is needed.
+    #[error("storage failed: {0}")]
+    Storage(String),
+    /// No file or range of that name in the bundle.
+    #[error("no such bytes in the bundle")]
+    OutOfRange,
+}
+
+/// Figures of one swarm. Byte counts are of blocks, without protocol overhead.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SwarmStats {
+    /// The torrent's name, or the magnet link's.
+    pub name: String,
+    /// What it is doing.
+    pub state: SwarmState,
+    /// Peers connected.
+    pub peers: usize,
+    /// Of them, those that have everything.
+    pub seeds: usize,
+    /// Peer addresses known, connected or not.
+    pub known_peers: usize,
+    /// Bytes received.
+    pub down_bytes: u64,
+    /// Bytes sent.
+    pub up_bytes: u64,
+    /// Bytes received for nothing: false or twice.
+    pub wasted_bytes: u64,
+    /// Bytes a second received.
+    pub down_rate: f64,
+    /// Bytes a second sent.
+    pub up_rate: f64,
+    /// Pieces stored.
+    pub have: u32,
+    /// Pieces of the bundle; 0 while the metadata is unknown.
+    pub pieces: u32,
+    /// Pieces dealt with by the check at the start.
+    pub checked: u32,
+    /// Pieces whose bytes on disk were wrong at the start.
+    pub wrong: Vec<u32>,
+    /// Bytes of content, padding included; 0 while the metadata is unknown.
+    pub total_bytes: u64,
+    /// Everything is stored.
+    pub complete: bool,
+    /// What keeps it from going on at the moment, as a line to read.
+    pub trouble: Option<String>,
+}
+
+impl SwarmStats {
+    pub(super) fn new(name: String) -> Self {
+        Self {
+            name,
+            state: SwarmState::Checking,
+            peers: 0,
+            seeds: 0,
+            known_peers: 0,
+            down_bytes: 0,
+            up_bytes: 0,
+            wasted_bytes: 0,
+            down_rate: 0.0,
+            up_rate: 0.0,
+            have: 0,
+            pieces: 0,
+            checked: 0,
+            wrong: Vec::new(),
+            total_bytes: 0,
+            complete: false,
+            trouble: None,
+        }
+    }
+}
