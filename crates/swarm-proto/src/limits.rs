@@ -138,6 +138,11 @@ pub const PEERS_PER_REPLY_MAX: usize = 1000;
 /// Swarms in one scrape (BEP 15 names "up to about 74", aquatic takes 70).
 pub const SCRAPE_HASHES_MAX: usize = 70;
 
+/// Bytes of a datagram that our tracker answers with (BEP 15): what every path of IPv6 carries in
+/// one piece, 1280 with its headers, as pieces are lost and forged more easily. A scrape of
+/// [`SCRAPE_HASHES_MAX`] swarms has 848.
+pub const UDP_REPLY_LEN_MAX: usize = 1232;
+
 /// Bytes of a packet of a UDP tracker (BEP 15) that a client reads: [`PEERS_PER_REPLY_MAX`] peers
 /// of IPv6. Longer ones are cut off.
 pub const UDP_TRACKER_PACKET_LEN_MAX: usize = 20 + 18 * PEERS_PER_REPLY_MAX;

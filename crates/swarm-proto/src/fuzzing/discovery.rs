@@ -1,13 +1,54 @@
 //! Fuzz bodies of what finds peers.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
 
 use crate::id::{PeerId, SwarmId};
 use crate::limits;
 use crate::tracker::AnnounceRequest;
-use crate::tracker::udp::{Ask, ConnectionToken, Request, Response, UdpClient};
+use crate::tracker::udp::{
+    Ask, ConnectionToken, Heard, Request, Response, UdpClient, UdpServer, peers_that_fit,
+};
 use crate::wire::PexMessage;
 use crate::wire::lsd::LsdAnnounce;
+
+/// Packets to our UDP tracker, with a token and without: nobody unproven is sent more than it
+/// sent, and what is passed on is bounded. `now` is any time.
+pub fn udp_server(now: Instant, data: &[u8]) {
+    let server = UdpServer::new(now, [0x5a; 16]);
+    let source = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    let elsewhere = IpAddr::V6(Ipv6Addr::LOCALHOST);
+    for asking in [source, elsewhere] {
+        match server.hear(asking, data) {
+            Heard::Reply(reply @ Response::Connect { .. }) => {
+                assert!(reply.encode().len() <= data.len());
+            }
+            Heard::Reply(reply) => {
+                assert!(matches!(reply, Response::Error { .. }));
+                assert_eq!(asking, source, "a token guessed");
+                assert!(reply.encode().len() <= limits::UDP_REPLY_LEN_MAX);
+            }
+            Heard::Announce { announce, .. } => {
+                assert!(announce.port != 0 && announce.numwant <= Some(peers_that_fit(asking)));
+            }
+            Heard::Scrape { swarm_ids, .. } => {
+                assert!((1..=limits::SCRAPE_HASHES_MAX).contains(&swarm_ids.len()));
+            }
+            Heard::Ignored(_) => {}
+        }
+    }
+    // The same behind the right token.
+    let connect = Request::Connect { transaction: 1 }.encode();
+    let Heard::Reply(Response::Connect { token, .. }) = server.hear(elsewhere, &connect) else {
+        panic!("a connect request is answered");
+    };
+    if let Some((_, rest)) = data.split_first_chunk::<8>() {
+        let packet = [&token.0.to_be_bytes(), rest].concat();
+        if let Heard::Announce { announce, .. } = server.hear(elsewhere, &packet) {
+            assert!(announce.port != 0 && announce.numwant <= Some(peers_that_fit(elsewhere)));
+        }
+    }
+}
 
 /// Packets of a UDP tracker and its client: writing undoes reading, bounds hold, and only an answer
 /// to what was asked is an outcome. `now` is any time.
