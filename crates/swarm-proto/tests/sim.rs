@@ -238,6 +238,27 @@ fn padding_is_never_sent() {
 }
 
 #[test]
+fn hybrids_come_from_clients_that_count_padding_too() {
+    seeds(60, |seed| {
+        let mut net = net(seed, ROUGH);
+        for _ in 0..2 {
+            let old = net.seed(UPLINK);
+            net.nodes[old].manner = Manner::Bep3;
+        }
+        // Some leeches meet one that knows better.
+        if seed % 2 == 0 {
+            net.seed(UPLINK);
+        }
+        (0..4).for_each(|_| {
+            net.leech(UPLINK);
+        });
+        net.mesh();
+        complete(&mut net, 120);
+        assert_nobody_banned(&net);
+    });
+}
+
+#[test]
 fn swarms_outlive_broken_connections_and_churn() {
     seeds(60, |seed| {
         let mut net = net(seed, ROUGH);

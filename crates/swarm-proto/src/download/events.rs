@@ -94,8 +94,15 @@ impl Download {
         }
         match event {
             SessionEvent::Established {
-                peer_id, swarm_id, ..
-            } => self.established(now, conn, peer_id, swarm_id),
+                peer_id,
+                swarm_id,
+                reserved,
+            } => {
+                if let Some(peer) = self.peers.get_mut(&conn) {
+                    peer.knows_v2 = reserved.v2();
+                }
+                self.established(now, conn, peer_id, swarm_id);
+            }
             SessionEvent::ExtendedHandshake(said) => {
                 if let Some(peer) = self.peers.get_mut(&conn) {
                     peer.metadata_size = said.ut_metadata.and(said.metadata_size);
@@ -137,8 +144,12 @@ impl Download {
             // Of whom else it knows is for the driver to hear.
             SessionEvent::Cancelled(_) | SessionEvent::Pex(_) => {}
             SessionEvent::Block(block) => self.block(now, conn, block),
-            SessionEvent::Rejected(range) => self.released(now, conn, range),
+            SessionEvent::Rejected(range) => {
+                let range = self.our_range(conn, range);
+                self.released(now, conn, range);
+            }
             SessionEvent::TimedOut(range) => {
+                let range = self.our_range(conn, range);
                 if let Some(peer) = self.peers.get_mut(&conn) {
                     peer.timed_out();
                 }
@@ -253,17 +264,27 @@ impl Download {
     }
 
     fn block(&mut self, now: Instant, conn: ConnectionId, block: Block) {
-        let range = block.range();
-        self.totals.downloaded += u64::from(range.len());
-        self.totals.down.add(range.len());
+        let (range, len) = (self.our_range(conn, block.range()), block.range().len());
+        self.totals.downloaded += u64::from(len);
+        self.totals.down.add(len);
         let Some(peer) = self.peers.get_mut(&conn) else {
             return;
         };
         peer.asked.remove(&range);
-        peer.block_came(range.len(), &self.config);
+        peer.block_came(len, &self.config);
         if !peer.guides(now) {
             self.crowd_at = Some(now);
         }
+        if let Some(block) = self.our_block(now, conn, block) {
+            self.place(now, conn, block);
+        }
+        self.fill(now, conn);
+    }
+
+    /// A block of a peer or a web seed is here: it goes to its place if it can't be told to be
+    /// false, and nobody else needs to send it.
+    pub(super) fn place(&mut self, now: Instant, conn: ConnectionId, block: Block) {
+        let range = block.range();
         let Some(block) = self.check_block(now, conn, block) else {
             return;
         };
@@ -275,16 +296,15 @@ impl Download {
             self.web.cancelled(other, &range);
             if let Some(peer) = self.peers.get_mut(&other) {
                 peer.asked.remove(&range);
+                self.cancel(other, range);
+                self.fill(now, other);
             }
-            self.command(other, Command::Cancel(range));
-            self.fill(now, other);
         }
         match placed {
             Placed::Kept => {}
             Placed::Useless => self.totals.wasted += u64::from(range.len()),
             Placed::Piece(bytes, senders) => self.assembled(range.piece(), bytes, senders),
         }
-        self.fill(now, conn);
     }
 
     /// The peer will not send the block, or not soon.
@@ -404,7 +424,7 @@ impl Download {
         }
         for (conn, range) in cancels {
             self.assembler.released(range, conn);
-            self.command(conn, Command::Cancel(range));
+            self.cancel(conn, range);
         }
     }
 }

@@ -33,6 +33,7 @@ mod requests;
 mod slots;
 mod suggest;
 mod suspects;
+mod view;
 mod webseed;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};

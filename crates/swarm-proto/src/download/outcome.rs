@@ -158,7 +158,7 @@ impl Download {
             peer.asked.retain(|range| range.piece() != piece);
         }
         for (conn, range) in cancels {
-            self.command(conn, Command::Cancel(range));
+            self.cancel(conn, range);
         }
     }
 

@@ -61,6 +61,8 @@ pub(super) struct Peer {
     pub(super) established: bool,
     /// The swarm id that both sides agreed on; that of v2 means that it answers hash requests.
     pub(super) swarm_id: Option<SwarmId>,
+    /// It says that it knows v2 torrents (BEP 52), whatever the id that was agreed on.
+    pub(super) knows_v2: bool,
     /// Bytes of the info dictionary it serves.
     pub(super) metadata_size: Option<u32>,
     /// What it has; `None` while it said nothing or the torrent's size is unknown.
@@ -110,6 +112,7 @@ impl Peer {
             joined_at: now,
             established: false,
             swarm_id: None,
+            knows_v2: false,
             metadata_size: None,
             pieces: None,
             counted: false,

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use super::assemble::Senders;
 use super::leaf_fetch::{Arrived, LeafFetch};
 use super::{Action, Download};
-use crate::geometry::{BLOCK_LEN, PieceIndex};
+use crate::geometry::{BLOCK_LEN, BlockRange, PieceIndex};
 use crate::limits;
 use crate::merkle::Hash;
 use crate::metainfo::Kind;
@@ -147,10 +147,7 @@ impl Download {
         }
         // libtorrent closes a connection that asks for hashes without having agreed on the v2 id,
         // whatever the reserved bits say.
-        let v2_id = self
-            .meta()
-            .and_then(|meta| meta.info_hash_v2())
-            .map(|hash| hash.swarm_id());
+        let v2_id = self.v2_id();
         let peers: Vec<_> = self
             .peers
             .iter()
@@ -282,15 +279,21 @@ impl Download {
             Err(error) if error.fault == VerifyFault::Unknown => Some((block, false)),
             Err(error) => {
                 tracing::debug!(%error, "false block");
-                self.totals.wasted += u64::from(range.len());
-                self.assembler.released(range, conn);
-                self.raise_alarm(now);
-                let nth = (range.begin() / BLOCK_LEN) as usize;
-                self.ban_all(now, piece, BTreeMap::from([(conn, BTreeSet::from([nth]))]));
-                self.fill_all(now);
+                self.false_block(now, conn, range);
                 None
             }
         }
+    }
+
+    /// The peer sent a block that is false beyond doubt.
+    pub(super) fn false_block(&mut self, now: Instant, conn: ConnectionId, range: BlockRange) {
+        self.totals.wasted += u64::from(range.len());
+        self.assembler.released(range, conn);
+        self.raise_alarm(now);
+        let nth = (range.begin() / BLOCK_LEN) as usize;
+        let liar = BTreeMap::from([(conn, BTreeSet::from([nth]))]);
+        self.ban_all(now, range.piece(), liar);
+        self.fill_all(now);
     }
 
     /// A piece is false and its blocks' hashes are known: finds out which are, now or once leaves

@@ -9,7 +9,7 @@ use super::peers::Peer;
 use super::{Deadline, Download};
 use crate::geometry::{BlockRange, PieceIndex};
 use crate::limits;
-use crate::session::{Command, ConnectionId};
+use crate::session::ConnectionId;
 
 /// Until we have so many pieces, peers help each other with those under way.
 const FIRST_TOGETHER: u32 = 1;
@@ -43,7 +43,7 @@ impl Download {
                     if let Some(peer) = self.peers.get_mut(&conn) {
                         peer.asked.insert(range);
                     }
-                    self.command(conn, Command::Request(range));
+                    self.ask(conn, range);
                 }
                 None => {
                     let changes = self.changes;

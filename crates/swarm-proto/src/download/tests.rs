@@ -423,4 +423,5 @@ fn two_that_have_everything_part() {
 
 mod crowd;
 mod lost;
+mod padding;
 mod proofs;

@@ -24,6 +24,16 @@ impl Block {
         (bytes.len() == range.len() as usize).then_some(Self { range, bytes })
     }
 
+    /// The front of it that is `range`, and what is behind; `None` if that is not its front.
+    pub(crate) fn cut(mut self, range: BlockRange) -> Option<(Self, Bytes)> {
+        let is_front = range.piece() == self.range.piece()
+            && range.begin() == self.range.begin()
+            && range.len() <= self.range.len();
+        let rest = is_front.then(|| self.bytes.split_off(range.len() as usize))?;
+        self.range = range;
+        Some((self, rest))
+    }
+
     /// Where it lies.
     pub const fn range(&self) -> BlockRange {
         self.range

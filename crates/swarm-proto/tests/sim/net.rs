@@ -17,7 +17,7 @@ use swarm_proto::bitfield::Bitfield;
 use swarm_proto::download::{Download, DownloadConfig, PeerInfo, Source};
 use swarm_proto::session::{ConnectionId, PeerSession, SessionConfig, SessionEvent};
 
-use super::node::{Conn, Node, peer_id};
+use super::node::{Conn, Manner, Node, peer_id};
 use super::torrent::Torrent;
 
 /// Bytes of data in one packet.
@@ -380,11 +380,16 @@ impl Net {
                 addr: other,
                 outgoing: end == 0,
             };
-            let ids = self.torrent.meta.swarm_ids();
-            let v2 = self.torrent.meta.info_hash_v2().is_some();
+            let known = |node: usize| match self.nodes[node].manner {
+                Manner::Bep3 => 1,
+                _ => self.torrent.meta.swarm_ids().len(),
+            };
+            let ids = self.torrent.meta.swarm_ids()[..known(index)].to_vec();
+            let v2 = ids.len() > 1 || self.torrent.meta.info_hash_v1().is_none();
+            let common = known(from).min(known(to));
             let mut config = SessionConfig::new(self.nodes[index].peer_id, ids.clone(), v2);
             // Either id of a hybrid leads to the same swarm.
-            config.dialled = (end == 0).then(|| ids[self.rng.random_range(0..ids.len())]);
+            config.dialled = (end == 0).then(|| ids[self.rng.random_range(0..common)]);
             let node = &mut self.nodes[index];
             let session = PeerSession::new(config, self.now);
             let ready = false;

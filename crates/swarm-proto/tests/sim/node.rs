@@ -28,6 +28,8 @@ pub(crate) enum Manner {
     LiesOncePerPiece,
     /// Takes requests and answers none.
     Mute,
+    /// Knows no BEP 52 and counts padding: a request for a part of a block is an offence.
+    Bep3,
 }
 
 impl Manner {
@@ -140,6 +142,11 @@ impl Node {
             },
             Action::ReadBlock { .. } if self.manner == Manner::Mute => {}
             Action::ReadBlock { conn, range } => {
+                if self.manner == Manner::Bep3 {
+                    let geometry = self.torrent.meta.geometry();
+                    let whole = geometry.nth_block(range.piece(), range.begin() / 16_384);
+                    assert_eq!(whole, Some(range), "a part of a block");
+                }
                 let bytes = self.block(&range);
                 self.command(now, conn, Command::SendBlock(range, bytes));
             }
@@ -203,7 +210,7 @@ impl Node {
                 let blocks = blocks.min(u32::try_from(data.div_ceil(16_384)).unwrap_or(1));
                 range.begin() / 16_384 == chosen % blocks.max(1)
             }
-            Manner::Honest | Manner::Mute => false,
+            Manner::Honest | Manner::Mute | Manner::Bep3 => false,
         };
         if !lies {
             return truth;

@@ -28,7 +28,7 @@ fn torrent() -> (Arc<Metainfo>, Vec<u8>) {
     (Arc::new(meta), content)
 }
 
-fn table(have: bool) -> (Table, Vec<u8>) {
+pub(super) fn table(have: bool) -> (Table, Vec<u8>) {
     let (meta, content) = torrent();
     let have = match have {
         true => Bitfield::all(meta.geometry().piece_count()),
@@ -74,7 +74,7 @@ impl Table {
         }
     }
 
-    fn hash_requests(actions: &[Action]) -> Vec<(u64, HashRequest)> {
+    pub(super) fn hash_requests(actions: &[Action]) -> Vec<(u64, HashRequest)> {
         let of = |action: &Action| match action {
             Action::Command(conn, Command::RequestHashes(request)) => Some((conn.0, *request)),
             _ => None,
@@ -83,7 +83,7 @@ impl Table {
     }
 
     /// Every block asked of anyone in these actions.
-    fn blocks(actions: &[Action]) -> Vec<(u64, BlockRange)> {
+    pub(super) fn blocks(actions: &[Action]) -> Vec<(u64, BlockRange)> {
         let of = |action: &Action| match action {
             Action::Command(conn, Command::Request(range)) => Some((conn.0, *range)),
             _ => None,
@@ -91,7 +91,7 @@ impl Table {
         actions.iter().filter_map(of).collect()
     }
 
-    fn send_block(&mut self, conn: u64, range: BlockRange, content: &[u8], lie: bool) {
+    pub(super) fn send_block(&mut self, conn: u64, range: BlockRange, content: &[u8], lie: bool) {
         let place = self.meta.geometry().block_bytes(&range);
         let mut bytes = content[place.start as usize..place.end as usize].to_vec();
         bytes[5] ^= u8::from(lie);
@@ -100,7 +100,7 @@ impl Table {
         self.event(conn, SessionEvent::Block(block));
     }
 
-    fn truth(&self, content: &[u8], request: &HashRequest) -> Vec<Hash> {
+    pub(super) fn truth(&self, content: &[u8], request: &HashRequest) -> Vec<Hash> {
         let file = self
             .meta
             .files()
@@ -112,7 +112,7 @@ impl Table {
         merkle::prove(&merkle::leaves(bytes), height, &hash_server::span(request)).unwrap()
     }
 
-    fn bans(actions: &[Action]) -> Vec<(SocketAddr, String)> {
+    pub(super) fn bans(actions: &[Action]) -> Vec<(SocketAddr, String)> {
         let of = |action: &Action| match action {
             Action::Ban { addr, reason, .. } => Some((*addr, reason.clone())),
             _ => None,

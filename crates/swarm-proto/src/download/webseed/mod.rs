@@ -19,12 +19,11 @@ use rand::RngExt as _;
 
 pub use judge::{WebFailure, WebHead, WebRange, judge};
 
-use super::assemble::Placed;
 use super::peers::Rate;
 use super::{Action, Download};
 use crate::geometry::{BLOCK_LEN, BlockRange, ByteRange, PieceIndex};
 use crate::limits;
-use crate::session::{Block, Command, ConnectionId};
+use crate::session::{Block, ConnectionId};
 use choose::Crowd;
 use gather::Gather;
 use health::Health;
@@ -247,7 +246,7 @@ impl Download {
             if let Some(whole) = seed.gather.add(&meta, block, offset, taken) {
                 seed.asked.remove(&block);
                 if let Some(block) = Block::of_web_seed(block, whole) {
-                    self.web_block(now, conn, block);
+                    self.place(now, conn, block);
                 }
             }
         }
@@ -259,30 +258,6 @@ impl Download {
         if cut == Some(true) {
             self.actions.push_back(Action::StopFetch(conn, request));
             self.web_ended(now, conn, request, Ok(()));
-        }
-    }
-
-    fn web_block(&mut self, now: Instant, conn: ConnectionId, block: Block) {
-        let range = block.range();
-        let Some(block) = self.check_block(now, conn, block) else {
-            return;
-        };
-        let Some(torrent) = &self.torrent else {
-            return;
-        };
-        let (placed, others) = self.assembler.place(torrent.meta.geometry(), block, conn);
-        for other in others {
-            self.web.cancelled(other, &range);
-            if let Some(peer) = self.peers.get_mut(&other) {
-                peer.asked.remove(&range);
-                self.command(other, Command::Cancel(range));
-                self.fill(now, other);
-            }
-        }
-        match placed {
-            Placed::Kept => {}
-            Placed::Useless => self.totals.wasted += u64::from(range.len()),
-            Placed::Piece(bytes, senders) => self.assembled(range.piece(), bytes, senders),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::bitfield::Bitfield;
 use crate::download::{DownloadConfig, PeerInfo, Source, WebFetch};
 use crate::id::PeerId;
 use crate::metainfo::{FileHasher, Metainfo, MetainfoBuilder};
-use crate::session::{PieceSet, SessionEvent};
+use crate::session::{Command, PieceSet, SessionEvent};
 use crate::verify::verify;
 use crate::wire::ReservedBits;
 
