@@ -129,8 +129,9 @@ impl BlockAssembler {
         self.partials.get(&piece).map(|partial| partial.starter)
     }
 
-    /// Begins a piece with that peer, as its only one if `alone`. Blocks for which `is_pad` holds are zeros and never asked for. Gives the
-    /// piece back at once if it is padding altogether.
+    /// Begins a piece with that peer, as its only one if `alone`. Of each block so many bytes are
+    /// asked for as `content` says, from its first on: the rest is padding, zeros. Gives the piece
+    /// back at once if it is padding altogether.
     pub(super) fn start(
         &mut self,
         geometry: &Geometry,
@@ -141,7 +142,7 @@ impl BlockAssembler {
     ) -> Option<(Bytes, Senders)> {
         let lens: Vec<_> = geometry
             .blocks(piece)
-            .map(|range| content(&range).min(range.len()))
+            .map(|range| content(&range))
             .collect();
         let blocks: Vec<_> = lens
             .iter()

@@ -7,7 +7,7 @@ use super::peers::Peer;
 use super::picker::PiecePicker;
 use crate::bitfield::Bitfield;
 use crate::geometry::PieceIndex;
-use crate::session::{Command, ConnectionId, PieceSet};
+use crate::session::{ConnectionId, PieceSet};
 
 impl Download {
     pub(super) fn peer_has(&mut self, now: Instant, conn: ConnectionId, set: PieceSet) {
@@ -63,7 +63,7 @@ impl Download {
         peer.asked.retain(|range| range.piece() != piece);
         for range in asked {
             self.assembler.released(range, conn);
-            self.command(conn, Command::Cancel(range));
+            self.cancel(conn, range);
         }
         // What seeds have is no copy to count on.
         if !was_seed {

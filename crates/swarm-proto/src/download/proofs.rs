@@ -17,6 +17,7 @@ use bytes::Bytes;
 
 use super::assemble::Senders;
 use super::leaf_fetch::{Arrived, LeafFetch};
+use super::view::content_len;
 use super::{Action, Download};
 use crate::geometry::{BLOCK_LEN, BlockRange, PieceIndex};
 use crate::limits;
@@ -374,10 +375,7 @@ impl Download {
         }
         self.picker.set_startable(piece, false);
         let geometry = meta.geometry();
-        let content = |range: &_| {
-            let bytes = meta.content(&geometry.block_bytes(range));
-            u32::try_from(bytes).unwrap_or(u32::MAX)
-        };
+        let content = |range: &_| content_len(&meta, range);
         // Begun by nobody in particular: whoever is free goes on with it.
         let nobody = ConnectionId(u64::MAX);
         self.assembler

@@ -6,6 +6,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use super::peers::Peer;
+use super::view::content_len;
 use super::{Deadline, Download};
 use crate::geometry::{BlockRange, PieceIndex};
 use crate::limits;
@@ -311,10 +312,7 @@ impl Download {
         let geometry = torrent.meta.geometry();
         let alone = self.suspects.contains(piece) || self.is_kept_alone(piece, conn);
         self.picker.set_startable(piece, false);
-        let content = |range: &BlockRange| {
-            let bytes = torrent.meta.content(&geometry.block_bytes(range));
-            u32::try_from(bytes).unwrap_or(u32::MAX)
-        };
+        let content = |range: &_| content_len(&torrent.meta, range);
         let started = self.assembler.start(geometry, piece, conn, alone, content);
         self.piece_started(piece);
         if let Some((bytes, senders)) = started {

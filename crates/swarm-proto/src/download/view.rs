@@ -18,7 +18,14 @@ use std::time::Instant;
 use super::Download;
 use crate::geometry::{BLOCK_LEN, BlockRange};
 use crate::id::SwarmId;
+use crate::metainfo::Metainfo;
 use crate::session::{Block, Command, ConnectionId};
+
+/// Bytes of the block up to its last one that is not padding.
+pub(super) fn content_len(meta: &Metainfo, block: &BlockRange) -> u32 {
+    let content = meta.content(&meta.geometry().block_bytes(block));
+    u32::try_from(content).map_or(block.len(), |len| len.min(block.len()))
+}
 
 impl Download {
     /// The id of the torrent's v2 half.
@@ -61,9 +68,8 @@ impl Download {
     pub(super) fn our_range(&self, conn: ConnectionId, range: BlockRange) -> BlockRange {
         match &self.torrent {
             Some(torrent) if self.counts_padding(conn) => {
+                let len = content_len(&torrent.meta, &range);
                 let geometry = torrent.meta.geometry();
-                let content = torrent.meta.content(&geometry.block_bytes(&range));
-                let len = u32::try_from(content).unwrap_or(u32::MAX).min(range.len());
                 let cut = geometry.block(range.piece().get(), range.begin(), len);
                 cut.unwrap_or(range)
             }

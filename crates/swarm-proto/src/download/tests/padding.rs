@@ -144,15 +144,20 @@ fn whole_blocks_that_are_refused_or_late_are_asked_of_others() {
 }
 
 #[test]
-fn given_up_pieces_are_cancelled_as_each_peer_was_asked() {
-    let (mut table, _) = table(false);
-    let piece = table.want_last_of_a();
-    table.join_as(1, KNOWS_V1);
-    assert_eq!(table.requests(1).len(), 2);
-    // It came from elsewhere, as from a web seed of a bridge's.
-    table.download.piece_verified(table.now, piece);
-    let told = cancels(&table.actions());
-    assert_eq!(told, [(1, 0, BLOCK_LEN), (1, BLOCK_LEN, BLOCK_LEN)]);
+fn what_is_given_up_is_cancelled_as_the_peer_was_asked() {
+    for lost in [false, true] {
+        let (mut table, _) = table(false);
+        let piece = table.want_last_of_a();
+        table.join_as(1, KNOWS_V1);
+        assert_eq!(table.requests(1).len(), 2);
+        match lost {
+            true => table.event(1, SessionEvent::PeerLacks(piece)),
+            // It came from elsewhere.
+            false => table.download.piece_verified(table.now, piece),
+        }
+        let told = cancels(&table.actions());
+        assert_eq!(told, [(1, 0, BLOCK_LEN), (1, BLOCK_LEN, BLOCK_LEN)]);
+    }
 }
 
 #[test]
