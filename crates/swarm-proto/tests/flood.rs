@@ -15,9 +15,10 @@ use swarm_proto::geometry::BLOCK_LEN;
 use swarm_proto::id::PeerId;
 use swarm_proto::metainfo::{FileHasher, Metainfo, MetainfoBuilder};
 use swarm_proto::session::{Command, ConnectionId, PeerSession, SessionConfig};
+use swarm_proto::wire::lt_donthave::LT_DONTHAVE_ID;
 use swarm_proto::wire::{
-    ExtendedHandshake, Handshake, HashRequest, Message, MetadataMessage, RawBlock, RawHashes,
-    RawRequest, ReservedBits,
+    DontHave, ExtendedHandshake, Handshake, HashRequest, Message, MetadataMessage, RawBlock,
+    RawHashes, RawRequest, ReservedBits,
 };
 use swarm_proto::{limits, merkle};
 
@@ -288,6 +289,25 @@ fn well_formed(meta: &Metainfo) -> Vec<(&'static str, Bytes, bool)> {
             false,
         ),
         ("metadata", extended(2, data.encode()), false),
+        (
+            "lost piece",
+            batch(|n| Message::Extended {
+                id: LT_DONTHAVE_ID,
+                payload: DontHave { piece: n % PIECES }.encode().to_vec().into(),
+            }),
+            false,
+        ),
+        (
+            "have, lost piece",
+            batch(|n| match n % 2 {
+                0 => Message::Have(0),
+                _ => Message::Extended {
+                    id: LT_DONTHAVE_ID,
+                    payload: DontHave { piece: 0 }.encode().to_vec().into(),
+                },
+            }),
+            false,
+        ),
         (
             "hash request",
             batch(move |n| Message::HashRequest(hashes(2)(n))),

@@ -24,7 +24,6 @@ use crate::link::{
 use crate::node::Source;
 use crate::peers::Ending;
 use crate::report::{PeerReport, ShownAddr};
-use crate::swarm::SwarmState;
 use crate::uplink::{Shaped, ShapedReader};
 
 /// Addresses remembered that take calls by TCP and then say nothing: 32 bytes each.
@@ -171,7 +170,6 @@ impl SwarmTask {
             .content
             .as_ref()
             .and_then(|content| u32::try_from(content.meta.raw_info().len()).ok());
-        config.upload_only = *self.shared.state.borrow() == SwarmState::Seeding;
         config.peer_ip = Some(addr.ip());
         config.holepunch = self.node.utp().is_some();
         config.pex = self.exchanges_peers();

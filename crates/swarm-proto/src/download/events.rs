@@ -1,6 +1,6 @@
 //! What peers do.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -12,8 +12,6 @@ use crate::geometry::{BlockRange, PieceIndex};
 use crate::id::{PeerId, SwarmId};
 use crate::session::{Block, CloseReason, Command, ConnectionId, SessionEvent};
 
-/// Two sides that both have everything stay connected for so long, in case one is to learn better.
-const USELESS_AFTER: Duration = Duration::from_secs(10);
 impl Download {
     /// A connection came about; its events may follow. Call it before any of them.
     pub fn peer_joined(&mut self, now: Instant, conn: ConnectionId, info: PeerInfo) {
@@ -40,6 +38,7 @@ impl Download {
                 if let Ok(len) = u32::try_from(len) {
                     self.command(conn, Command::SetMetadataSize(len));
                 }
+                self.introduce_wants(conn);
                 self.command(conn, Command::Bitfield(self.have.clone()));
             }
             None => self.command(conn, Command::Bitfield(Bitfield::none(0))),
@@ -57,7 +56,6 @@ impl Download {
             peer_id: peer.peer_id,
         };
         self.departed.insert(conn, identity);
-        self.web.peer_left(conn);
         peer.uncount(&mut self.picker);
         self.suggested_is_lost(&peer);
         for range in peer.asked {
@@ -106,8 +104,8 @@ impl Download {
             SessionEvent::ExtendedHandshake(said) => {
                 if let Some(peer) = self.peers.get_mut(&conn) {
                     peer.metadata_size = said.ut_metadata.and(said.metadata_size);
+                    peer.upload_only = said.upload_only;
                 }
-                self.web.upload_only(conn, said.upload_only);
                 self.punches.said(conn, &said);
                 self.advance_fetch(now);
             }
@@ -353,24 +351,9 @@ impl Download {
         self.close_useless(now);
     }
 
-    fn close_useless(&mut self, now: Instant) {
-        if !self.is_complete() {
-            return;
-        }
-        let useless: Vec<_> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.is_seed() && peer.joined_at + USELESS_AFTER <= now)
-            .map(|(conn, _)| *conn)
-            .collect();
-        for conn in useless {
-            self.close(conn, CloseReason::Useless);
-            self.peer_left(now, conn);
-        }
-    }
-
     /// Tells every peer whether we want something of it.
     pub(super) fn update_interest(&mut self) {
+        self.update_wants();
         let conns: Vec<_> = self.peers.keys().copied().collect();
         for conn in conns {
             self.update_interest_of(conn);

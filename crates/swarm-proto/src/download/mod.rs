@@ -33,6 +33,7 @@ mod requests;
 mod slots;
 mod suggest;
 mod suspects;
+mod upload_only;
 mod view;
 mod webseed;
 
@@ -111,6 +112,8 @@ pub struct Download {
     verifying_bytes: u64,
     suspects: Suspects,
     proofs: Proofs,
+    /// What peers were last told of whether we ask for anything.
+    said_upload_only: bool,
     /// What we suggest to leeches, once we have everything.
     handout: Option<Handout>,
     /// When a block last came from a peer that suggests nothing.
@@ -186,6 +189,7 @@ impl Download {
             verifying_bytes: 0,
             suspects: Suspects::default(),
             proofs: Proofs::default(),
+            said_upload_only: false,
             handout: None,
             crowd_at: None,
             changes: 0,
@@ -236,6 +240,7 @@ impl Download {
         });
         self.fetch = None;
         self.apply_want();
+        self.said_upload_only = self.wants_nothing();
     }
 
     fn geometry(&self) -> Option<&Geometry> {

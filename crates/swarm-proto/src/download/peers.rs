@@ -63,6 +63,8 @@ pub(super) struct Peer {
     pub(super) swarm_id: Option<SwarmId>,
     /// It says that it knows v2 torrents (BEP 52), whatever the id that was agreed on.
     pub(super) knows_v2: bool,
+    /// It says that it asks for nothing (BEP 21).
+    pub(super) upload_only: bool,
     /// Bytes of the info dictionary it serves.
     pub(super) metadata_size: Option<u32>,
     /// What it has; `None` while it said nothing or the torrent's size is unknown.
@@ -113,6 +115,7 @@ impl Peer {
             established: false,
             swarm_id: None,
             knows_v2: false,
+            upload_only: false,
             metadata_size: None,
             pieces: None,
             counted: false,

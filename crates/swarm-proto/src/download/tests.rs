@@ -425,3 +425,4 @@ mod crowd;
 mod lost;
 mod padding;
 mod proofs;
+mod upload_only;

@@ -61,8 +61,6 @@ pub struct SessionConfig {
     pub client: String,
     /// Bytes of the raw info dictionary, if we have it.
     pub metadata_size: Option<u32>,
-    /// We ask for nothing (BEP 21); [`Command::UploadOnly`] says otherwise later.
-    pub upload_only: bool,
     /// We can be called by uTP, and introduce others (BEP 55).
     pub holepunch: bool,
     /// Peers may be exchanged (BEP 11): never in a private torrent. Default false.
@@ -85,7 +83,6 @@ impl SessionConfig {
             listen_port: 0,
             client: concat!("Spikeswarm ", env!("CARGO_PKG_VERSION")).into(),
             metadata_size: None,
-            upload_only: false,
             holepunch: false,
             pex: false,
             peer_ip: None,
@@ -124,7 +121,7 @@ pub enum Command {
     Have(PieceIndex),
     /// We no longer have the piece; said to peers that speak lt_donthave (BEP 54).
     DontHave(PieceIndex),
-    /// Whether we ask for nothing from now on (BEP 21).
+    /// Whether we ask for nothing from now on (BEP 21). At first: no.
     UploadOnly(bool),
     /// This piece would be a good one to ask us for (BEP 6).
     Suggest(PieceIndex),

@@ -48,7 +48,7 @@ pub enum CloseReason {
     #[error("peer is banned")]
     Banned,
     /// Neither side can want anything of the other.
-    #[error("both sides have everything")]
+    #[error("neither side wants anything")]
     Useless,
     /// There are enough peers.
     #[error("too many peers")]

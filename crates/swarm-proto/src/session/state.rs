@@ -47,13 +47,14 @@ impl Phase {
     }
 }
 
-/// Choke and interest, both ways.
+/// Choke and interest, both ways, and whether we will ever be interested.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Flow {
     pub(super) we_choke: bool,
     pub(super) we_want: bool,
     pub(super) peer_chokes: bool,
     pub(super) peer_wants: bool,
+    pub(super) upload_only: bool,
 }
 
 impl Default for Flow {
@@ -63,6 +64,7 @@ impl Default for Flow {
             we_want: false,
             peer_chokes: true,
             peer_wants: false,
+            upload_only: false,
         }
     }
 }

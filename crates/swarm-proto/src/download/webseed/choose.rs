@@ -9,12 +9,12 @@
 //!   for its share: pieces are dealt out by a hash of piece and peer id, which all compute alike.
 //!   Whose share is done waits a while before it takes what others leave lying.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
 
 use super::super::Download;
+use super::super::peers::Peer;
 use super::plan::RANGE_LEN_MAX;
 use crate::geometry::{BLOCK_LEN, BlockRange, ByteRange, PieceIndex};
 use crate::id::PeerId;
@@ -47,31 +47,16 @@ enum Mode {
 #[derive(Debug, Default)]
 pub(super) struct Crowd {
     mode: Mode,
-    /// Peers that say that they only upload.
-    sources: BTreeSet<ConnectionId>,
     /// When the swarm last moved, or was given time to.
     moved_at: Option<Instant>,
-}
-
-impl Crowd {
-    pub(super) fn left(&mut self, conn: ConnectionId) {
-        self.sources.remove(&conn);
-    }
-
-    pub(super) fn upload_only(&mut self, conn: ConnectionId, upload_only: bool) {
-        match upload_only {
-            true => self.sources.insert(conn),
-            false => self.sources.remove(&conn),
-        };
-    }
 }
 
 impl Download {
     /// Sees who is there, and steps back from what is under way if others came.
     pub(super) fn look_at_crowd(&mut self, now: Instant) {
         let (mut leeches, mut sources, mut rate) = (0_usize, 0_usize, 0.0);
-        for (conn, peer) in self.peers.iter().filter(|(_, peer)| peer.established) {
-            match peer.is_seed() || self.web.crowd.sources.contains(conn) {
+        for peer in self.peers.values().filter(|peer| peer.established) {
+            match peer.wants_nothing() {
                 true => sources += 1,
                 false => leeches += 1,
             }
@@ -310,11 +295,7 @@ impl Download {
     /// Whether nobody in the swarm could send the piece; while the swarm hardly moves, none could.
     fn is_scarce(&self, piece: PieceIndex) -> bool {
         let mut peers = self.peers.values();
-        let has_source = || {
-            let sources = &self.web.crowd.sources;
-            let mut peers = self.peers.iter();
-            peers.any(|(conn, peer)| peer.is_seed() || sources.contains(conn))
-        };
+        let has_source = || self.peers.values().any(Peer::wants_nothing);
         !peers.any(|peer| peer.has(piece.get())) || has_source()
     }
 
@@ -326,12 +307,9 @@ impl Download {
         let len = self.geometry().map_or(1, |g| g.piece_length()).max(1);
         let share = u64::from(piece.get()) / (SHARE / u64::from(len)).max(1);
         let ours = weight(share, &our_id);
-        let leeches = self
-            .peers
-            .iter()
-            .filter(|(conn, peer)| !peer.is_seed() && !self.web.crowd.sources.contains(conn));
+        let leeches = self.peers.values().filter(|peer| !peer.wants_nothing());
         leeches
-            .filter_map(|(_, peer)| peer.peer_id)
+            .filter_map(|peer| peer.peer_id)
             .all(|id| weight(share, &id) <= ours)
     }
 

@@ -134,16 +134,6 @@ impl WebSeeds {
             seed.gather.forget(range);
         }
     }
-
-    /// A peer is gone.
-    pub(super) fn peer_left(&mut self, conn: ConnectionId) {
-        self.crowd.left(conn);
-    }
-
-    /// A peer says whether it is done with downloading (BEP 21).
-    pub(super) fn upload_only(&mut self, conn: ConnectionId, upload_only: bool) {
-        self.crowd.upload_only(conn, upload_only);
-    }
 }
 
 impl Download {
