@@ -120,7 +120,7 @@ pub struct Metainfo {
     v1_pieces: Range<usize>,
     /// Roots of all files longer than one piece, with their layers where known.
     layers: BTreeMap<Hash, Layer>,
-    trackers: Vec<String>,
+    trackers: outer::Tiers,
     web_seeds: Vec<String>,
 }
 
@@ -224,7 +224,7 @@ impl Metainfo {
             raw_info: Bytes::copy_from_slice(raw),
             v1_pieces,
             layers,
-            trackers: Vec::new(),
+            trackers: outer::Tiers::default(),
             web_seeds: Vec::new(),
         })
     }
@@ -334,7 +334,12 @@ impl Metainfo {
 
     /// Tracker URLs, the first tier first, without duplicates.
     pub fn trackers(&self) -> &[String] {
-        &self.trackers
+        &self.trackers.urls
+    }
+
+    /// The same in tiers (BEP 12), none of them empty.
+    pub fn tracker_tiers(&self) -> impl Iterator<Item = &[String]> {
+        self.trackers.iter()
     }
 
     /// Web seed URLs (BEP 19).
@@ -347,10 +352,10 @@ impl Metainfo {
         self.private
     }
 
-    /// Replaces the trackers. The info hashes stay.
+    /// Replaces the trackers; each becomes a tier of its own. The info hashes stay.
     #[must_use]
     pub fn set_trackers(mut self, trackers: impl IntoIterator<Item = String>) -> Self {
-        self.trackers = outer::bounded(trackers, limits::TRACKERS_MAX);
+        self.trackers = outer::Tiers::in_turn(trackers);
         self
     }
 
@@ -367,7 +372,7 @@ impl Metainfo {
             v1: self.info_hash_v1,
             v2: self.info_hash_v2,
             name: Some(self.name.clone()),
-            trackers: self.trackers.clone(),
+            trackers: self.trackers.urls.clone(),
             web_seeds: self.web_seeds.clone(),
             peers: Vec::new(),
             select_only: Vec::new(),

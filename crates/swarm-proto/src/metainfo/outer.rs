@@ -48,31 +48,65 @@ pub(super) fn bounded(urls: impl IntoIterator<Item = String>, max: usize) -> Vec
         .collect()
 }
 
+/// Trackers in tiers (BEP 12), each URL once.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Tiers {
+    pub(super) urls: Vec<String>,
+    /// Where each tier ends in `urls`; none is empty.
+    pub(super) ends: Vec<usize>,
+}
+
+impl Tiers {
+    /// Up to [`limits::TRACKERS_MAX`] different URLs; tiers that are left empty are left out.
+    fn bounded<U>(tiers: impl IntoIterator<Item = U>) -> Self
+    where
+        U: IntoIterator<Item = String>,
+    {
+        let mut seen = HashSet::new();
+        let (mut urls, mut ends) = (Vec::new(), Vec::new());
+        for tier in tiers {
+            let before = urls.len();
+            let room = limits::TRACKERS_MAX.saturating_sub(before);
+            let new = tier.into_iter().filter(|url| seen.insert(url.clone()));
+            urls.extend(new.take(room));
+            if urls.len() > before {
+                ends.push(urls.len());
+            }
+        }
+        Self { urls, ends }
+    }
+
+    /// Each URL a tier of its own: the first is asked, the others only if it fails.
+    pub(super) fn in_turn(urls: impl IntoIterator<Item = String>) -> Self {
+        Self::bounded(urls.into_iter().map(std::iter::once))
+    }
+
+    /// The tiers, first first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[String]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        let ranges = starts.zip(&self.ends);
+        ranges.filter_map(|(start, end)| self.urls.get(start..*end))
+    }
+}
+
 /// `announce-list` (BEP 12), else `announce`, as BEP 12 has it.
-pub(super) fn trackers(torrent: &Dict<'_>) -> Vec<String> {
+pub(super) fn trackers(torrent: &Dict<'_>) -> Tiers {
     let tiers = torrent
         .get(b"announce-list")
         .and_then(Value::as_list)
         .unwrap_or_default();
-    let listed = tiers
-        .iter()
-        .flat_map(|tier| tier.as_list().unwrap_or_default())
-        .filter_map(Value::as_str)
-        .map(str::trim)
-        .filter(|url| is_tracker_url(url));
-    let listed = bounded(listed.map(str::to_owned), limits::TRACKERS_MAX);
-    if !listed.is_empty() {
+    let usable = |value: &Value<'_>| {
+        let url = value.as_str().map(str::trim);
+        url.filter(|url| is_tracker_url(url)).map(str::to_owned)
+    };
+    let listed = Tiers::bounded(tiers.iter().map(|tier| {
+        let urls = tier.as_list().unwrap_or_default();
+        urls.iter().filter_map(usable)
+    }));
+    if !listed.urls.is_empty() {
         return listed;
     }
-    let announce = torrent
-        .get(b"announce")
-        .and_then(Value::as_str)
-        .map(str::trim);
-    announce
-        .filter(|url| is_tracker_url(url))
-        .map(str::to_owned)
-        .into_iter()
-        .collect()
+    Tiers::in_turn(torrent.get(b"announce").and_then(usable))
 }
 
 /// `url-list` (BEP 19): one string or a list of them.
@@ -95,13 +129,10 @@ pub(super) fn write(meta: &Metainfo) -> Vec<u8> {
     let mut entries: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
     entries.insert("info", meta.raw_info.to_vec());
     let urls = |urls: &[String]| Item::list(urls.iter().map(Item::bytes));
-    if let Some(first) = meta.trackers.first() {
+    if let Some(first) = meta.trackers.urls.first() {
         entries.insert("announce", Item::bytes(first).to_bytes());
-        if meta.trackers.len() > 1 {
-            let tiers = meta
-                .trackers
-                .iter()
-                .map(|url| Item::list([Item::bytes(url)]));
+        if meta.trackers.urls.len() > 1 {
+            let tiers = meta.trackers.iter().map(urls);
             entries.insert("announce-list", Item::list(tiers).to_bytes());
         }
     }

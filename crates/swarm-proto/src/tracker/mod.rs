@@ -2,13 +2,15 @@
 //!
 //! [`AnnounceRequest`] and its reply follow BEP 3, 7 and 23, scrape follows BEP 48; their bytes
 //! are in [`http`], and those of BEP 15 in [`udp`]. The replies of the register of sites in need
-//! (spec 0006) are in [`register`]. When to announce is decided by [`AnnounceSchedule`]. No
+//! (spec 0006) are in [`register`]. When to announce is decided by [`AnnounceSchedule`], and
+//! to which tracker of several (BEP 12) by [`AnnounceTiers`]. No
 //! transport here: a driver fetches the URL or holds the socket. WebTorrent's signalling is
 //! deliberately absent.
 
 pub mod http;
 pub mod register;
 mod schedule;
+mod tiers;
 pub mod udp;
 
 use std::net::SocketAddr;
@@ -17,6 +19,7 @@ use crate::id::{PeerId, SwarmId};
 
 pub use register::{BridgeView, BridgesReply, SiteInNeed, SitesReply};
 pub use schedule::AnnounceSchedule;
+pub use tiers::{AnnounceTiers, TrackerNumber};
 
 /// Why a peer announces (BEP 3, `event`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -214,7 +214,10 @@ fn trackers_and_web_seeds_are_filtered_and_bounded() {
     ]);
     put(&mut torrent, &[], "announce-list", tiers);
     let expected = ["http://a.example/", "UDP://b.example:1", "wss://c.example/"];
-    assert_eq!(parse(&torrent).trackers(), expected);
+    let meta = parse(&torrent);
+    assert_eq!(meta.trackers(), expected);
+    let tiers: Vec<_> = meta.tracker_tiers().map(<[_]>::len).collect();
+    assert_eq!(tiers, [1, 1, 1]);
     put(&mut torrent, &[], "announce-list", Item::list([]));
     assert_eq!(parse(&torrent).trackers(), ["http://only.example/announce"]);
 
@@ -233,6 +236,7 @@ fn trackers_and_web_seeds_are_filtered_and_bounded() {
 
     let changed = parse(&torrent).set_trackers(["http://x.example/".to_owned()]);
     assert_eq!(changed.trackers(), ["http://x.example/"]);
+    assert_eq!(changed.tracker_tiers().count(), 1);
     let again = Metainfo::parse(&changed.to_bytes()).unwrap();
     assert_eq!(again, changed);
     assert_eq!(again.info_hash_v1(), parse(&torrent).info_hash_v1());
@@ -329,4 +333,36 @@ fn the_magnet_of_a_torrent_names_the_same_swarms() {
         assert_eq!(magnet.name.as_deref(), Some(meta.name()));
         assert_eq!(magnet.trackers, meta.trackers());
     }
+}
+
+#[test]
+fn tiers_are_kept_as_they_are_found() {
+    let tiers = Item::list([
+        Item::list([s("http://a.example/"), s("http://b.example/")]),
+        Item::list([s("http://a.example/"), s("no tracker")]),
+        Item::list([]),
+        Item::list([s("udp://c.example:1")]),
+    ]);
+    let mut torrent = v1();
+    put(&mut torrent, &[], "announce-list", tiers);
+    let meta = parse(&torrent);
+    let expected = [
+        &["http://a.example/", "http://b.example/"][..],
+        &["udp://c.example:1"],
+    ];
+    assert!(meta.tracker_tiers().eq(expected));
+    let again = Metainfo::parse(&meta.to_bytes()).unwrap();
+    assert_eq!(again, meta, "and written so");
+    // The bound is one of all tiers together.
+    let many = (0..300).map(|tier| {
+        let url = |n| s(&format!("http://t.example/{tier}/{n}"));
+        Item::list((0..3).map(url))
+    });
+    put(&mut torrent, &[], "announce-list", Item::list(many));
+    let meta = parse(&torrent);
+    assert_eq!(meta.trackers().len(), limits::TRACKERS_MAX);
+    assert_eq!(
+        meta.tracker_tiers().count(),
+        limits::TRACKERS_MAX.div_ceil(3)
+    );
 }
