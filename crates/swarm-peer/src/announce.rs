@@ -1,18 +1,24 @@
 //! Carries announces to trackers, and what they answer to the swarm.
 //!
-//! One task for each tracker of a swarm; when to announce is decided by
-//! [`AnnounceSchedule`]. Both ids of a hybrid are announced. A tracker that cannot be reached is
+//! A torrent's trackers share one task, which tells one of them at a time (BEP 12); each tracker that
+//! the operator names has a task of its own, so that it hears of us whatever else answers. Whom to
+//! tell and when is decided by [`AnnounceTiers`]. Both ids of a hybrid are announced. A tracker that cannot be reached is
 //! not asked for the second id either.
 
+mod groups;
 mod http;
 mod udp;
+
+pub(crate) use groups::groups;
 
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use swarm_proto::id::{PeerId, SwarmId};
 use swarm_proto::limits;
-use swarm_proto::tracker::{AnnounceEvent, AnnounceReply, AnnounceRequest, AnnounceSchedule};
+use swarm_proto::tracker::{
+    AnnounceEvent, AnnounceReply, AnnounceRequest, AnnounceTiers, TrackerNumber,
+};
 
 use crate::connector::{Connector, Trust};
 use crate::http::{HttpClient, HttpError, chain};
@@ -35,12 +41,19 @@ pub(crate) struct Announcing {
     pub(crate) listen: std::net::SocketAddr,
 }
 
-/// Announces one swarm to one tracker.
+/// Announces one swarm to trackers in tiers (BEP 12): one of them at a time.
 pub(crate) struct Announcer {
-    pub(crate) node: Announcing,
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) url: String,
-    pub(crate) trust: Trust,
+    node: Announcing,
+    shared: Arc<Shared>,
+    /// How many of them each tier has.
+    tiers: Vec<usize>,
+    trackers: Vec<Tracker>,
+}
+
+/// A tracker, and how we get to it.
+struct Tracker {
+    url: String,
+    transport: Transport,
 }
 
 /// Why an announce brought nothing.
@@ -54,6 +67,9 @@ enum AnnounceError {
     Gone,
     #[error("tracker answered {0}")]
     Status(::http::StatusCode),
+    /// And another may.
+    #[error("tracker does not answer in time")]
+    Slow,
     /// About this swarm alone; another may be welcome.
     #[error("tracker refuses: {reason}")]
     Refused {
@@ -77,83 +93,116 @@ enum Transport {
 }
 
 impl Announcer {
-    fn transport(&self) -> Transport {
-        match self.url.starts_with("udp:") {
-            true => Transport::Udp(Box::new(udp::UdpTracker::new(
-                self.node.connector.clone(),
-                self.node.listen.ip(),
-                &self.url,
-                self.trust,
-            ))),
-            false => Transport::Http(http::HttpTracker {
-                http: self.node.http.clone(),
-                url: self.url.clone(),
-                trust: self.trust,
-            }),
+    /// Trackers in tiers, each with whoever vouches for it.
+    pub(crate) fn new(
+        node: Announcing,
+        shared: Arc<Shared>,
+        tiers: Vec<Vec<(String, Trust)>>,
+    ) -> Self {
+        let lens = tiers.iter().map(Vec::len).collect();
+        let trackers = tiers.into_iter().flatten();
+        let trackers = trackers.map(|(url, trust)| Tracker {
+            transport: Transport::new(&node, &url, trust),
+            url,
+        });
+        Self {
+            trackers: trackers.collect(),
+            tiers: lens,
+            node,
+            shared,
         }
     }
 
     /// Announces until the swarm stops, then says so.
-    pub(crate) async fn run(self) {
-        let mut transport = self.transport();
+    pub(crate) async fn run(mut self) {
         let mut by_hand = self.shared.announce_now.subscribe();
         let mut state = self.shared.state.subscribe();
-        let mut schedule = AnnounceSchedule::new(Instant::now(), self.is_complete());
+        let lens = self.tiers.iter().copied();
+        let (now, complete) = (Instant::now(), self.is_complete());
+        let mut tiers = AnnounceTiers::new(now, lens, complete, rand::random());
         let stop = self.shared.stop.clone();
-        while let Some(due) = schedule.due() {
+        while let Some(due) = tiers.due() {
             let sleep = tokio::time::sleep_until(due.into());
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = sleep => {}
                 _ = by_hand.changed() => {
-                    schedule.asked_by_hand();
+                    tiers.asked_by_hand();
                     continue;
                 }
                 _ = state.changed() => {
                     if self.is_complete() {
-                        schedule.completed(Instant::now());
+                        tiers.completed(Instant::now());
                     }
                     continue;
                 }
             }
             by_hand.mark_unchanged();
-            let event = schedule.event(self.is_complete());
+            let Some(number) = tiers.next(Instant::now()) else {
+                continue;
+            };
+            let event = tiers.event(number, self.is_complete());
+            let patience = tiers.patience(number, Instant::now());
             let stopped = async {
                 stop.cancelled().await;
                 tokio::time::sleep(DEADLINE_STOPPED).await;
             };
             let result = tokio::select! {
                 () = stopped => {
-                    tracing::debug!(tracker = %self.name(), "last announce not answered");
+                    tracing::debug!(tracker = %self.name(number), "last announce not answered");
                     break;
                 }
-                result = self.announce_all(&mut transport, event) => result,
-            };
-            let now = Instant::now();
-            let report = match &result {
-                Ok(reply) => TrackerReport::good(reply),
-                Err(error) => TrackerReport::bad(chain(error)),
-            };
-            self.shared.tracker_said(&self.url, report);
-            match result {
-                Ok(reply) => schedule.succeeded(now, &reply, self.is_hungry(), rand::random()),
-                Err(AnnounceError::Gone) => {
-                    tracing::warn!(tracker = %self.name(), "tracker is gone for good (410)");
-                    schedule.gone();
+                () = wait(patience) => {
+                    self.give_up(number);
+                    Err(AnnounceError::Slow)
                 }
-                Err(error) => {
-                    let retry_in = match &error {
-                        AnnounceError::Refused { retry_in, .. } => *retry_in,
-                        _ => None,
-                    };
-                    schedule.failed(now, retry_in, rand::random());
-                    let failures = schedule.failures();
-                    tracing::warn!(tracker = %self.name(), failures, "{}", chain(&error));
-                }
+                result = self.announce_all(number, event) => result,
+            };
+            self.conclude(&mut tiers, number, result);
+        }
+        self.say_stopped(tiers.listed().collect()).await;
+    }
+
+    /// Notes what came of an announce, and says so where it can be seen.
+    fn conclude(
+        &self,
+        tiers: &mut AnnounceTiers,
+        number: TrackerNumber,
+        result: Result<AnnounceReply, AnnounceError>,
+    ) {
+        let now = Instant::now();
+        let tracker = self.name(number);
+        let report = match &result {
+            Ok(reply) => TrackerReport::good(reply),
+            Err(error) => TrackerReport::bad(chain(error)),
+        };
+        if let Some(tracker) = self.trackers.get(number) {
+            self.shared.tracker_said(&tracker.url, report);
+        }
+        match result {
+            Ok(reply) => {
+                tiers.succeeded(number, now, &reply, self.is_hungry(), rand::random());
+            }
+            Err(AnnounceError::Gone) => {
+                tracing::warn!(%tracker, "tracker is gone for good (410)");
+                tiers.gone(number);
+            }
+            Err(error) => {
+                let retry_in = match &error {
+                    AnnounceError::Refused { retry_in, .. } => *retry_in,
+                    _ => None,
+                };
+                tiers.failed(number, now, retry_in, rand::random());
+                let failures = tiers.failures(number);
+                tracing::warn!(%tracker, failures, "{}", chain(&error));
             }
         }
-        if schedule.is_listed() {
-            self.say_stopped(&mut transport).await;
+    }
+
+    /// Drops a question that was not answered in time.
+    fn give_up(&mut self, number: TrackerNumber) {
+        if let Some(tracker) = self.trackers.get_mut(number) {
+            tracker.transport.give_up();
         }
     }
 
@@ -168,22 +217,28 @@ impl Announcer {
         peers == 0 && !self.is_complete()
     }
 
-    /// Announces every id; good if one of them went well.
+    /// Announces every id to one tracker; good if one of them went well.
     async fn announce_all(
-        &self,
-        transport: &mut Transport,
+        &mut self,
+        number: TrackerNumber,
         event: AnnounceEvent,
     ) -> Result<AnnounceReply, AnnounceError> {
+        let (node, shared) = (&self.node, &self.shared);
+        let Some(tracker) = self.trackers.get_mut(number) else {
+            return Err(AnnounceError::Gone);
+        };
+        let name = shown_url(&tracker.url);
         let mut best = None;
         let mut worst = None;
-        for &swarm_id in &self.shared.swarm_ids {
-            match self.announce(transport, swarm_id, event).await {
+        for &swarm_id in &shared.swarm_ids {
+            let request = request(node, shared, swarm_id, event);
+            match tracker.transport.announce(request).await {
                 Ok(Answer { reply, trust }) => {
                     if let Some(warning) = &reply.warning {
-                        tracing::info!(tracker = %self.name(), warning, "tracker warns");
+                        tracing::info!(tracker = %name, warning, "tracker warns");
                     }
                     tracing::debug!(
-                        tracker = %self.name(),
+                        tracker = %name,
                         swarm = %swarm_id,
                         peers = reply.peers.len(),
                         interval = reply.interval,
@@ -196,7 +251,7 @@ impl Announcer {
                         swarm_id,
                         trust,
                     };
-                    self.shared.tell(peers).await;
+                    shared.tell(peers).await;
                     best = Some(reply);
                 }
                 Err(error @ AnnounceError::Refused { .. }) => worst = Some(error),
@@ -207,7 +262,7 @@ impl Announcer {
                 }
             }
         }
-        transport.round_is_over();
+        tracker.transport.round_is_over();
         match (best, worst) {
             (Some(reply), _) => Ok(reply),
             (None, Some(error)) => Err(error),
@@ -215,59 +270,102 @@ impl Announcer {
         }
     }
 
-    async fn say_stopped(&self, transport: &mut Transport) {
-        let goodbyes = async {
-            for &id in &self.shared.swarm_ids {
-                let stopped = AnnounceEvent::Stopped;
-                if let Err(error) = self.announce(transport, id, stopped).await {
-                    tracing::debug!(tracker = %self.name(), "could not say goodbye: {error}");
+    /// Says goodbye to all that know us, at once.
+    async fn say_stopped(&mut self, listed: Vec<TrackerNumber>) {
+        let (node, shared) = (&self.node, &self.shared);
+        let listed = self.trackers.iter_mut().enumerate().filter_map(|(n, one)| {
+            let known = listed.contains(&n);
+            known.then_some(one)
+        });
+        let goodbyes = listed.map(|tracker| async {
+            for &id in &shared.swarm_ids {
+                let stopped = request(node, shared, id, AnnounceEvent::Stopped);
+                if let Err(error) = tracker.transport.announce(stopped).await {
+                    let tracker = shown_url(&tracker.url);
+                    tracing::debug!(tracker, "could not say goodbye: {error}");
                 }
             }
-        };
+        });
+        let goodbyes = futures_util::future::join_all(goodbyes);
         if tokio::time::timeout(DEADLINE_STOPPED, goodbyes)
             .await
             .is_err()
         {
-            tracing::debug!(tracker = %self.name(), "no time to say goodbye");
+            tracing::debug!("no time to say goodbye");
         }
     }
 
-    async fn announce(
-        &self,
-        transport: &mut Transport,
-        swarm_id: SwarmId,
-        event: AnnounceEvent,
-    ) -> Result<Answer, AnnounceError> {
-        let port = self.node.listen.port();
-        let mut request = AnnounceRequest::new(swarm_id, self.node.peer_id, port);
-        request.event = event;
-        request.key = Some(self.node.key);
-        request.numwant = Some(match event {
-            AnnounceEvent::Stopped => 0,
-            _ => NUMWANT,
-        });
-        {
-            let offered = self.shared.bridge.lock();
-            request.bridge = offered.unwrap_or_else(PoisonError::into_inner).clone();
-            let stats = self.shared.stats.lock();
-            let stats = stats.unwrap_or_else(PoisonError::into_inner);
-            request.uploaded = stats.up_bytes;
-            request.downloaded = stats.down_bytes;
-            request.left = (stats.pieces > 0).then(|| left(&stats));
-        }
-        match transport {
-            Transport::Http(tracker) => tracker.announce(&request).await,
-            Transport::Udp(tracker) => tracker.announce(request).await,
-        }
+    /// The tracker's URL without what may be somebody's passkey.
+    fn name(&self, number: TrackerNumber) -> String {
+        let tracker = self.trackers.get(number);
+        tracker.map_or_else(String::new, |tracker| shown_url(&tracker.url))
     }
+}
 
-    /// The URL without what may be somebody's passkey.
-    fn name(&self) -> String {
-        shown_url(&self.url)
+/// What is told of one id.
+fn request(
+    node: &Announcing,
+    shared: &Shared,
+    swarm_id: SwarmId,
+    event: AnnounceEvent,
+) -> AnnounceRequest {
+    let mut request = AnnounceRequest::new(swarm_id, node.peer_id, node.listen.port());
+    request.event = event;
+    request.key = Some(node.key);
+    request.numwant = Some(match event {
+        AnnounceEvent::Stopped => 0,
+        _ => NUMWANT,
+    });
+    let offered = shared.bridge.lock();
+    request.bridge = offered.unwrap_or_else(PoisonError::into_inner).clone();
+    let stats = shared.stats.lock();
+    let stats = stats.unwrap_or_else(PoisonError::into_inner);
+    request.uploaded = stats.up_bytes;
+    request.downloaded = stats.down_bytes;
+    request.left = (stats.pieces > 0).then(|| left(&stats));
+    request
+}
+
+/// For ever, if there is nothing to wait for.
+async fn wait(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
     }
 }
 
 impl Transport {
+    fn new(node: &Announcing, url: &str, trust: Trust) -> Self {
+        match url.starts_with("udp:") {
+            true => Self::Udp(Box::new(udp::UdpTracker::new(
+                node.connector.clone(),
+                node.listen.ip(),
+                url,
+                trust,
+            ))),
+            false => Self::Http(http::HttpTracker {
+                http: node.http.clone(),
+                url: url.to_owned(),
+                trust,
+            }),
+        }
+    }
+
+    async fn announce(&mut self, request: AnnounceRequest) -> Result<Answer, AnnounceError> {
+        match self {
+            Self::Http(tracker) => tracker.announce(&request).await,
+            Self::Udp(tracker) => tracker.announce(request).await,
+        }
+    }
+
+    /// It did not answer in time.
+    fn give_up(&mut self) {
+        match self {
+            Self::Http(_) => {}
+            Self::Udp(tracker) => tracker.give_up(),
+        }
+    }
+
     /// Nothing will be asked for a while.
     fn round_is_over(&mut self) {
         match self {
@@ -286,11 +384,6 @@ fn left(stats: &crate::swarm::SwarmStats) -> u64 {
     let missing = u64::from(stats.pieces.saturating_sub(stats.have));
     let each = stats.total_bytes.div_ceil(pieces);
     missing.saturating_mul(each).min(stats.total_bytes).max(1)
-}
-
-/// Whether this build can announce to the URL; over UDP only if `udp`.
-pub(crate) fn is_supported(url: &str, udp: bool) -> bool {
-    url.starts_with("http://") || url.starts_with("https://") || (udp && url.starts_with("udp://"))
 }
 
 #[cfg(test)]

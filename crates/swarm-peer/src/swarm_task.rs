@@ -28,13 +28,12 @@ use swarm_proto::verify::{AssembledPiece, VerifiedBytes};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::announce::{Announcer, is_supported};
+use crate::announce::{self, Announcer};
 use crate::connector::Trust;
 use crate::discovery::dht;
 use crate::link::{LinkCommand, LinkEvents};
 use crate::node::{AddBundle, Node, Source};
 use crate::peers::AddressBook;
-use crate::report::shown_url;
 use crate::store::PieceStore;
 use crate::swarm::{Message, Shared, SwarmError, SwarmState};
 use crate::webseed::WebSeeds;
@@ -53,8 +52,6 @@ const STATS_EVERY: Duration = Duration::from_millis(500);
 const SAVE_EVERY: Duration = Duration::from_secs(2);
 /// Between attempts to write where there was no room.
 const FULL_DISK_PAUSE: Duration = Duration::from_secs(5);
-/// Trackers announced to, of those that a stranger's torrent names.
-const TRACKERS_MAX: usize = 16;
 
 /// One bundle being served and fetched.
 pub(crate) struct SwarmTask {
@@ -359,26 +356,9 @@ impl SwarmTask {
     }
 
     fn start_announcers(&self) {
-        let own = self.bundle.trackers.iter();
-        let own = own.map(|url| (url.clone(), Trust::CommandLine));
-        let named = self.bundle.source.trackers().iter();
-        let named = named.map(|url| (url.clone(), self.bundle.trust));
-        let mut seen = BTreeSet::new();
-        for (url, trust) in own.chain(named).take(TRACKERS_MAX) {
-            if !seen.insert(url.clone()) {
-                continue;
-            }
-            if !is_supported(&url, self.node.config().discovery.udp_trackers) {
-                let tracker = shown_url(&url);
-                tracing::info!(tracker, "tracker skipped: not spoken here");
-                continue;
-            }
-            let announcer = Announcer {
-                node: self.node.announcing(),
-                shared: Arc::clone(&self.shared),
-                url,
-                trust,
-            };
+        for tiers in announce::groups(&self.bundle, self.node.config().discovery.udp_trackers) {
+            let (node, shared) = (self.node.announcing(), Arc::clone(&self.shared));
+            let announcer = Announcer::new(node, shared, tiers);
             self.node.tasks().spawn(announcer.run());
         }
     }

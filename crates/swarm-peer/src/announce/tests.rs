@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::connector::AddressPolicy;
 
+mod tiers;
 mod udp;
 
 type Asked = Arc<Mutex<Vec<(AnnounceRequest, Instant)>>>;
@@ -48,18 +49,22 @@ fn swarm(ids: usize) -> (Arc<Shared>, tokio::sync::mpsc::Receiver<Message>) {
 }
 
 fn announcer(shared: &Arc<Shared>, url: &str, trust: Trust) -> Announcer {
-    Announcer {
-        node: Announcing {
-            http: HttpClient::new(AddressPolicy::default()).unwrap(),
-            connector: Connector::new(AddressPolicy::default(), Duration::from_secs(5)),
-            peer_id: PeerId::new([7; 20]),
-            key: 1,
-            listen: "127.0.0.1:6881".parse().unwrap(),
-        },
-        shared: Arc::clone(shared),
-        url: url.to_owned(),
-        trust,
-    }
+    in_tiers(shared, &[&[url]], trust)
+}
+
+fn in_tiers(shared: &Arc<Shared>, tiers: &[&[&str]], trust: Trust) -> Announcer {
+    let node = Announcing {
+        http: HttpClient::new(AddressPolicy::default()).unwrap(),
+        connector: Connector::new(AddressPolicy::default(), Duration::from_secs(5)),
+        peer_id: PeerId::new([7; 20]),
+        key: 1,
+        listen: "127.0.0.1:6881".parse().unwrap(),
+    };
+    let named = |tier: &&[&str]| {
+        let urls = tier.iter();
+        urls.map(|url| ((*url).to_owned(), trust)).collect()
+    };
+    Announcer::new(node, Arc::clone(shared), tiers.iter().map(named).collect())
 }
 
 async fn until(what: &str, mut done: impl FnMut() -> bool) {
@@ -114,10 +119,9 @@ async fn rubbish_is_no_answer_and_is_asked_less_often() {
         let answers: &'static [&'static str] = Box::leak(Box::new([rubbish]));
         let (url, asked) = scripted(answers).await;
         let (shared, _messages) = swarm(1);
-        let announcer = announcer(&shared, &url, Trust::CommandLine);
-        let mut transport = announcer.transport();
+        let mut announcer = announcer(&shared, &url, Trust::CommandLine);
         let started = AnnounceEvent::Started;
-        let failed = announcer.announce_all(&mut transport, started).await;
+        let failed = announcer.announce_all(0, started).await;
         assert!(failed.is_err(), "{rubbish}");
         let task = tokio::spawn(announcer.run());
         tokio::time::sleep(Duration::from_millis(1500)).await;
@@ -144,10 +148,9 @@ async fn gone_is_gone() {
 async fn a_strangers_tracker_inside_our_network_is_never_asked() {
     let (url, asked) = scripted(&[EMPTY]).await;
     let (shared, _messages) = swarm(1);
-    let announcer = announcer(&shared, &url, Trust::Stranger);
-    let mut transport = announcer.transport();
+    let mut announcer = announcer(&shared, &url, Trust::Stranger);
     let started = AnnounceEvent::Started;
-    let refused = announcer.announce_all(&mut transport, started).await;
+    let refused = announcer.announce_all(0, started).await;
     assert!(matches!(refused, Err(AnnounceError::Http(_))));
     assert_eq!(asked.lock().unwrap().len(), 0);
 }
@@ -159,10 +162,9 @@ async fn peers_come_with_the_trust_of_their_tracker() {
     ])
     .await;
     let (shared, mut messages) = swarm(1);
-    let announcer = announcer(&shared, &url, Trust::CommandLine);
-    let mut transport = announcer.transport();
+    let mut announcer = announcer(&shared, &url, Trust::CommandLine);
     let started = AnnounceEvent::Started;
-    let answered = announcer.announce_all(&mut transport, started).await;
+    let answered = announcer.announce_all(0, started).await;
     answered.unwrap();
     let Some(Message::Peers { addrs, trust, .. }) = messages.recv().await else {
         panic!("no peers");

@@ -70,6 +70,12 @@ impl UdpTracker {
         self.client.forget_token();
     }
 
+    /// Drops the question; the next address is tried next time.
+    pub(super) fn give_up(&mut self) {
+        self.failed = self.failed.wrapping_add(1);
+        self.hang_up();
+    }
+
     pub(super) async fn announce(
         &mut self,
         request: AnnounceRequest,
@@ -95,8 +101,7 @@ impl UdpTracker {
                 })
             }
             Err(error) => {
-                self.failed = self.failed.wrapping_add(1);
-                self.hang_up();
+                self.give_up();
                 Err(error.into())
             }
         }

@@ -172,21 +172,11 @@ pub(super) fn read_torrent(path: &Path) -> Result<Metainfo, Failure> {
     })
 }
 
-/// Adds the operator's trackers, and those of a torrent that the operator handed us.
-///
-/// A torrent that a stranger made may name a tracker inside our network, and asking it is a
-/// request to an address of the stranger's choice. As libtorrent does, only the path `/announce`
-/// without a query is asked there: harmless whoever listens.
+/// Adds the operator's trackers, and vouches for those of a torrent that the operator handed us, as
+/// far as [`AddBundle::tracker_trust`] goes.
 pub(super) fn add_trackers(bundle: &mut AddBundle, config: &PeerConfig) {
     bundle.trackers.extend(config.trackers.iter().cloned());
-    let harmless = |url: &&String| {
-        let url = Url::parse(url);
-        url.is_ok_and(|url| url.path() == "/announce" && url.query().is_none())
-    };
-    let named: Vec<String> = bundle.source.trackers().to_vec();
-    bundle
-        .trackers
-        .extend(named.iter().filter(harmless).cloned());
+    bundle.tracker_trust = Trust::CommandLine;
     let mut seen = std::collections::BTreeSet::new();
     bundle.trackers.retain(|url| seen.insert(url.clone()));
 }

@@ -29,8 +29,12 @@ pub struct AddBundle {
     pub source: Source,
     /// Where its bytes are kept.
     pub storage: Storage,
-    /// Trackers named by the operator, besides those that `source` names.
+    /// Trackers named by the operator, besides those that `source` names: each is announced to,
+    /// whatever others answer.
     pub trackers: Vec<String>,
+    /// Who vouches for trackers that `source` names, as far as asking them is harmless whoever
+    /// listens: at the path `/announce` without a query. Default [`Trust::Stranger`].
+    pub tracker_trust: Trust,
     /// Peers named by the operator.
     pub peers: Vec<SocketAddr>,
     /// Who vouches for trackers and peers that `source` itself names. Default [`Trust::Stranger`].
@@ -64,6 +68,7 @@ impl AddBundle {
             source,
             storage,
             trackers: Vec::new(),
+            tracker_trust: Trust::Stranger,
             peers: Vec::new(),
             trust: Trust::Stranger,
             web_seeds: Vec::new(),
@@ -116,6 +121,15 @@ impl Source {
         match self {
             Self::Metainfo(meta) => meta.trackers(),
             Self::Magnet(magnet) => &magnet.trackers,
+        }
+    }
+
+    /// The same in tiers (BEP 12). A link's trackers are a tier each, as libtorrent has it: the
+    /// first is asked, the others only if it fails.
+    pub fn tracker_tiers(&self) -> Vec<&[String]> {
+        match self {
+            Self::Metainfo(meta) => meta.tracker_tiers().collect(),
+            Self::Magnet(magnet) => magnet.trackers.chunks(1).collect(),
         }
     }
 

@@ -121,11 +121,10 @@ async fn the_next_address_of_a_name_is_tried_where_one_is_dead() {
     let (shared, _messages) = swarm(1);
     let mut announcer = announcer(&shared, &url, Trust::CommandLine);
     announcer.node.listen = "[::]:6881".parse().unwrap();
-    let mut transport = announcer.transport();
     let started = AnnounceEvent::Started;
-    let first = announcer.announce_all(&mut transport, started).await;
+    let first = announcer.announce_all(0, started).await;
     assert!(first.is_err());
-    let second = announcer.announce_all(&mut transport, started).await;
+    let second = announcer.announce_all(0, started).await;
     assert!(second.is_ok());
     assert_eq!(heard.lock().unwrap()[0].1, "", "nothing to say by BEP 41");
 }
@@ -134,10 +133,9 @@ async fn the_next_address_of_a_name_is_tried_where_one_is_dead() {
 async fn a_lost_packet_is_sent_again() {
     let (addr, heard) = tracker("127.0.0.1:0", 1).await;
     let (shared, _messages) = swarm(1);
-    let announcer = announcer(&shared, &format!("udp://{addr}"), Trust::CommandLine);
-    let mut transport = announcer.transport();
+    let mut announcer = announcer(&shared, &format!("udp://{addr}"), Trust::CommandLine);
     let began = Instant::now();
-    let answered = announcer.announce_all(&mut transport, AnnounceEvent::Started);
+    let answered = announcer.announce_all(0, AnnounceEvent::Started);
     answered.await.unwrap();
     assert_eq!(heard.lock().unwrap().len(), 1);
     assert!(began.elapsed() >= Duration::from_secs(15));
@@ -156,9 +154,8 @@ async fn t27_a_strangers_udp_tracker_inside_our_network_hears_nothing() {
         "2130706433",
     ] {
         let url = format!("udp://{host}:{port}/announce");
-        let announcer = announcer(&shared, &url, Trust::Stranger);
-        let mut transport = announcer.transport();
-        let asked = announcer.announce_all(&mut transport, AnnounceEvent::Started);
+        let mut announcer = announcer(&shared, &url, Trust::Stranger);
+        let asked = announcer.announce_all(0, AnnounceEvent::Started);
         let asked = tokio::time::timeout(Duration::from_secs(5), asked).await;
         assert!(matches!(asked, Ok(Err(AnnounceError::Udp(_)))), "{host}");
     }
@@ -175,9 +172,8 @@ async fn a_udp_url_without_host_and_port_is_none() {
         "udp://:1",
         "udp://[::1",
     ] {
-        let announcer = announcer(&shared, url, Trust::CommandLine);
-        let mut transport = announcer.transport();
-        let asked = announcer.announce_all(&mut transport, AnnounceEvent::Started);
+        let mut announcer = announcer(&shared, url, Trust::CommandLine);
+        let asked = announcer.announce_all(0, AnnounceEvent::Started);
         let asked = tokio::time::timeout(Duration::from_secs(5), asked).await;
         assert!(matches!(asked, Ok(Err(AnnounceError::Udp(_)))), "{url}");
     }
