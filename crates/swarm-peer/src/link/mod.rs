@@ -27,7 +27,7 @@ use tokio::task::JoinHandle;
 
 use crate::store::PieceStore;
 use input::Room;
-use serve::{Served, Wanted, read_blocks};
+use serve::{Served, Wanted, read_blocks, read_blocks_at_once};
 pub(crate) use stream::Stream;
 
 /// Commands that may wait for one link. A link takes them at once unless its task starves, so a
@@ -92,6 +92,13 @@ pub(crate) async fn drive<R, W>(
     let sleep = tokio::time::sleep(std::time::Duration::from_secs(60));
     tokio::pin!(sleep);
     loop {
+        if reading.is_none() && !wanted.is_empty() {
+            let jobs: Vec<_> = wanted.drain(..).collect();
+            match read_blocks_at_once(&jobs) {
+                Some(done) => answer(&mut session, done, &mut unread),
+                None => reading = Some(tokio::task::spawn_blocking(move || read_blocks(&jobs))),
+            }
+        }
         while output.len < ahead
             && let Some(bytes) = session.poll_transmit_bytes()
         {
@@ -123,10 +130,6 @@ pub(crate) async fn drive<R, W>(
                 let _ = mail.events.send(heard).await;
             }
             return;
-        }
-        if reading.is_none() && !wanted.is_empty() {
-            let jobs: Vec<_> = wanted.drain(..).collect();
-            reading = Some(tokio::task::spawn_blocking(move || read_blocks(&jobs)));
         }
         if let Some(at) = session.poll_timeout() {
             sleep.as_mut().reset(at.into());
@@ -166,14 +169,7 @@ pub(crate) async fn drive<R, W>(
             },
             done = finished(&mut reading) => {
                 reading = None;
-                unread.extend(done.unread);
-                for (range, bytes) in done.blocks {
-                    let answer = match bytes {
-                        Some(bytes) => Command::SendBlock(range, bytes),
-                        None => Command::RejectRequest(range),
-                    };
-                    session.handle_command(Instant::now(), answer);
-                }
+                answer(&mut session, done, &mut unread);
             }
             () = &mut sleep => session.handle_timeout(Instant::now()),
         }
@@ -190,6 +186,18 @@ pub(crate) async fn drive<R, W>(
 fn close(session: &mut PeerSession, error: &io::Error) {
     let reason = CloseReason::Io(error.kind());
     session.handle_command(Instant::now(), Command::Close(reason));
+}
+
+/// Gives the session what was read for its peer.
+fn answer(session: &mut PeerSession, done: Served, unread: &mut Vec<PieceIndex>) {
+    unread.extend(done.unread);
+    for (range, bytes) in done.blocks {
+        let answer = match bytes {
+            Some(bytes) => Command::SendBlock(range, bytes),
+            None => Command::RejectRequest(range),
+        };
+        session.handle_command(Instant::now(), answer);
+    }
 }
 
 /// The blocks of a finished read job; waits for ever if there is none.

@@ -7,7 +7,7 @@ use swarm_proto::geometry::{BlockRange, PieceIndex};
 use swarm_proto::limits::{BLOCK_LEN_MAX, REQUESTS_PASSED_MAX};
 
 use crate::http::chain;
-use crate::store::PieceStore;
+use crate::store::{PieceStore, StoreError};
 
 /// Bytes of a buffer that is used again: all blocks that a session passes on at a time.
 const BUFFER_LEN: usize = REQUESTS_PASSED_MAX * BLOCK_LEN_MAX as usize;
@@ -61,8 +61,22 @@ impl Drop for Buffer {
     }
 }
 
-/// Reads blocks; neighbours within a piece by one system call.
+/// Reads blocks; neighbours within a piece by one system call. Blocks.
 pub(super) fn read_blocks(wanted: &[Wanted]) -> Served {
+    let served = read_with(wanted, |store, at, out| Some(store.read_into(at, out)));
+    served.unwrap_or_default()
+}
+
+/// [`read_blocks`] if all of it is in memory, so that nobody waits: on its own thread every few
+/// blocks cost two switches, which is more than reading them.
+pub(super) fn read_blocks_at_once(wanted: &[Wanted]) -> Option<Served> {
+    read_with(wanted, |store, at, out| store.read_at_once(at, out))
+}
+
+fn read_with(
+    wanted: &[Wanted],
+    read: impl Fn(&dyn PieceStore, u64, &mut [u8]) -> Option<Result<(), StoreError>>,
+) -> Option<Served> {
     let total: usize = wanted.iter().map(|(range, _)| range.len() as usize).sum();
     let mut buffer = Buffer::of(total);
     let mut served = Served::default();
@@ -84,8 +98,8 @@ pub(super) fn read_blocks(wanted: &[Wanted]) -> Served {
         let piece = first.piece();
         let start = u64::from(piece.get()) * store.piece_length() + u64::from(first.begin());
         let place = buffer.0.get_mut(at..at + len).unwrap_or_default();
-        let read = store.read_into(start, place);
-        if let Err(error) = &read {
+        let result = read(&**store, start, place)?;
+        if let Err(error) = &result {
             let error = chain(error);
             tracing::warn!(
                 piece = piece.get(),
@@ -93,7 +107,7 @@ pub(super) fn read_blocks(wanted: &[Wanted]) -> Served {
             );
             served.unread.push(piece);
         }
-        is_read.extend(std::iter::repeat_n(read.is_ok(), run));
+        is_read.extend(std::iter::repeat_n(result.is_ok(), run));
         at += len;
     }
     let bytes = Bytes::from_owner(buffer);
@@ -104,5 +118,5 @@ pub(super) fn read_blocks(wanted: &[Wanted]) -> Served {
         served.blocks.push((*range, block));
         at = end;
     }
-    served
+    Some(served)
 }

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSliceMut};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use rustix::io::{ReadWriteFlags, preadv2};
 
 use swarm_proto::geometry::{ByteRange, PieceIndex};
 use swarm_proto::metainfo::Metainfo;
@@ -168,6 +169,16 @@ impl FileStore {
         Ok(file)
     }
 
+    /// The file, if it is open and nobody opens another.
+    fn handle_at_hand(&self, index: usize) -> Option<Arc<Opened>> {
+        let mut handles = self.open.try_lock().ok()?;
+        handles.clock += 1;
+        let used = handles.clock;
+        let handle = handles.by_index.get_mut(&index)?;
+        handle.used = used;
+        Some(Arc::clone(&handle.file))
+    }
+
     fn known(&self) -> MutexGuard<'_, Vec<Option<Stamp>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -191,20 +202,36 @@ impl FileStore {
         let opened = self.handle(index, false)?;
         opened.file.read_exact_at(out, at).map_err(failed)?;
         // Looked at after the read, so that no change can slip in between.
-        let is_ours = || {
-            let known = self.known_of(index);
-            let found = opened.stamp().map_err(failed)?;
-            Ok(known.is_none() || known == found)
-        };
-        if is_ours()? {
+        if self.is_ours(index, &opened)? {
             return Ok(());
         }
         // A write of ours may be under way, and its stamp not noted yet.
         let _turn = opened.turn();
-        match is_ours()? {
+        match self.is_ours(index, &opened)? {
             true => Ok(()),
             false => Err(StoreError::Changed(self.path(index).to_owned())),
         }
+    }
+
+    /// [`Self::read_file`] of what is open and in memory. Whatever else there is to say is left to
+    /// that one, as [`ErrorKind::WouldBlock`].
+    fn read_cached(&self, index: usize, at: u64, out: &mut [u8]) -> Result<(), StoreError> {
+        let later = || StoreError::io("read", self.path(index), ErrorKind::WouldBlock.into());
+        let opened = self.handle_at_hand(index).ok_or_else(later)?;
+        let mut slices = [IoSliceMut::new(out)];
+        let read = preadv2(&opened.file, &mut slices, at, ReadWriteFlags::NOWAIT);
+        match read.is_ok_and(|read| read == out.len()) && self.is_ours(index, &opened)? {
+            true => Ok(()),
+            false => Err(later()),
+        }
+    }
+
+    /// Whether nobody else wrote to the file.
+    fn is_ours(&self, index: usize, opened: &Opened) -> Result<bool, StoreError> {
+        let known = self.known_of(index);
+        let found = opened.stamp();
+        let found = found.map_err(|source| StoreError::io("read", self.path(index), source))?;
+        Ok(known.is_none() || known == found)
     }
 
     /// Writes to a file, and notes what it is like then, unless somebody else was there before.
@@ -259,6 +286,25 @@ impl FileStore {
         Ok(())
     }
 
+    /// [`Self::read_with`], and nothing of what was found to be wrong.
+    fn read_sound(
+        &self,
+        at: u64,
+        out: &mut [u8],
+        read: impl Fn(usize, u64, &mut [u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let end = at.saturating_add(out.len() as u64);
+        let pieces = at / self.piece_length..end.div_ceil(self.piece_length);
+        let losses = self.lost().times;
+        self.read_with(at, out, read)?;
+        // Asked after the read: what was read may be what was found to be wrong meanwhile.
+        let lost = self.lost();
+        match lost.times != losses || lost.pieces.range(pieces).next().is_some() {
+            true => Err(StoreError::Missing { start: at, end }),
+            false => Ok(()),
+        }
+    }
+
     fn open_file(&self, index: usize, write: bool) -> Result<File, StoreError> {
         let path = self.path(index);
         if !write {
@@ -308,15 +354,14 @@ impl PieceStore for FileStore {
     }
 
     fn read_into(&self, at: u64, out: &mut [u8]) -> Result<(), StoreError> {
-        let end = at.saturating_add(out.len() as u64);
-        let pieces = at / self.piece_length..end.div_ceil(self.piece_length);
-        let losses = self.lost().times;
-        self.read_with(at, out, |index, at, out| self.read_file(index, at, out))?;
-        // Asked after the read: what was read may be what was found to be wrong meanwhile.
-        let lost = self.lost();
-        match lost.times != losses || lost.pieces.range(pieces).next().is_some() {
-            true => Err(StoreError::Missing { start: at, end }),
-            false => Ok(()),
+        self.read_sound(at, out, |index, at, out| self.read_file(index, at, out))
+    }
+
+    fn read_at_once(&self, at: u64, out: &mut [u8]) -> Option<Result<(), StoreError>> {
+        let read = self.read_sound(at, out, |index, at, out| self.read_cached(index, at, out));
+        match read {
+            Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::WouldBlock => None,
+            read => Some(read),
         }
     }
 

@@ -62,6 +62,10 @@ impl PieceStore for MemoryStore {
         Ok(())
     }
 
+    fn read_at_once(&self, at: u64, out: &mut [u8]) -> Option<Result<(), StoreError>> {
+        Some(self.read_into(at, out))
+    }
+
     fn sync(&self) -> Result<(), StoreError> {
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Where pieces are kept: [`PieceStore`], whose write takes [`VerifiedBytes`] and nothing else.
 //!
-//! All of it blocks, and runs on blocking threads. Bytes are addressed in the torrent's content
+//! All of it blocks but `read_at_once`, and runs on blocking threads. Bytes are addressed in the torrent's content
 //! (`Geometry`); pad files are never stored, and read as zeros.
 
 mod check;
@@ -118,7 +118,7 @@ impl StoreError {
     }
 }
 
-/// Keeps the pieces of one bundle. Every method may block.
+/// Keeps the pieces of one bundle. Every method but `read_at_once` may block.
 pub trait PieceStore: Send + Sync + 'static {
     /// Bytes of every piece but the last.
     fn piece_length(&self) -> u64;
@@ -135,6 +135,15 @@ pub trait PieceStore: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`]: `out` holds nothing of use.
     fn read_into(&self, at: u64, out: &mut [u8]) -> Result<(), StoreError>;
+
+    /// [`Self::read_into`] if nobody has to wait for it: `None` if the bytes would have to come
+    /// from a disk. The only method that does not block.
+    ///
+    /// # Errors
+    /// As there.
+    fn read_at_once(&self, _at: u64, _out: &mut [u8]) -> Option<Result<(), StoreError>> {
+        None
+    }
 
     /// Makes all that was written durable.
     ///

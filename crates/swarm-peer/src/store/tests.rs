@@ -373,6 +373,40 @@ fn f6_all_of_a_file_that_somebody_wrote_to_is_looked_at_again() {
 }
 
 #[test]
+fn f6_what_is_read_without_waiting_is_right_or_left_to_who_may_wait() {
+    let (meta, content) = torrent();
+    let dir = tempfile::tempdir().unwrap();
+    let memory = Storage::Memory.open(&meta).unwrap();
+    let storage = Storage::Store {
+        dir: dir.path().to_owned(),
+    };
+    let files = storage.open(&meta).unwrap();
+    let mut out = vec![0; content.len()];
+    assert!(files.read_at_once(0, &mut out).is_none(), "nothing is open");
+    for store in [&memory, &files] {
+        fill(&meta, &**store, &content);
+        out.fill(9);
+        // Some file systems cannot tell what they have in memory.
+        let read = store.read_at_once(0, &mut out);
+        assert!(read.is_none() || out == content);
+        assert!(read.is_none_or(|read| read.is_ok()));
+        store.lose(&[meta.geometry().piece(1).unwrap()]);
+    }
+    assert!(matches!(memory.read_at_once(0, &mut out), Some(Ok(()))));
+    assert!(!matches!(files.read_at_once(0, &mut out), Some(Ok(()))));
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    fill(&meta, &*files, &content);
+    let data = dir.path().join(hash_name(&meta)).join("data");
+    fs::write(&data, &content).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    fs::write(&data, vec![7; content.len()]).unwrap();
+    let read = files.read_at_once(0, &mut out);
+    assert!(read.is_none(), "somebody else wrote to it");
+    let whole = ByteRange::new(0, content.len() as u64);
+    assert!(matches!(files.read(&whole), Err(StoreError::Changed(_))));
+}
+
+#[test]
 fn f5_no_sync_succeeds_after_one_that_failed() {
     let (meta, content) = torrent();
     let dir = tempfile::tempdir().unwrap();
