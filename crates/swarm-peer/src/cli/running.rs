@@ -69,9 +69,15 @@ fn mind_signals(shutdown: CancellationToken) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The runtime of a command.
+/// Threads that carry bytes, at most: each moves about a gigabyte a second.
+const CARRIERS_MAX: usize = 4;
+
+/// The runtime of a command. Half the cores carry bytes, for the others have hashing to do: two
+/// threads that wake each other at every turn cost more than they carry, and memory of their own.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     tokio::runtime::Builder::new_multi_thread()
+        .worker_threads((cores / 2).clamp(1, CARRIERS_MAX))
         .enable_all()
         .build()
         .context("cannot start threads")
