@@ -257,6 +257,14 @@ pub const CONTROL_LEN_MAX: usize = 512 * 1024;
 /// Peers taken of one message of ut_pex, of each kind. BEP 11 allows 50, and more in the first.
 pub const PEX_PEERS_PER_MESSAGE_MAX: usize = 200;
 
+/// Messages of ut_pex of one peer that are read within a minute. BEP 11 allows one; with the first,
+/// which comes at once, and a clock that runs fast, two may fall into the same.
+pub const PEX_MESSAGES_PER_MINUTE_MAX: u32 = 2;
+
+/// Messages of ut_pex within a minute that are a flood. libtorrent has no more than six; more
+/// clemency costs little, since those beyond the first two are not read.
+pub const PEX_FLOOD_PER_MINUTE: u32 = 20;
+
 /// Peers taken of all messages of ut_pex of one peer within a minute: the largest that a client in
 /// the field sends at first, and twice what BEP 11 allows from then on.
 pub const PEX_PEERS_PER_MINUTE_MAX: usize = 200;

@@ -262,6 +262,14 @@ impl PeerSession {
                 self.peer_lost(lost.piece)
             }
             UT_PEX_ID if self.config.pex => {
+                self.pex_said = self.pex_said.saturating_add(1);
+                if self.pex_said > limits::PEX_MESSAGES_PER_MINUTE_MAX {
+                    // Not even read: parsing is what would cost.
+                    return match self.pex_said > limits::PEX_FLOOD_PER_MINUTE {
+                        true => Err(Misbehaviour::Flood),
+                        false => self.useless(),
+                    };
+                }
                 let message = PexMessage::decode(payload).map_err(Misbehaviour::Extended)?;
                 self.events.push_back(SessionEvent::Pex(message));
                 self.useless()

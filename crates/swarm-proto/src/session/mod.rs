@@ -73,6 +73,8 @@ pub struct PeerSession {
     metadata_asked: Vec<u32>,
     hashes_asked: Vec<HashRequest>,
     useless: u32,
+    /// Messages of ut_pex in the same window.
+    pex_said: u32,
     useless_since: Instant,
     received_at: Instant,
     sent_at: Instant,
@@ -109,6 +111,7 @@ impl PeerSession {
             metadata_asked: Vec::new(),
             hashes_asked: Vec::new(),
             useless: 0,
+            pex_said: 0,
             useless_since: now,
             received_at: now,
             sent_at: now,
@@ -264,6 +267,7 @@ impl PeerSession {
         self.clock = self.clock.max(now);
         if self.useless_since + USELESS_WINDOW <= now {
             self.useless = 0;
+            self.pex_said = 0;
             self.useless_since = now;
         }
     }

@@ -7,6 +7,7 @@ use crate::wire::{RawBlock, RawRequest};
 
 mod bad;
 mod lost;
+mod pex;
 
 const V1: SwarmId = SwarmId::new([1; 20]);
 const V2: SwarmId = SwarmId::new([2; 20]);
