@@ -34,6 +34,8 @@ struct Reader {
     ahead: ByteRange,
     /// Whether it takes bytes, or only wants them stored.
     reads: bool,
+    /// What it was shown all proven blocks of.
+    shown: ByteRange,
 }
 
 /// A verified block.
@@ -50,7 +52,13 @@ impl Readers {
     /// A reader wants `ahead` next; its id.
     pub(crate) fn opened(&mut self, ahead: ByteRange, reads: bool) -> u64 {
         self.next_id += 1;
-        self.readers.insert(self.next_id, Reader { ahead, reads });
+        let shown = ByteRange::new(ahead.start, ahead.start);
+        let reader = Reader {
+            ahead,
+            reads,
+            shown,
+        };
+        self.readers.insert(self.next_id, reader);
         self.next_id
     }
 
@@ -78,6 +86,28 @@ impl Readers {
         self.begun.iter().copied().collect()
     }
 
+    /// What readers came to want since this was last asked: blocks that were proven there before
+    /// are to be kept now.
+    pub(crate) fn news(&mut self) -> Vec<ByteRange> {
+        let of = |reader: &mut Reader| {
+            let (ahead, shown) = (
+                reader.ahead,
+                std::mem::replace(&mut reader.shown, reader.ahead),
+            );
+            let goes_on = shown.start <= ahead.start && ahead.start <= shown.end;
+            let start = if goes_on { shown.end } else { ahead.start };
+            ByteRange::new(start, ahead.end)
+        };
+        let readers = self.readers.values_mut().filter(|reader| reader.reads);
+        let news = readers.map(of).filter(|news| !news.is_empty());
+        news.collect()
+    }
+
+    /// Whether the block that begins there in the content is kept.
+    pub(crate) fn keeps(&self, start: u64) -> bool {
+        self.kept.contains_key(&start)
+    }
+
     /// Keeps a block, if a reader is in its piece and not past it, and there is room.
     pub(crate) fn keep(&mut self, geometry: &Geometry, block: &VerifiedBlock) -> bool {
         let piece = block.range().piece();
@@ -86,7 +116,7 @@ impl Readers {
         let len = block.bytes().len() as u64;
         let waited_for = self.is_waited_for(&within, place.start + len);
         let room = self.kept_bytes + len <= KEPT_BYTES_MAX;
-        if !waited_for || !room || self.kept.contains_key(&place.start) {
+        if !waited_for || !room || self.keeps(place.start) {
             return false;
         }
         let bytes = Bytes::copy_from_slice(block.bytes());

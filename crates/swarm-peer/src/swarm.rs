@@ -159,8 +159,13 @@ impl SwarmHandle {
         self.shared.announce_now.send_modify(|count| *count += 1);
     }
 
-    /// Whether all bytes of the content range are stored. Blocks that readers may have before their
-    /// piece is whole don't count: they last no longer than their reader.
+    /// Whether every byte of the content range lies in a stored piece: one that was verified whole
+    /// and handed to the store, though perhaps not synced to the disk. What is held stays so until
+    /// the store turns out to have lost the piece, as when somebody changes a file.
+    ///
+    /// Blocks that readers may have before their piece is whole don't count. Nothing is held while
+    /// the metadata is unknown or the check at the start goes on, nor what reaches past the end of
+    /// the content. An empty range within it is held.
     pub fn holds(&self, range: &ByteRange) -> bool {
         let Some(meta) = self.try_metainfo() else {
             return false;

@@ -150,5 +150,38 @@ async fn piece_that_was_read_of_is_fetched_to_its_end_though_the_reader_left() {
         }
     };
     within(stored).await;
+    // That piece, and nothing beside it.
+    let (before, behind) = (u64::from(2 * PIECE), u64::from(3 * PIECE));
+    let holds = |start, end| stage.leech.holds(&ByteRange::new(start, end));
+    assert!(holds(before, behind));
+    assert!(!holds(before - 1, behind) && !holds(before, behind + 1));
+    let end = stage.bytes.len() as u64;
+    assert!(holds(behind, behind) && holds(end, end));
+    assert!(!holds(end, end + 1) && !holds(end + 1, end + 1));
+    stage.shutdown.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn second_reader_has_what_was_proven_for_the_first_before_the_piece_is_whole() {
+    let stage = stage().await;
+    let start = u64::from(2 * PIECE) + 500_000;
+    let range = ByteRange::new(start, start + 1000);
+    let mut first = stage.leech.reader(range).unwrap();
+    stage.meet().await;
+    let mut read = Vec::new();
+    within(first.read_to_end(&mut read)).await.unwrap();
+    // One that is at its end, and one that is gone: neither keeps blocks for others.
+    let mut second = stage.leech.reader(range).unwrap();
+    // From here on next to nothing comes.
+    stage.seed.uplink().set_rate(Some(1_000));
+    let mut again = Vec::new();
+    within(second.read_to_end(&mut again)).await.unwrap();
+    drop((first, second));
+    let mut third = stage.leech.reader(range).unwrap();
+    let mut anew = Vec::new();
+    within(third.read_to_end(&mut anew)).await.unwrap();
+    assert!(read == stage.bytes[start as usize..][..1000]);
+    assert!(again == read && anew == read);
+    assert!(!stage.leech.holds(&range), "the piece is stored already");
     stage.shutdown.cancel();
 }

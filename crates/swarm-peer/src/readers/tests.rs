@@ -98,3 +98,22 @@ fn kept_blocks_have_a_bound() {
     assert_eq!(kept.count() as u64, most);
     assert_eq!(readers.kept_bytes, KEPT_BYTES_MAX);
 }
+
+#[test]
+fn what_a_reader_comes_to_want_is_news_once() {
+    let mut readers = Readers::default();
+    readers.opened(bytes(0, 1000), false);
+    assert_eq!(readers.news(), [], "it reads none");
+    let id = readers.opened(bytes(10, 20), true);
+    assert_eq!(readers.news(), [bytes(10, 20)]);
+    assert_eq!(readers.news(), []);
+    readers.moved(id, bytes(15, 40));
+    readers.opened(bytes(12, 18), true);
+    assert_eq!(readers.news(), [bytes(20, 40), bytes(12, 18)]);
+    readers.moved(id, bytes(100, 120));
+    assert_eq!(readers.news(), [bytes(100, 120)]);
+    readers.moved(id, bytes(90, 110));
+    assert_eq!(readers.news(), [bytes(90, 110)]);
+    readers.moved(id, bytes(95, 95));
+    assert_eq!(readers.news(), []);
+}

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use swarm_proto::download::Download;
+use swarm_proto::geometry::BlockRange;
 use swarm_proto::verify::VerifiedBlock;
 
 use super::SwarmTask;
@@ -53,6 +54,29 @@ impl SwarmTask {
         for (piece, (at, begin)) in ahead {
             download.set_deadline_from(now, piece, at, begin);
             self.deadlines.insert(piece);
+        }
+        self.show_proven(download);
+    }
+
+    /// Keeps what was proven before a reader came that wants it: it need not wait for the whole
+    /// piece.
+    fn show_proven(&self, download: &Download) {
+        let Some(content) = &self.content else {
+            return;
+        };
+        let geometry = content.meta.geometry();
+        let news = self.shared.readers().news();
+        for range in news {
+            for piece in geometry.pieces_of(&range) {
+                let lacks = |block: &BlockRange| {
+                    let place = geometry.block_bytes(block);
+                    let is_in = !place.intersect(&range).is_empty();
+                    is_in && !self.shared.readers().keeps(place.start)
+                };
+                for block in download.proven(piece, lacks) {
+                    self.keep(&block);
+                }
+            }
         }
     }
 

@@ -382,6 +382,25 @@ impl BlockAssembler {
         (proven, lies)
     }
 
+    /// The blocks of the piece that are here, with their bytes.
+    pub(super) fn here(
+        &self,
+        geometry: &Geometry,
+        piece: PieceIndex,
+    ) -> impl Iterator<Item = (BlockRange, &[u8])> {
+        let partial = self.partials.get(&piece);
+        let blocks = partial.map_or(&[][..], |partial| &partial.blocks);
+        let is_here = |(_, state): &(usize, &BlockState)| {
+            matches!(state, BlockState::Here(Some(_)) | BlockState::Proven(_))
+        };
+        let here = blocks.iter().enumerate().filter(is_here);
+        here.filter_map(move |(at, _)| {
+            let range = partial?.range(geometry, piece, at)?;
+            let place = range.begin() as usize..range.end() as usize;
+            Some((range, partial?.buffer.get(place)?))
+        })
+    }
+
     /// The peer will not send the block; whether nobody else is asked for it.
     pub(super) fn released(&mut self, range: BlockRange, conn: ConnectionId) -> bool {
         let Some(partial) = self.partials.get_mut(&range.piece()) else {

@@ -258,6 +258,35 @@ impl Download {
         }
     }
 
+    /// The blocks of a piece that isn't stored yet that can be proven now, of those that `wants`
+    /// holds for. [`Action::BlockVerified`] tells each but once, and only while a reader waits for
+    /// the piece: this is for one that comes later.
+    pub fn proven(
+        &self,
+        piece: PieceIndex,
+        wants: impl Fn(&BlockRange) -> bool,
+    ) -> Vec<VerifiedBlock> {
+        let (Some(leaves), Some(geometry)) = (self.proofs.known.get(&piece), self.geometry())
+        else {
+            return Vec::new();
+        };
+        let prove = |range, bytes: Bytes| verify_block(leaves, range, bytes).ok();
+        if let Some((bytes, _)) = self.verifying.get(&piece) {
+            let cut = |range: BlockRange| {
+                let (begin, end) = (range.begin() as usize, range.end() as usize);
+                prove(range, bytes.get(begin..end).map(Bytes::copy_from_slice)?)
+            };
+            let blocks = geometry
+                .blocks(piece)
+                .filter_map(|range| self.without_padding(range));
+            return blocks.filter(wants).filter_map(cut).collect();
+        }
+        let here = self.assembler.here(geometry, piece);
+        here.filter(|(range, _)| wants(range))
+            .filter_map(|(range, bytes)| prove(range, Bytes::copy_from_slice(bytes)))
+            .collect()
+    }
+
     /// Checks a block as it comes, where that can be done: `None` if it is a lie and its sender
     /// gone. Otherwise the block, and whether it is proven.
     pub(super) fn check_block(

@@ -426,3 +426,4 @@ mod lost;
 mod padding;
 mod proofs;
 mod upload_only;
+mod readers;

@@ -66,15 +66,20 @@ impl Download {
 
     /// Our block, of what the peer was asked for.
     pub(super) fn our_range(&self, conn: ConnectionId, range: BlockRange) -> BlockRange {
-        match &self.torrent {
-            Some(torrent) if self.counts_padding(conn) => {
-                let len = content_len(&torrent.meta, &range);
-                let geometry = torrent.meta.geometry();
-                let cut = geometry.block(range.piece().get(), range.begin(), len);
-                cut.unwrap_or(range)
-            }
-            _ => range,
+        match self.counts_padding(conn) {
+            true => self.without_padding(range).unwrap_or(range),
+            false => range,
         }
+    }
+
+    /// The block up to its last byte that is not padding; `None` if it is padding altogether.
+    pub(super) fn without_padding(&self, range: BlockRange) -> Option<BlockRange> {
+        let meta = self.meta()?;
+        let len = content_len(meta, &range);
+        let cut = meta
+            .geometry()
+            .block(range.piece().get(), range.begin(), len);
+        cut.ok()
     }
 
     /// The block without the padding that the peer sent with it; `None` if that is not zeros and
