@@ -12,8 +12,10 @@ use swarm_proto::session::Timeouts;
 use crate::connector::{AddressPolicy, IpNet};
 use crate::discovery::{DhtMode, Discovery};
 use crate::link::port::Transport;
-use crate::node::NodeConfig;
+use crate::node::{MEMORY, NodeConfig};
 use crate::uplink::{Downlink, Uplink, parse_rate};
+
+const MIB: u64 = 1024 * 1024;
 
 /// Everything about one peer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +39,9 @@ pub struct PeerConfig {
     pub bundle_download: Option<u64>,
     /// Connections of all bundles together; each may cost 1 MiB at full speed. Default: 500.
     pub peers_max: usize,
+    /// Mebibytes for pieces that are not on the disk yet and for buffers of connections, of all
+    /// bundles together. Default: 64; less makes bundles and connections wait for each other.
+    pub memory: u64,
     /// Connections of one bundle. Default: 80.
     pub peers_per_bundle_max: usize,
     /// Peers of one bundle served at a time; more divide the uplink into thinner streams.
@@ -88,6 +93,7 @@ impl Default for PeerConfig {
             bundle_upload: None,
             bundle_download: None,
             peers_max: 500,
+            memory: MEMORY / MIB,
             peers_per_bundle_max: 80,
             upload_slots: 8,
             peer_timeout: Timeouts::default().idle,
@@ -126,6 +132,7 @@ impl PeerConfig {
     pub fn check(&self) -> Result<(), ConfigError> {
         for (key, value) in [
             ("peers_max", self.peers_max),
+            ("memory", usize::try_from(self.memory).unwrap_or(usize::MAX)),
             ("peers_per_bundle_max", self.peers_per_bundle_max),
             ("upload_slots", self.upload_slots),
         ] {
@@ -165,6 +172,7 @@ impl PeerConfig {
             bundle_upload: self.bundle_upload,
             bundle_download: self.bundle_download,
             peers_max: self.peers_max,
+            memory: self.memory.saturating_mul(MIB),
             peers_per_swarm_max: self.peers_per_bundle_max,
             upload_slots: self.upload_slots,
             policy: AddressPolicy {

@@ -50,6 +50,7 @@ mod descriptors;
 pub mod discovery;
 pub mod http;
 mod link;
+mod memory;
 mod node;
 mod peers;
 pub mod publish;
@@ -64,6 +65,7 @@ pub mod uplink;
 pub mod webseed;
 
 pub use link::port::Transport;
+pub use memory::MemoryReport;
 pub use node::{AddBundle, Node, NodeConfig, NodeError, Source};
 pub use reader::VerifiedReader;
 pub use store::Storage;

@@ -25,11 +25,13 @@ use crate::link::accept::Lobby;
 use crate::link::port::Port;
 use crate::link::tcp;
 use crate::link::utp::{self, Utp};
+use crate::memory::{Memory, MemoryReport};
 use crate::swarm::{Shared, SwarmHandle};
 use crate::swarm_task::SwarmTask;
 use crate::uplink::{Downlink, Uplink};
 
 pub use bundle::{AddBundle, Source};
+pub(crate) use config::MEMORY;
 pub use config::NodeConfig;
 
 /// Why a node does not start, or does not take a bundle.
@@ -74,6 +76,7 @@ struct Inner {
     utp: Option<Utp>,
     /// Set once it has been entered.
     dht: watch::Sender<Option<DhtNode>>,
+    memory: Arc<Memory>,
     permits: Arc<Semaphore>,
     next_conn: AtomicU64,
     /// Both ids of a hybrid lead to the same swarm.
@@ -112,6 +115,7 @@ impl Node {
                 .with_source(listen.ip()),
             utp: port.utp,
             dht: watch::Sender::new(None),
+            memory: Memory::new(config.memory),
             permits: Arc::new(Semaphore::new(config.peers_max)),
             next_conn: AtomicU64::new(1),
             swarms: Mutex::default(),
@@ -167,6 +171,11 @@ impl Node {
     /// The limit on what is received.
     pub fn downlink(&self) -> &Downlink {
         &self.inner.config.downlink
+    }
+
+    /// What is held of [`NodeConfig::memory`].
+    pub fn memory(&self) -> MemoryReport {
+        self.inner.memory.report()
     }
 
     /// Adds a bundle and begins to check what is stored of it. A bundle that is here already is left
@@ -266,6 +275,10 @@ impl Node {
 
     pub(crate) fn utp(&self) -> Option<&Utp> {
         self.inner.utp.as_ref()
+    }
+
+    pub(crate) fn shared_memory(&self) -> &Arc<Memory> {
+        &self.inner.memory
     }
 
     pub(crate) fn shutdown(&self) -> &CancellationToken {

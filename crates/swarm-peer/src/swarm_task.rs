@@ -32,6 +32,7 @@ use crate::announce::{self, Announcer};
 use crate::connector::Trust;
 use crate::discovery::dht;
 use crate::link::{LinkCommand, LinkEvents};
+use crate::memory::PieceShare;
 use crate::node::{AddBundle, Node, Source};
 use crate::peers::AddressBook;
 use crate::store::PieceStore;
@@ -63,6 +64,7 @@ pub(crate) struct SwarmTask {
     events: mpsc::Receiver<LinkEvents>,
     web: WebSeeds,
     links: HashMap<ConnectionId, Link>,
+    memory: PieceShare,
     book: AddressBook,
     pex: PexExchange,
     /// When a connection last had to yield.
@@ -110,8 +112,10 @@ impl SwarmTask {
         let (events_in, events) = mpsc::channel(EVENTS_LEN);
         let downlinks = [node.downlink().clone(), shared.downlink.clone()];
         let book = AddressBook::new(slots::own_address(&node));
+        let memory = PieceShare::of(node.shared_memory());
         Self {
             node,
+            memory,
             shared,
             bundle,
             messages,
@@ -200,8 +204,13 @@ impl SwarmTask {
 
     async fn drive(&mut self, download: &mut Download) -> Result<(), SwarmError> {
         let shared = Arc::clone(&self.shared);
+        let turn = self.memory.turn();
         loop {
             self.act(download);
+            if let Some(room) = self.memory.settle(download.need()) {
+                download.set_room(Instant::now(), room);
+                self.act(download);
+            }
             self.call_peers(Instant::now(), download);
             self.publish(Instant::now(), download);
             let wake = self.next_wake(download);
@@ -224,6 +233,7 @@ impl SwarmTask {
                     Ok(done) => self.done(download, done)?,
                     Err(error) => return Err(SwarmError::Storage(error.to_string())),
                 },
+                () = turn.notified() => {}
                 () = shared.readers_changed.notified() => self.follow_readers(download),
                 () = tokio::time::sleep_until(wake.into()) => self.tick(download),
             }

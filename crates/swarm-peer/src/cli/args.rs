@@ -76,6 +76,9 @@ pub(crate) struct NodeArgs {
         value_parser = parse_rate
     )]
     pub(super) bundle_download: Option<u64>,
+    /// Mebibytes for pieces not on the disk yet and for buffers of connections, all in all.
+    #[arg(long, value_name = "MIB", env = "SWARM_PEER_MEMORY")]
+    pub(super) memory: Option<u64>,
     /// A private network that trackers and sites may send us to; may be given more than once.
     #[arg(
         long,
@@ -147,6 +150,7 @@ pub(super) fn configure(file: Option<&Path>, args: &NodeArgs) -> Result<PeerConf
     config.download = args.download.or(config.download);
     config.bundle_upload = args.bundle_upload.or(config.bundle_upload);
     config.bundle_download = args.bundle_download.or(config.bundle_download);
+    config.memory = args.memory.unwrap_or(config.memory);
     config.dht = args.dht.unwrap_or(config.dht);
     config
         .dht_bootstrap

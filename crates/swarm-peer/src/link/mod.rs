@@ -25,9 +25,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::memory::LinkMemory;
 use crate::store::PieceStore;
 use input::Room;
-use serve::{Served, Wanted, read_blocks, read_blocks_at_once};
+use serve::{Served, Serving, Wanted, read_blocks, read_blocks_at_once};
 pub(crate) use stream::Stream;
 
 /// Commands that may wait for one link. A link takes them at once unless its task starves, so a
@@ -63,6 +64,8 @@ pub(crate) struct Mailboxes {
     pub(crate) conn: ConnectionId,
     pub(crate) commands: mpsc::Receiver<LinkCommand>,
     pub(crate) events: mpsc::Sender<LinkEvents>,
+    /// What the buffers of all links have together.
+    pub(crate) memory: Arc<LinkMemory>,
     /// Whether the uplink is limited.
     pub(crate) throttled: bool,
 }
@@ -88,15 +91,20 @@ pub(crate) async fn drive<R, W>(
     let mut unread = Vec::new();
     let mut wanted: VecDeque<Wanted> = VecDeque::new();
     let mut reading: Option<ReadJob> = None;
-    let mut room = Room::new();
+    let serving = Serving::new(Arc::clone(&mail.memory));
+    let mut room = Room::new(Arc::clone(&mail.memory));
     let sleep = tokio::time::sleep(std::time::Duration::from_secs(60));
     tokio::pin!(sleep);
     loop {
-        if reading.is_none() && !wanted.is_empty() {
-            let jobs: Vec<_> = wanted.drain(..).collect();
-            match read_blocks_at_once(&jobs) {
+        if reading.is_none()
+            && let Some((jobs, lease)) = serving.take(&mut wanted)
+        {
+            match read_blocks_at_once(&jobs, lease.clone()) {
                 Some(done) => answer(&mut session, done, &mut unread),
-                None => reading = Some(tokio::task::spawn_blocking(move || read_blocks(&jobs))),
+                None => {
+                    let read = move || read_blocks(&jobs, lease);
+                    reading = Some(tokio::task::spawn_blocking(read));
+                }
             }
         }
         while output.len < ahead

@@ -1,5 +1,6 @@
 //! Blocks read from the store for a peer: many by one system call, into buffers used again.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -7,6 +8,7 @@ use swarm_proto::geometry::{BlockRange, PieceIndex};
 use swarm_proto::limits::{BLOCK_LEN_MAX, REQUESTS_PASSED_MAX};
 
 use crate::http::chain;
+use crate::memory::{LinkMemory, LinkShare};
 use crate::store::{PieceStore, StoreError};
 
 /// Bytes of a buffer that is used again: all blocks that a session passes on at a time.
@@ -30,17 +32,82 @@ pub(super) struct Served {
     pub(super) unread: Vec<PieceIndex>,
 }
 
+/// What a link holds of the memory for blocks to send: its least, one block, always, and more
+/// while there is some left.
+pub(super) struct Serving {
+    memory: Arc<LinkMemory>,
+    /// Cloned for each buffer whose blocks are not all sent.
+    held: Arc<()>,
+}
+
+/// Memory for one buffer; given back with the last clone.
+#[derive(Clone)]
+pub(super) struct Lease {
+    _share: Arc<LinkShare>,
+    _held: Arc<()>,
+}
+
+impl Serving {
+    pub(super) fn new(memory: Arc<LinkMemory>) -> Self {
+        Self {
+            memory,
+            held: Arc::new(()),
+        }
+    }
+
+    /// Takes out what may be read now, with the memory for it. What is left waits until something
+    /// was sent.
+    pub(super) fn take(&self, wanted: &mut VecDeque<Wanted>) -> Option<(Vec<Wanted>, Lease)> {
+        let mut count = wanted.len();
+        let share = loop {
+            let len: usize = wanted
+                .iter()
+                .take(count)
+                .map(|(r, _)| r.len() as usize)
+                .sum();
+            let bytes = buffer_len(len) as u64;
+            if count == 0 {
+                return None;
+            }
+            if let Some(share) = self.memory.try_take(bytes) {
+                break share;
+            }
+            if count == 1 && Arc::strong_count(&self.held) == 1 {
+                break self.memory.take(bytes);
+            }
+            count /= 2;
+        };
+        let lease = Lease {
+            _share: Arc::new(share),
+            _held: Arc::clone(&self.held),
+        };
+        Some((wanted.drain(..count).collect(), lease))
+    }
+}
+
+/// Bytes of the buffer for so many bytes of blocks. A few blocks must not hold a whole buffer for
+/// as long as a slow peer takes.
+fn buffer_len(len: usize) -> usize {
+    match len <= BUFFER_LEN / 4 || len > BUFFER_LEN {
+        true => len,
+        false => BUFFER_LEN,
+    }
+}
+
 /// Bytes that go back where they came from once the last block of them is sent.
-struct Buffer(Vec<u8>);
+struct Buffer(
+    Vec<u8>,
+    #[expect(dead_code, reason = "given back when dropped")] Lease,
+);
 
 impl Buffer {
-    fn of(len: usize) -> Self {
-        // A few blocks must not hold a whole buffer for as long as a slow peer takes.
-        if len <= BUFFER_LEN / 4 || len > BUFFER_LEN {
-            return Self(vec![0; len]);
+    fn of(len: usize, lease: Lease) -> Self {
+        let len = buffer_len(len);
+        if len != BUFFER_LEN {
+            return Self(vec![0; len], lease);
         }
         let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        Self(spare.unwrap_or_else(|| vec![0; BUFFER_LEN]))
+        Self(spare.unwrap_or_else(|| vec![0; BUFFER_LEN]), lease)
     }
 }
 
@@ -62,23 +129,26 @@ impl Drop for Buffer {
 }
 
 /// Reads blocks; neighbours within a piece by one system call. Blocks.
-pub(super) fn read_blocks(wanted: &[Wanted]) -> Served {
-    let served = read_with(wanted, |store, at, out| Some(store.read_into(at, out)));
+pub(super) fn read_blocks(wanted: &[Wanted], lease: Lease) -> Served {
+    let served = read_with(wanted, lease, |store, at, out| {
+        Some(store.read_into(at, out))
+    });
     served.unwrap_or_default()
 }
 
 /// [`read_blocks`] if all of it is in memory, so that nobody waits: on its own thread every few
 /// blocks cost two switches, which is more than reading them.
-pub(super) fn read_blocks_at_once(wanted: &[Wanted]) -> Option<Served> {
-    read_with(wanted, |store, at, out| store.read_at_once(at, out))
+pub(super) fn read_blocks_at_once(wanted: &[Wanted], lease: Lease) -> Option<Served> {
+    read_with(wanted, lease, |store, at, out| store.read_at_once(at, out))
 }
 
 fn read_with(
     wanted: &[Wanted],
+    lease: Lease,
     read: impl Fn(&dyn PieceStore, u64, &mut [u8]) -> Option<Result<(), StoreError>>,
 ) -> Option<Served> {
     let total: usize = wanted.iter().map(|(range, _)| range.len() as usize).sum();
-    let mut buffer = Buffer::of(total);
+    let mut buffer = Buffer::of(total, lease);
     let mut served = Served::default();
     let mut is_read = Vec::with_capacity(wanted.len());
     let mut rest = wanted;

@@ -11,6 +11,9 @@ use crate::discovery::Discovery;
 use crate::link::port::Transport;
 use crate::uplink::{Downlink, Uplink};
 
+/// Bytes for pieces and buffers, unless the operator says otherwise.
+pub(crate) const MEMORY: u64 = 64 * 1024 * 1024;
+
 /// How a node behaves. The defaults are for one site's bundles on one machine.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
@@ -31,6 +34,10 @@ pub struct NodeConfig {
     pub bundle_download: Option<u64>,
     /// Connections of all bundles together. Default 500; each may cost 1 MiB at full speed.
     pub peers_max: usize,
+    /// Bytes for pieces that are not on the disk yet, one half, and for buffers of connections,
+    /// the other, of all bundles together. Default 64 MiB; less makes pieces wait for each other,
+    /// and connections faster than others slower.
+    pub memory: u64,
     /// Connections of one bundle. Default 80.
     pub peers_per_swarm_max: usize,
     /// Calls under way at a time for one bundle. Default 16.
@@ -64,6 +71,7 @@ impl Default for NodeConfig {
             bundle_upload: None,
             bundle_download: None,
             peers_max: 500,
+            memory: MEMORY,
             peers_per_swarm_max: 80,
             dials_max: 16,
             upload_slots: 8,

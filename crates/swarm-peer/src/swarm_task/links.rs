@@ -193,6 +193,7 @@ impl SwarmTask {
             conn,
             commands: receiver,
             events: self.events_in.clone(),
+            memory: self.node.shared_memory().links().clone(),
             throttled: uplink.rate().is_some() || self.shared.uplink.rate().is_some(),
         };
         let by_utp = matches!(stream, Stream::Utp(_));

@@ -109,6 +109,11 @@ impl BlockAssembler {
         self.partials.contains_key(&piece)
     }
 
+    /// Whether no piece is under way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.partials.is_empty()
+    }
+
     /// Whether some block of some piece was asked of nobody.
     pub(super) fn has_open(&self) -> bool {
         !self.open.is_empty()
@@ -191,6 +196,16 @@ impl BlockAssembler {
         {
             buffer.clear();
             self.spare.push(buffer);
+        }
+    }
+
+    /// Throws empty buffers away until all that is kept has no more than `room` bytes.
+    pub(super) fn trim(&mut self, room: u64) {
+        let mut kept: u64 = self.spare.iter().map(|b| b.capacity() as u64).sum();
+        while kept + self.bytes > room
+            && let Some(buffer) = self.spare.pop()
+        {
+            kept -= buffer.capacity() as u64;
         }
     }
 

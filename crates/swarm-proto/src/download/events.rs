@@ -264,6 +264,7 @@ impl Download {
     fn block(&mut self, now: Instant, conn: ConnectionId, block: Block) {
         let (range, len) = (self.our_range(conn, block.range()), block.range().len());
         self.totals.downloaded += u64::from(len);
+        self.room.moved_at = Some(now);
         self.totals.down.add(len);
         let Some(peer) = self.peers.get_mut(&conn) else {
             return;

@@ -14,6 +14,7 @@
 
 mod api;
 mod assemble;
+mod budget;
 mod choke;
 mod claims;
 mod events;
@@ -30,6 +31,7 @@ mod priority;
 mod proofs;
 mod punch;
 mod requests;
+mod room;
 mod slots;
 mod suggest;
 mod suspects;
@@ -47,6 +49,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 pub use api::{Action, DownloadConfig, DownloadStats, PeerInfo, PeerStats, Want};
+pub use budget::{MemberId, Need, PieceBudget, Room};
 pub use pex::PexExchange;
 pub use priority::{Prefix, Standing, canonical_priority, who_yields};
 pub use webseed::{WebFailure, WebFetch, WebHead, WebRange, WebRequestId, judge};
@@ -110,6 +113,7 @@ pub struct Download {
     /// Whole pieces that wait to be verified.
     verifying: HashMap<PieceIndex, (Bytes, Senders)>,
     verifying_bytes: u64,
+    room: room::Allowed,
     suspects: Suspects,
     proofs: Proofs,
     /// What peers were last told of whether we ask for anything.
@@ -187,6 +191,7 @@ impl Download {
             assembler: BlockAssembler::default(),
             verifying: HashMap::new(),
             verifying_bytes: 0,
+            room: room::Allowed::default(),
             suspects: Suspects::default(),
             proofs: Proofs::default(),
             said_upload_only: false,

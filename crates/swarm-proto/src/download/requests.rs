@@ -67,15 +67,6 @@ impl Download {
         self.fill_web(now);
     }
 
-    /// Bytes of pieces that may be under way or waiting for verification.
-    pub(super) fn pending_max(&self) -> u64 {
-        let piece = self
-            .torrent
-            .as_ref()
-            .map_or(0, |t| t.meta.geometry().piece_length());
-        self.config.pending_bytes_max.max(4 * u64::from(piece))
-    }
-
     fn pick(&mut self, now: Instant, conn: ConnectionId) -> Option<BlockRange> {
         if let Some(range) = self.pick_deadline(now, conn) {
             return Some(range);
@@ -202,7 +193,7 @@ impl Download {
 
     /// A block of a piece that the peer suggests.
     fn pick_suggested(&mut self, now: Instant, conn: ConnectionId) -> Option<BlockRange> {
-        let room = self.assembler.bytes() + self.verifying_bytes < self.pending_max();
+        let room = self.held_bytes() < self.pending_max();
         let suggestions = self.peers.get(&conn)?.suggestions.clone();
         for piece in suggestions {
             if room
@@ -222,8 +213,7 @@ impl Download {
 
     /// The first block of a new piece, the rarest.
     fn pick_new(&mut self, conn: ConnectionId) -> Option<BlockRange> {
-        let pending = self.assembler.bytes() + self.verifying_bytes;
-        if pending >= self.pending_max() {
+        if self.held_bytes() >= self.pending_max() || !self.has_room() {
             return None;
         }
         // A piece that is all padding is done as soon as it is started; take the next then.
@@ -294,6 +284,9 @@ impl Download {
     /// Whether the peer may begin the piece. What is fetched from one peer alone is begun by one that is under
     /// suspicion there only if nobody else could, and by one that fell silent last of all.
     pub(super) fn may_start(&self, piece: PieceIndex, conn: ConnectionId) -> bool {
+        if !self.has_room_for(piece) {
+            return false;
+        }
         let alone = self.suspects.contains(piece) || self.is_kept_alone(piece, conn);
         if !alone {
             return true;
@@ -312,6 +305,7 @@ impl Download {
         let geometry = torrent.meta.geometry();
         let alone = self.suspects.contains(piece) || self.is_kept_alone(piece, conn);
         self.picker.set_startable(piece, false);
+        self.room.moved_at = self.ticked_at;
         let content = |range: &_| content_len(&torrent.meta, range);
         let started = self.assembler.start(geometry, piece, conn, alone, content);
         self.piece_started(piece);

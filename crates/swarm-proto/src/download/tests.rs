@@ -425,5 +425,6 @@ mod crowd;
 mod lost;
 mod padding;
 mod proofs;
-mod upload_only;
 mod readers;
+mod room;
+mod upload_only;

@@ -114,8 +114,7 @@ impl Download {
 
     /// The blocks of the next run, in order; none if nothing is to be asked of this web seed now.
     pub(super) fn choose_run(&mut self, now: Instant, conn: ConnectionId) -> Vec<BlockRange> {
-        let pending = self.assembler.bytes() + self.verifying_bytes;
-        let room = self.pending_max().saturating_sub(pending);
+        let room = self.pending_max().saturating_sub(self.held_bytes());
         let room = room.min(self.web_share());
         let looks = self.web.seeds.get(&conn).and_then(|seed| seed.look_at);
         if room == 0 || looks.is_some_and(|at| now < at) {
@@ -129,6 +128,9 @@ impl Download {
             }
             return Vec::new();
         };
+        if self.picker.is_startable(first) && !self.has_room_for(first) {
+            return Vec::new();
+        }
         let mut blocks = self.take_piece(now, first, conn);
         let Some(geometry) = self.geometry().cloned() else {
             return blocks;
@@ -138,7 +140,7 @@ impl Download {
         let mut next = first.get().saturating_add(1);
         while let Some(piece) = geometry.piece(next) {
             len += u64::from(geometry.piece_len(piece));
-            if len > len_max || !self.may_ask(piece, conn) {
+            if len > len_max || !self.may_ask(piece, conn) || !self.has_room_for(piece) {
                 break;
             }
             blocks.extend(self.take_piece(now, piece, conn));

@@ -228,6 +228,7 @@ impl Download {
             seed.rate.add(count);
             self.totals.down.add(count);
             self.totals.downloaded += u64::from(count);
+            self.room.moved_at = Some(now);
             let Some(block) = block else {
                 self.totals.wasted += u64::from(count);
                 continue;

@@ -1,0 +1,268 @@
+//! Memory that all bundles and connections of a node share ([`NodeConfig::memory`](crate::NodeConfig)).
+//!
+//! One half is for pieces between the first block and the disk; who may have how much of it is
+//! [`PieceBudget`]'s decision. The other half is for the buffers of connections. Each connection
+//! may always have its least, a block to send and a small buffer to read into, so that none ever
+//! waits for another; more it has only while there is some left.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use swarm_proto::download::{MemberId, Need, PieceBudget, Room};
+use tokio::sync::Notify;
+
+/// What a node holds of its memory, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemoryReport {
+    /// What the operator allows.
+    pub limit: u64,
+    /// Pieces under way, or on their way to the disk.
+    pub pieces: u64,
+    /// The most there ever was.
+    pub pieces_max: u64,
+    /// Buffers of connections.
+    pub links: u64,
+    /// The most there ever was.
+    pub links_max: u64,
+}
+
+/// The memory of one node.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    limit: u64,
+    pieces: Mutex<Pieces>,
+    /// Somebody waits for memory for a piece.
+    short: AtomicBool,
+    held: AtomicU64,
+    held_max: AtomicU64,
+    links: Arc<LinkMemory>,
+}
+
+#[derive(Debug)]
+struct Pieces {
+    budget: PieceBudget,
+    next_id: MemberId,
+    /// Whom to wake when it is their turn.
+    turns: HashMap<MemberId, Arc<Notify>>,
+}
+
+impl Memory {
+    pub(crate) fn new(limit: u64) -> Arc<Self> {
+        let pieces = Pieces {
+            budget: PieceBudget::new(limit / 2),
+            next_id: 0,
+            turns: HashMap::new(),
+        };
+        let links = LinkMemory {
+            limit: limit / 2,
+            ..LinkMemory::default()
+        };
+        Arc::new(Self {
+            limit,
+            pieces: Mutex::new(pieces),
+            short: AtomicBool::new(false),
+            held: AtomicU64::new(0),
+            held_max: AtomicU64::new(0),
+            links: Arc::new(links),
+        })
+    }
+
+    pub(crate) fn links(&self) -> &Arc<LinkMemory> {
+        &self.links
+    }
+
+    pub(crate) fn report(&self) -> MemoryReport {
+        MemoryReport {
+            limit: self.limit,
+            pieces: self.held.load(Ordering::Relaxed),
+            pieces_max: self.held_max.load(Ordering::Relaxed),
+            links: self.links.used.load(Ordering::Relaxed),
+            links_max: self.links.most.load(Ordering::Relaxed),
+        }
+    }
+
+    fn pieces(&self) -> MutexGuard<'_, Pieces> {
+        self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pieces {
+    fn wake_next(&self, but: MemberId) {
+        let next = self.budget.next().filter(|next| *next != but);
+        if let Some(turn) = next.and_then(|next| self.turns.get(&next)) {
+            turn.notify_one();
+        }
+    }
+}
+
+/// One bundle's part of the memory for pieces; given back when this is dropped.
+#[derive(Debug)]
+pub(crate) struct PieceShare {
+    memory: Arc<Memory>,
+    id: MemberId,
+    turn: Arc<Notify>,
+    held: u64,
+    last: Option<(Need, Room)>,
+}
+
+impl PieceShare {
+    pub(crate) fn of(memory: &Arc<Memory>) -> Self {
+        let turn = Arc::new(Notify::new());
+        let mut pieces = memory.pieces();
+        pieces.next_id += 1;
+        let id = pieces.next_id;
+        pieces.turns.insert(id, Arc::clone(&turn));
+        drop(pieces);
+        Self {
+            memory: Arc::clone(memory),
+            id,
+            turn,
+            held: 0,
+            last: None,
+        }
+    }
+
+    fn note(&mut self, held: u64) {
+        let order = Ordering::Relaxed;
+        if held > self.held {
+            let more = held - self.held;
+            let before = self.memory.held.fetch_add(more, order);
+            self.memory.held_max.fetch_max(before + more, order);
+        } else {
+            self.memory.held.fetch_sub(self.held - held, order);
+        }
+        self.held = held;
+    }
+
+    /// Notified when it may be worth asking again.
+    pub(crate) fn turn(&self) -> Arc<Notify> {
+        Arc::clone(&self.turn)
+    }
+
+    /// Tells what is held and wished; what may be held, if that is to be looked at.
+    pub(crate) fn settle(&mut self, need: Need) -> Option<Room> {
+        self.note(need.held);
+        if let Some((last, room)) = self.last {
+            let is_content = need.wish > 0 && need.wish == last.wish && room.bytes >= need.wish;
+            let is_idle = need == last && need.wish == 0;
+            // Only where somebody waits is it of use to tell of each piece.
+            if is_idle || (is_content && !self.memory.short.load(Ordering::Relaxed)) {
+                return None;
+            }
+        }
+        let mut pieces = self.memory.pieces();
+        let room = pieces.budget.ask(self.id, need);
+        pieces.wake_next(self.id);
+        let short = pieces.budget.next().is_some();
+        self.memory.short.store(short, Ordering::Relaxed);
+        drop(pieces);
+        self.last = Some((need, room));
+        Some(room)
+    }
+}
+
+impl Drop for PieceShare {
+    fn drop(&mut self) {
+        self.note(0);
+        let mut pieces = self.memory.pieces();
+        pieces.budget.leave(self.id);
+        pieces.turns.remove(&self.id);
+        pieces.wake_next(self.id);
+    }
+}
+
+/// What the buffers of all connections have together.
+#[derive(Debug, Default)]
+pub(crate) struct LinkMemory {
+    limit: u64,
+    used: AtomicU64,
+    most: AtomicU64,
+}
+
+/// Bytes of a connection's buffers; given back when this is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct LinkShare {
+    of: Option<Arc<LinkMemory>>,
+    bytes: u64,
+}
+
+impl LinkMemory {
+    /// So many bytes, if there are as many left.
+    pub(crate) fn try_take(self: &Arc<Self>, bytes: u64) -> Option<LinkShare> {
+        let take = |used: u64| used.checked_add(bytes).filter(|all| *all <= self.limit);
+        let order = Ordering::Relaxed;
+        let before = self.used.fetch_update(order, order, take).ok()?;
+        Some(self.taken(before, bytes))
+    }
+
+    /// So many bytes, come what may: the least of a connection.
+    pub(crate) fn take(self: &Arc<Self>, bytes: u64) -> LinkShare {
+        let before = self.used.fetch_add(bytes, Ordering::Relaxed);
+        self.taken(before, bytes)
+    }
+
+    fn taken(self: &Arc<Self>, before: u64, bytes: u64) -> LinkShare {
+        let all = before.saturating_add(bytes);
+        self.most.fetch_max(all, Ordering::Relaxed);
+        LinkShare {
+            of: Some(Arc::clone(self)),
+            bytes,
+        }
+    }
+}
+
+impl Drop for LinkShare {
+    fn drop(&mut self) {
+        if let Some(of) = &self.of {
+            of.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f15_buffers_of_connections_stay_below_their_half_but_for_the_least_of_each() {
+        let memory = Memory::new(2000);
+        let links = memory.links();
+        let first = links.try_take(600).unwrap();
+        assert!(links.try_take(500).is_none());
+        let second = links.try_take(400).unwrap();
+        let least = links.take(16);
+        assert!(links.try_take(1).is_none());
+        assert_eq!(memory.report().links, 1016);
+        drop((first, least));
+        assert!(links.try_take(600).is_some());
+        drop(second);
+        assert_eq!(
+            (memory.report().links, memory.report().links_max),
+            (0, 1016)
+        );
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_memory_is_woken_when_it_is_there() {
+        let memory = Memory::new(2 * 256);
+        let need = |held, wish| Need {
+            held,
+            wish,
+            piece: 256,
+        };
+        let (mut one, mut two) = (PieceShare::of(&memory), PieceShare::of(&memory));
+        assert_eq!(one.settle(need(0, 1024)).unwrap().bytes, 256);
+        assert_eq!(two.settle(need(0, 1024)).unwrap().bytes, 0);
+        assert!(one.settle(need(256, 1024)).unwrap().others_wait);
+        assert_eq!(one.settle(need(0, 1024)).unwrap().bytes, 0);
+        two.turn().notified().await;
+        assert_eq!(two.settle(need(0, 1024)).unwrap().bytes, 256);
+        drop(two);
+        one.turn().notified().await;
+        assert_eq!(one.settle(need(0, 1024)).unwrap().bytes, 256);
+        drop(one);
+        assert_eq!(memory.report().pieces, 0);
+    }
+}

@@ -1,0 +1,64 @@
+//! Bounds from outside on what is under way.
+
+use super::*;
+
+fn room(pieces: u32, others_wait: bool) -> Room {
+    Room {
+        bytes: (pieces * PIECE).into(),
+        others_wait,
+    }
+}
+
+fn pieces(asked: &[BlockRange]) -> usize {
+    let all: std::collections::BTreeSet<_> = asked.iter().map(BlockRange::piece).collect();
+    all.len()
+}
+
+#[test]
+fn f15_no_piece_is_begun_without_room_for_all_of_it() {
+    let mut table = Table::leech();
+    table.download.set_room(table.now, room(0, true));
+    table.join_seed(1);
+    assert_eq!(table.requests(1), []);
+    let need = table.download.need();
+    assert!(need.held == 0 && need.wish >= need.piece);
+    // Readers have no more room than others.
+    let piece = table.meta.geometry().piece(9).unwrap();
+    table.download.set_deadline(table.now, piece, table.now);
+    assert_eq!(table.requests(1), []);
+    let one_short = Room {
+        bytes: u64::from(2 * PIECE) - 1,
+        others_wait: true,
+    };
+    table.download.set_room(table.now, one_short);
+    let asked = table.requests(1);
+    assert!(
+        asked.iter().all(|range| range.piece() == piece),
+        "{asked:?}"
+    );
+    assert_eq!(table.download.need().held, u64::from(PIECE));
+    // A depth of four blocks is two pieces.
+    table.download.set_room(table.now, room(5, false));
+    assert_eq!(pieces(&table.requests(1)), 1);
+}
+
+#[test]
+fn f15_pieces_that_stand_still_are_given_up_where_others_wait() {
+    let mut table = Table::leech();
+    table.join_seed(1);
+    assert!(!table.requests(1).is_empty());
+    let held = table.download.need().held;
+    table.now += Duration::from_secs(9);
+    table.download.set_room(table.now, room(2, true));
+    assert_eq!(table.download.need().held, held);
+    table.now += Duration::from_secs(2);
+    table.download.set_room(table.now, room(2, false));
+    assert_eq!(table.download.need().held, held);
+    table.download.set_room(table.now, room(0, true));
+    assert_eq!(table.download.need().held, 0);
+    let commands = table.commands(1);
+    assert!(commands.iter().any(|c| matches!(c, Command::Cancel(_))));
+    // Their turn comes again.
+    table.download.set_room(table.now, room(2, false));
+    assert!(!table.requests(1).is_empty());
+}
