@@ -307,7 +307,7 @@ impl Node {
             dht = ready.wait_for(Option::is_some) => dht.ok()?.clone()?,
             () = self.inner.shutdown.cancelled() => return None,
         };
-        Some(dht.local_addr().await)
+        Some(dht.local_addr())
     }
 
     pub(crate) fn announcing(&self) -> Announcing {

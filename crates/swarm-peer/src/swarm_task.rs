@@ -3,6 +3,7 @@
 //!
 //! The task never awaits a link or a disk: both answer by channel.
 
+mod dht;
 mod doubt;
 mod jobs;
 mod links;
@@ -14,7 +15,7 @@ mod slots;
 mod web;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,7 +31,6 @@ use tokio::task::JoinSet;
 
 use crate::announce::{self, Announcer};
 use crate::connector::Trust;
-use crate::discovery::dht;
 use crate::link::{LinkCommand, LinkEvents};
 use crate::memory::PieceShare;
 use crate::node::{AddBundle, Node, Source};
@@ -67,6 +67,10 @@ pub(crate) struct SwarmTask {
     memory: PieceShare,
     book: AddressBook,
     pex: PexExchange,
+    /// Where our node of the DHT is, once it is somewhere.
+    dht_port: Option<u16>,
+    /// Nodes that peers told of before ours was anywhere.
+    early_nodes: Vec<SocketAddrV4>,
     /// When a connection last had to yield.
     yielded_at: Instant,
     dialling: usize,
@@ -125,6 +129,8 @@ impl SwarmTask {
             links: HashMap::new(),
             book,
             pex: PexExchange::default(),
+            dht_port: None,
+            early_nodes: Vec::new(),
             yielded_at: Instant::now(),
             dialling: 0,
             mute_by_tcp: HashSet::new(),
@@ -320,6 +326,7 @@ impl SwarmTask {
         match message {
             Message::Incoming(incoming) => self.answer(download, incoming),
             Message::Want(want) => self.want(download, want),
+            Message::DhtPort(port) => self.tell_dht_port(port),
             Message::Unread(pieces) => self.doubt(pieces),
             Message::Report(to) => {
                 // Whoever asked may have gone.
@@ -370,14 +377,6 @@ impl SwarmTask {
             let (node, shared) = (self.node.announcing(), Arc::clone(&self.shared));
             let announcer = Announcer::new(node, shared, tiers);
             self.node.tasks().spawn(announcer.run());
-        }
-    }
-
-    fn start_dht(&self) {
-        if let (Some(ready), false) = (self.node.dht(), self.is_private()) {
-            let port = self.node.listen_addr().port();
-            let task = dht::run(ready, Arc::clone(&self.shared), port);
-            self.node.tasks().spawn(task);
         }
     }
 

@@ -167,6 +167,72 @@ async fn a_private_torrent_is_not_looked_up_in_the_dht() {
     shutdown.cancel();
 }
 
+/// A node in the DHT, and another that knows none but meets it over a torrent; whether the second
+/// then finds who the DHT alone names.
+async fn enters_by_a_peer(private: bool, mode: DhtMode) -> (SwarmHandle, CancellationToken) {
+    let net = tokio::task::spawn_blocking(|| mainline::Testnet::builder(4).build());
+    let net = net.await.unwrap().unwrap();
+    let shutdown = CancellationToken::new();
+    let inside = Discovery {
+        dht: DhtMode::On,
+        dht_bootstrap: net.bootstrap.clone(),
+        pex: false,
+        ..Discovery::default()
+    };
+    // Nobody answers there, for as long as the socket lives.
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let outside = Discovery {
+        dht: mode,
+        dht_bootstrap: vec![silent.local_addr().unwrap().to_string()],
+        ..inside.clone()
+    };
+    let shared = meta(private);
+    let other = other_meta();
+    let one = node(&shutdown, inside, true).await;
+    idler(&one, &shared, None).await;
+    idler(&one, &other, None).await;
+    one.dht_addr().await.unwrap();
+    let two = node(&shutdown, outside, true).await;
+    let met = idler(&two, &shared, Some(one.listen_addr())).await;
+    let sought = idler(&two, &other, None).await;
+    until("they meet", || met.stats().peers == 1).await;
+    // Both live as long as the nodes do.
+    tokio::spawn(async move {
+        one.join().await;
+        drop((net, silent));
+    });
+    (sought, shutdown)
+}
+
+/// Another torrent than [`meta`]'s.
+fn other_meta() -> Arc<Metainfo> {
+    let mut hasher = FileHasher::new(16 * 1024);
+    hasher.update(&vec![8; 100_000]);
+    let mut builder = MetainfoBuilder::new("sought", 16 * 1024);
+    builder.file(vec!["b.bin".to_owned()], hasher.finish());
+    Arc::new(builder.build().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_knows_no_node_enters_the_dht_by_that_of_a_peer() {
+    let (sought, shutdown) = enters_by_a_peer(false, DhtMode::On).await;
+    until("found in the DHT", || sought.stats().peers == 1).await;
+    shutdown.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_are_not_told_in_a_private_torrent_nor_to_who_answers_nobody() {
+    let (private, client) = tokio::join!(
+        enters_by_a_peer(true, DhtMode::On),
+        enters_by_a_peer(false, DhtMode::Client)
+    );
+    tokio::time::sleep(Duration::from_secs(25)).await;
+    for (sought, shutdown) in [private, client] {
+        assert_eq!(sought.stats().known_peers, 0);
+        shutdown.cancel();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn neighbours_meet_by_multicast_but_not_for_a_private_torrent() {
     let shutdown = CancellationToken::new();

@@ -87,6 +87,12 @@ pub const LSD_SWARMS_MAX: usize = 24;
 /// Bytes of such an announce that are read: an Ethernet frame.
 pub const LSD_PACKET_LEN_MAX: usize = 1500;
 
+// ---- DHT ----
+
+/// Nodes of the DHT that peers told of and that are remembered, the latest of them (BEP 5): 6 bytes
+/// each, and as many packets should we have to enter by them.
+pub const DHT_NODES_HEARD_MAX: usize = 32;
+
 // ---- wire ----
 
 /// Bytes of a block that may be asked for. BEP 3: "All current implementations use 2^14 (16 kiB),

@@ -1,11 +1,13 @@
 //! The DHT (BEP 5), by the `mainline` crate: one node of it for all bundles.
 //!
-//! It runs on a thread of its own and speaks IPv4 only. Every id of a bundle is looked up and
+//! It runs on a thread of its own and speaks IPv4 only: of IPv6 (BEP 32) the crate says "KrpcSocket
+//! does not support Ipv6". Every id of a bundle is looked up and
 //! announced. What the DHT says comes from strangers, and is vetted as that.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -13,7 +15,8 @@ use mainline::async_dht::AsyncDht;
 use mainline::{Dht, Id, RequestFilter, RequestSpecific, ServerSettings};
 use swarm_proto::id::SwarmId;
 use swarm_proto::limits;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::{DhtMode, Discovery};
 use crate::connector::Trust;
@@ -29,11 +32,33 @@ const QUERY_MAX: Duration = Duration::from_secs(60);
 /// Queries under way at a time, over all bundles; each asks some dozens of nodes.
 const QUERIES_MAX: usize = 8;
 
+/// How long our node may know nobody before it enters anew, by nodes that peers told of.
+const LOST_FOR: Duration = Duration::from_secs(10);
+/// Between such attempts.
+const ENTER_EVERY: Duration = Duration::from_secs(60);
+
 /// Our node of the DHT. Cheap to clone; its thread ends with the last clone.
 #[derive(Clone)]
 pub(crate) struct DhtNode {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Discovery,
+    bind: Ipv4Addr,
+    /// The node, where it is, and how often it was made anew. The crate takes other nodes to enter
+    /// by when a node is made, and never again.
+    node: watch::Sender<Running>,
+    /// Nodes that peers told of, the latest last.
+    heard: Mutex<VecDeque<SocketAddrV4>>,
+    heard_more: Notify,
+    queries: Semaphore,
+}
+
+#[derive(Clone)]
+struct Running {
     dht: AsyncDht,
-    queries: Arc<Semaphore>,
+    addr: SocketAddrV4,
 }
 
 /// For who asks and does not answer.
@@ -52,7 +77,13 @@ pub(crate) async fn start(node: Node) {
     tokio::select! {
         () = node.shutdown().cancelled() => {}
         entered = entering => match entered {
-            Ok(dht) => node.set_dht(dht),
+            Ok(dht) => {
+                node.set_dht(dht.clone());
+                let shutdown = node.shutdown().clone();
+                // The node must not keep itself alive.
+                drop(node);
+                dht.stay(shutdown).await;
+            }
             Err(error) => tracing::warn!("cannot take part in the DHT: {error}"),
         },
     }
@@ -88,39 +119,100 @@ impl DhtNode {
                 return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, text));
             }
         };
-        let config = config.clone();
-        // Names of bootstrap nodes are resolved on the way.
-        let built = tokio::task::spawn_blocking(move || {
-            let mut builder = Dht::builder();
-            builder.bind_address(bind);
-            if !config.dht_bootstrap.is_empty() {
-                builder.bootstrap(&config.dht_bootstrap);
-            }
-            match config.dht {
-                DhtMode::On => builder.server_mode(),
-                _ => builder.server_settings(ServerSettings {
-                    filter: Box::new(AnswerNobody),
-                    ..ServerSettings::default()
-                }),
-            };
-            builder.build()
-        });
-        let dht = built.await.map_err(io::Error::other)??;
+        let node = build(config.clone(), bind, Vec::new()).await?;
+        let inner = Inner {
+            config: config.clone(),
+            bind,
+            node: watch::Sender::new(node),
+            heard: Mutex::default(),
+            heard_more: Notify::new(),
+            queries: Semaphore::new(QUERIES_MAX),
+        };
         Ok(Self {
-            dht: dht.as_async(),
-            queries: Arc::new(Semaphore::new(QUERIES_MAX)),
+            inner: Arc::new(inner),
         })
     }
 
+    fn node(&self) -> Running {
+        self.inner.node.borrow().clone()
+    }
+
     /// Where our node is: other nodes may enter by it.
-    pub(crate) async fn local_addr(&self) -> SocketAddr {
-        SocketAddr::V4(self.dht.info().await.local_addr())
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        SocketAddr::V4(self.node().addr)
+    }
+
+    /// A peer has a node there: we enter by it should we know nobody else. Otherwise lookups find
+    /// it, if it is worth anything.
+    pub(crate) fn heard_of(&self, addr: SocketAddrV4) {
+        let heard = self.inner.heard.lock();
+        let mut heard = heard.unwrap_or_else(PoisonError::into_inner);
+        if heard.contains(&addr) {
+            return;
+        }
+        if heard.len() >= limits::DHT_NODES_HEARD_MAX {
+            heard.pop_front();
+        }
+        heard.push_back(addr);
+        self.inner.heard_more.notify_one();
+    }
+
+    /// Sees to it that we are in the DHT, as far as peers can help.
+    async fn stay(&self, shutdown: CancellationToken) {
+        let staying = async {
+            loop {
+                self.inner.heard_more.notified().await;
+                if self.is_lost().await {
+                    self.enter_anew().await;
+                    tokio::time::sleep(ENTER_EVERY).await;
+                }
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = staying => {}
+        }
+    }
+
+    /// Whether our node knows nobody, also after it had the time to ask.
+    async fn is_lost(&self) -> bool {
+        let known = async {
+            let dht = self.node().dht;
+            while dht.to_bootstrap().await.is_empty() {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        };
+        tokio::time::timeout(LOST_FOR, known).await.is_err()
+    }
+
+    async fn enter_anew(&self) {
+        let heard = self.inner.heard.lock();
+        let heard: Vec<_> = heard
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .copied()
+            .collect();
+        let by = heard.iter().map(ToString::to_string).collect();
+        match build(self.inner.config.clone(), self.inner.bind, by).await {
+            Ok(node) => {
+                tracing::info!(nodes = heard.len(), "entering the DHT by nodes of peers");
+                self.inner.node.send_replace(node);
+            }
+            Err(error) => tracing::warn!("cannot enter the DHT anew: {error}"),
+        }
     }
 
     /// Looks for peers and announces, until the swarm stops or turns out to be private.
     async fn look_up_all(self, shared: Arc<Shared>, port: u16) {
         let mut hunger = 0_u32;
+        let mut node = self.inner.node.subscribe();
+        let mut told = None;
         while !is_private(&shared) {
+            let at = node.borrow_and_update().addr.port();
+            if told != Some(at) {
+                shared.tell(Message::DhtPort(at)).await;
+                told = Some(at);
+            }
             let round = async {
                 for &swarm_id in &shared.swarm_ids {
                     self.look_up(&shared, swarm_id, port).await;
@@ -146,6 +238,8 @@ impl DhtNode {
                 () = tokio::time::sleep(pause) => {}
                 // It may be private.
                 _ = meta.changed() => {}
+                // Others are met now. The sender lives as long as `self`.
+                _ = node.changed() => hunger = 0,
             }
         }
         tracing::debug!("private: not looked up in the DHT");
@@ -153,13 +247,14 @@ impl DhtNode {
 
     async fn look_up(&self, shared: &Shared, swarm_id: SwarmId, port: u16) {
         let (Ok(_permit), Ok(id)) = (
-            self.queries.acquire().await,
+            self.inner.queries.acquire().await,
             Id::from_bytes(swarm_id.as_bytes()),
         ) else {
             return;
         };
         let mut found = 0;
-        let mut peers = self.dht.get_peers(id);
+        let dht = self.node().dht;
+        let mut peers = dht.get_peers(id);
         let query = async {
             while let Some(addrs) = peers.next().await {
                 let room = limits::PEERS_PER_REPLY_MAX.saturating_sub(found);
@@ -179,7 +274,7 @@ impl DhtNode {
         if is_private(shared) {
             return;
         }
-        let announced = self.dht.announce_peer(id, Some(port));
+        let announced = dht.announce_peer(id, Some(port));
         match tokio::time::timeout(QUERY_MAX, announced).await {
             Ok(Ok(_)) => tracing::debug!(swarm = %swarm_id, "announced in the DHT"),
             Ok(Err(error)) => {
@@ -188,6 +283,31 @@ impl DhtNode {
             Err(_) => tracing::debug!(swarm = %swarm_id, "not announced in the DHT in time"),
         }
     }
+}
+
+/// Starts a node; `by`, besides what the operator named, are others to enter by.
+async fn build(config: Discovery, bind: Ipv4Addr, by: Vec<String>) -> io::Result<Running> {
+    // Names of bootstrap nodes are resolved on the way.
+    let built = tokio::task::spawn_blocking(move || {
+        let mut builder = Dht::builder();
+        builder.bind_address(bind);
+        match config.dht_bootstrap.is_empty() {
+            true => builder.bootstrap(&mainline::DEFAULT_BOOTSTRAP_NODES),
+            false => builder.bootstrap(&config.dht_bootstrap),
+        };
+        builder.extra_bootstrap(&by);
+        match config.dht {
+            DhtMode::On => builder.server_mode(),
+            _ => builder.server_settings(ServerSettings {
+                filter: Box::new(AnswerNobody),
+                ..ServerSettings::default()
+            }),
+        };
+        builder.build()
+    });
+    let dht = built.await.map_err(io::Error::other)??.as_async();
+    let addr = dht.info().await.local_addr();
+    Ok(Running { dht, addr })
 }
 
 fn is_private(shared: &Shared) -> bool {

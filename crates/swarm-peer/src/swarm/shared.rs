@@ -34,6 +34,8 @@ pub(crate) enum Message {
         trust: Trust,
     },
     Want(Want),
+    /// Our node of the DHT is at this UDP port.
+    DhtPort(u16),
     /// Pieces that a reader could not get from the store.
     Unread(Vec<PieceIndex>),
     Report(oneshot::Sender<Vec<PeerReport>>),

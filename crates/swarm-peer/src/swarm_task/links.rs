@@ -173,6 +173,7 @@ impl SwarmTask {
         config.peer_ip = Some(addr.ip());
         config.holepunch = self.node.utp().is_some();
         config.pex = self.exchanges_peers();
+        config.dht = self.exchanges_nodes();
         config.timeouts = self.node.config().timeouts.clone();
         config
     }
@@ -275,7 +276,11 @@ impl SwarmTask {
                         link.peer_id = Some(*peer_id);
                         self.book.reached(&link.addr);
                     }
+                    if let Some(port) = self.dht_port {
+                        self.send(conn, LinkCommand::Session(Command::DhtPort(port)));
+                    }
                 }
+                SessionEvent::DhtPort(port) => self.told_of_node(conn, *port),
                 SessionEvent::ExtendedHandshake(said) => {
                     if let Some(link) = self.links.get_mut(&conn) {
                         link.client.clone_from(&said.client);

@@ -110,6 +110,7 @@ impl SwarmTask {
                     // Dropping the sender of a report says that there are no peers yet.
                     Message::Incoming(_) | Message::Report(_) | Message::Unread(_) => {}
                     Message::Want(new) => *want = new,
+                    Message::DhtPort(port) => self.tell_dht_port(port),
                     peers @ Message::Peers { .. } => self.note_peers(peers, Instant::now()),
                 },
                 _ = tick.tick() => {

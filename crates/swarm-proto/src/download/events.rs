@@ -140,7 +140,7 @@ impl Download {
                 self.suggested_is_asked(now, conn, range);
             }
             // Of whom else it knows is for the driver to hear.
-            SessionEvent::Cancelled(_) | SessionEvent::Pex(_) => {}
+            SessionEvent::Cancelled(_) | SessionEvent::Pex(_) | SessionEvent::DhtPort(_) => {}
             SessionEvent::Block(block) => self.block(now, conn, block),
             SessionEvent::Rejected(range) => {
                 let range = self.our_range(conn, range);

@@ -99,11 +99,12 @@ fn run<'a>(now: Instant, mode: u8, parts: impl IntoIterator<Item = &'a [u8]>) ->
     let ids = vec![SwarmId::new([1; 20]), SwarmId::new([2; 20])];
     let mut config = SessionConfig::new(PeerId::new([3; 20]), ids.clone(), mode & 1 == 0);
     config.dialled = (mode & 2 == 0).then_some(ids[0]);
+    (config.pex, config.dht) = (mode & 64 != 0, mode & 64 != 0);
     let mut session = PeerSession::new(config, now);
     let mut events = Vec::new();
     if mode & 4 == 0 {
         let reserved = match mode & 8 == 0 {
-            true => ReservedBits::OURS,
+            true => ReservedBits::OURS.with_dht(),
             false => ReservedBits::NONE,
         };
         let handshake = Handshake {

@@ -65,6 +65,9 @@ pub struct SessionConfig {
     pub holepunch: bool,
     /// Peers may be exchanged (BEP 11): never in a private torrent. Default false.
     pub pex: bool,
+    /// We answer in the DHT, and nodes of it may be exchanged (BEP 5): never in a private torrent.
+    /// Default false.
+    pub dht: bool,
     /// The peer's address, told to it as `yourip`.
     pub peer_ip: Option<IpAddr>,
     /// How long to wait for what.
@@ -85,6 +88,7 @@ impl SessionConfig {
             metadata_size: None,
             holepunch: false,
             pex: false,
+            dht: false,
             peer_ip: None,
             timeouts: Timeouts::default(),
         }
@@ -161,6 +165,9 @@ pub enum Command {
     Holepunch(HolepunchMessage),
     /// Tell the peer of others; ignored if either side does not exchange peers.
     SendPex(PexMessage),
+    /// Tell the peer at which UDP port our node of the DHT is (BEP 5); ignored if either side has
+    /// none.
+    DhtPort(u16),
     /// End the connection.
     Close(CloseReason),
 }
@@ -230,6 +237,8 @@ pub enum SessionEvent {
     HashesRejected(HashRequest),
     /// The peer asks for an introduction, makes one, or refuses it (BEP 55).
     Holepunch(HolepunchMessage),
+    /// The peer has a node of the DHT at this UDP port of its address, never 0 (BEP 5).
+    DhtPort(u16),
     /// The connection ended; nothing follows.
     Closed(CloseReason),
 }

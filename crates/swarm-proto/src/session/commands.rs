@@ -107,6 +107,11 @@ impl PeerSession {
                     self.push_if_open(Message::Extended { id, payload });
                 }
             }
+            Command::DhtPort(port) => {
+                if self.phase.agreed().dht() {
+                    self.push_if_open(Message::Port(port));
+                }
+            }
             Command::Close(reason) => self.close(reason),
         }
     }

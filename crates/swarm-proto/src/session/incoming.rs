@@ -26,7 +26,8 @@ impl PeerSession {
         message: Message,
     ) -> Result<(), Misbehaviour> {
         match message {
-            Message::KeepAlive | Message::Unknown(_) | Message::Port(_) => self.useless(),
+            Message::KeepAlive | Message::Unknown(_) => self.useless(),
+            Message::Port(port) => self.peer_has_node(port),
             Message::Choke => self.peer_chokes(true),
             Message::Unchoke => self.peer_chokes(false),
             Message::Interested => self.peer_wants(true),
@@ -71,6 +72,14 @@ impl PeerSession {
             true => Err(Misbehaviour::Flood),
             false => Ok(()),
         }
+    }
+
+    /// The peer has a node of the DHT (BEP 5).
+    fn peer_has_node(&mut self, port: u16) -> Result<(), Misbehaviour> {
+        if self.phase.agreed().dht() && port != 0 {
+            self.events.push_back(SessionEvent::DhtPort(port));
+        }
+        self.useless()
     }
 
     fn fast(&mut self) -> Result<&mut Self, Misbehaviour> {

@@ -273,10 +273,14 @@ impl PeerSession {
     }
 
     fn our_bits(&self) -> ReservedBits {
-        match self.config.v2 {
-            true => ReservedBits::OURS.with_v2(),
-            false => ReservedBits::OURS,
+        let mut bits = ReservedBits::OURS;
+        if self.config.v2 {
+            bits = bits.with_v2();
         }
+        if self.config.dht {
+            bits = bits.with_dht();
+        }
+        bits
     }
 
     fn send_handshake(&mut self, swarm_id: crate::id::SwarmId) {

@@ -6,6 +6,7 @@ use crate::id::{PeerId, SwarmId};
 use crate::wire::{RawBlock, RawRequest};
 
 mod bad;
+mod dht;
 mod lost;
 mod pex;
 

@@ -55,6 +55,12 @@ impl ReservedBits {
         self
     }
 
+    /// The same bits, and that of the DHT (BEP 5).
+    pub const fn with_dht(mut self) -> Self {
+        self.0[7] |= 0x01;
+        self
+    }
+
     /// What both can do.
     pub const fn and(&self, other: &Self) -> Self {
         let (a, b) = (u64::from_be_bytes(self.0), u64::from_be_bytes(other.0));
