@@ -64,6 +64,7 @@ pub mod trust;
 pub mod uplink;
 pub mod webseed;
 
+pub use connector::Trust;
 pub use link::port::Transport;
 pub use memory::MemoryReport;
 pub use node::{AddBundle, Node, NodeConfig, NodeError, Source};

@@ -61,6 +61,44 @@ pub enum NodeError {
 }
 
 /// One listening port and all the bundles behind it. Cheap to clone.
+///
+/// It lives in a tokio runtime, and until the token that it was started with is cancelled;
+/// dropping it ends nothing.
+///
+/// ```
+/// use swarm_peer::{AddBundle, Node, NodeConfig, Source, Storage};
+/// use swarm_proto::metainfo::{FileHasher, MetainfoBuilder};
+/// use tokio_util::sync::CancellationToken;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// // A torrent of one file in a folder, in pieces of 64 KiB.
+/// std::fs::create_dir(dir.path().join("films"))?;
+/// std::fs::write(dir.path().join("films/night.mkv"), [7; 100_000])?;
+/// let mut file = FileHasher::new(65_536);
+/// file.update(&[7; 100_000]);
+/// let mut torrent = MetainfoBuilder::new("films", 65_536);
+/// torrent.file(vec!["night.mkv".into()], file.finish());
+/// let torrent = torrent.build()?;
+///
+/// let shutdown = CancellationToken::new();
+/// let listen = ([127, 0, 0, 1], 0).into(); // any free port
+/// let config = NodeConfig { listen, ..NodeConfig::default() };
+/// let node = Node::start(config, shutdown.clone()).await?;
+///
+/// let storage = Storage::Folder { dir: dir.path().into() };
+/// let films = node.add(AddBundle::new(Source::from(torrent), storage)).await?;
+/// films.wait_complete().await?; // hashed, found whole, and served from now on
+/// println!("{} bundles at {}", node.bundles().len(), node.listen_addr());
+///
+/// node.remove(&films.swarm_ids()[0]);
+/// assert!(node.bundles().is_empty());
+/// shutdown.cancel();
+/// node.join().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Node {
     inner: Arc<Inner>,
@@ -222,7 +260,7 @@ impl Node {
         Ok(existing)
     }
 
-    /// The bundle with this id, v1 or v2.
+    /// The bundle with this id, v1 or v2, if it is here.
     pub fn get(&self, id: &SwarmId) -> Option<SwarmHandle> {
         self.swarms().get(id).cloned()
     }
@@ -239,7 +277,9 @@ impl Node {
         all
     }
 
-    /// Stops a bundle: peers are left, trackers told. Whether it was there.
+    /// Stops a bundle: peers are left, trackers told. What is stored of it stays; its handles and
+    /// readers fail with [`SwarmError::Stopped`](crate::SwarmError::Stopped) from now on. Whether it
+    /// was there.
     pub fn remove(&self, id: &SwarmId) -> bool {
         let mut swarms = self.swarms();
         let Some(swarm) = swarms.get(id).cloned() else {

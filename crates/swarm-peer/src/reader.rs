@@ -30,8 +30,55 @@ type Reading = Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send>>;
 /// Yields the bytes of a range in order, as they arrive and are verified: piece by piece, or block
 /// by block where that can be done.
 ///
-/// It is an [`AsyncRead`] and a [`Stream`] of chunks. While it lives, the pieces just ahead have
-/// deadlines; dropping it clears them. It ends with an error if the swarm does.
+/// It is an [`AsyncRead`] and a [`Stream`] of chunks (256 KiB at most). While it lives, the
+/// megabyte ahead of it is fetched before all else; dropping it ends that. To seek, drop it and
+/// make another. Any number may read the same bundle.
+///
+/// It ends with an error if the swarm does: `ConnectionAborted` around a
+/// [`SwarmError`](crate::SwarmError); or with the store's error if what is stored cannot be read,
+/// and then the piece is fetched anew. A reader whose bytes nobody has waits for ever: put a
+/// time-out around it.
+///
+/// ```
+/// # use swarm_proto::metainfo::{FileHasher, MetainfoBuilder};
+/// use swarm_peer::{AddBundle, Node, NodeConfig, Source, Storage};
+/// use swarm_proto::download::Want;
+/// use swarm_proto::geometry::ByteRange;
+/// use tokio::io::AsyncReadExt as _;
+/// use tokio_util::sync::CancellationToken;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let shutdown = CancellationToken::new();
+/// # let config = || NodeConfig { listen: ([127, 0, 0, 1], 0).into(), ..NodeConfig::default() };
+/// # let dir = tempfile::tempdir()?;
+/// # let bytes: Vec<u8> = (0..1_000_000_u32).map(|at| (at / 100) as u8).collect();
+/// # std::fs::create_dir(dir.path().join("films"))?;
+/// # std::fs::write(dir.path().join("films/night.mkv"), &bytes)?;
+/// # let mut hasher = FileHasher::new(262_144);
+/// # hasher.update(&bytes);
+/// # let mut builder = MetainfoBuilder::new("films", 262_144);
+/// # builder.file(vec!["night.mkv".to_owned()], hasher.finish());
+/// # let torrent = builder.build()?;
+/// # let other = Node::start(config(), shutdown.clone()).await?;
+/// # let here = Storage::Folder { dir: dir.path().to_owned() };
+/// # other.add(AddBundle::new(Source::from(torrent.clone()), here)).await?.wait_complete().await?;
+/// # let node = Node::start(config(), shutdown.clone()).await?;
+/// let mut bundle = AddBundle::new(Source::from(torrent), Storage::Memory);
+/// bundle.want = Want::None; // but what is read
+/// bundle.peers = vec![other.listen_addr()];
+/// let films = node.add(bundle).await?;
+/// films.metainfo().await?;
+///
+/// // A thousand bytes in the middle of the first file.
+/// let mut reader = films.file_reader(0, ByteRange::new(500_000, 501_000))?;
+/// let mut scene = Vec::new();
+/// reader.read_to_end(&mut scene).await?;
+/// assert!(scene == bytes[500_000..501_000]);
+/// # shutdown.cancel();
+/// # Ok(())
+/// # }
+/// ```
 pub struct VerifiedReader {
     shared: Arc<Shared>,
     meta: Arc<Metainfo>,
@@ -56,7 +103,7 @@ impl VerifiedReader {
         }
     }
 
-    /// Bytes that are still to come.
+    /// Bytes that are still to come; 0 at the end, and after an error.
     pub fn remaining(&self) -> u64 {
         self.left.len() + self.chunk.len() as u64
     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError};
 use swarm_proto::download::Want;
 use swarm_proto::geometry::ByteRange;
 use swarm_proto::id::SwarmId;
-use swarm_proto::metainfo::{FileEntry, Metainfo};
+use swarm_proto::metainfo::Metainfo;
 use swarm_proto::tracker::BridgeOffer;
 use tokio::sync::oneshot;
 
@@ -23,7 +23,54 @@ use crate::uplink::{Downlink, Uplink};
 pub(crate) use shared::{Message, Shared};
 pub use stats::{SwarmError, SwarmState, SwarmStats};
 
-/// One bundle in a node. Cheap to clone; dropping it changes nothing (see `Node::remove`).
+/// One bundle in a node: how it goes, what is fetched of it, and its bytes.
+///
+/// Cheap to clone; dropping it changes nothing, the bundle stays until
+/// [`Node::remove`](crate::Node::remove). Byte ranges are of the torrent's content: its files one
+/// after the other, padding included, as [`Metainfo::files`] says where each lies. Rates are in
+/// bytes a second, limits in bits.
+///
+/// ```
+/// # use swarm_proto::metainfo::{FileHasher, MetainfoBuilder};
+/// use swarm_peer::{AddBundle, Node, NodeConfig, Source, Storage, Trust};
+/// use swarm_proto::download::Want;
+/// use tokio_util::sync::CancellationToken;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let shutdown = CancellationToken::new();
+/// # let config = || NodeConfig { listen: ([127, 0, 0, 1], 0).into(), ..NodeConfig::default() };
+/// # let dir = tempfile::tempdir()?;
+/// # std::fs::create_dir(dir.path().join("films"))?;
+/// # let mut builder = MetainfoBuilder::new("films", 65_536);
+/// # for (name, len) in [("a", 300_000), ("b", 200_000)] {
+/// #     std::fs::write(dir.path().join("films").join(name), vec![7; len])?;
+/// #     let mut hasher = FileHasher::new(65_536);
+/// #     hasher.update(&vec![7; len]);
+/// #     builder.file(vec![name.to_owned()], hasher.finish());
+/// # }
+/// # let torrent = builder.build()?;
+/// # let other = Node::start(config(), shutdown.clone()).await?;
+/// # let here = Storage::Folder { dir: dir.path().to_owned() };
+/// # other.add(AddBundle::new(Source::from(torrent.clone()), here)).await?.wait_complete().await?;
+/// # let node = Node::start(config(), shutdown.clone()).await?;
+/// # let seed = other.listen_addr();
+/// let mut bundle = AddBundle::new(Source::from(torrent), Storage::Memory);
+/// bundle.want = Want::None; // for now
+/// let films = node.add(bundle).await?;
+/// films.add_peers(vec![seed], Trust::CommandLine).await;
+///
+/// // The second film, and nothing else.
+/// let meta = films.metainfo().await?;
+/// let film = meta.files().iter().find(|file| file.path == ["b"]).ok_or("no such film")?;
+/// films.set_want(Want::Ranges(vec![film.range()])).await;
+/// films.wait_held(film.range()).await?;
+/// assert_eq!(films.held_bytes(&[film.range()]), 200_000);
+/// assert!(!films.stats().complete);
+/// # shutdown.cancel();
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct SwarmHandle {
     pub(crate) shared: Arc<Shared>,
@@ -35,10 +82,11 @@ impl SwarmHandle {
         &self.shared.swarm_ids
     }
 
-    /// The metainfo; waits for it where the bundle was added by magnet link.
+    /// The metainfo; waits for it where the bundle was added by magnet link, and as long as it
+    /// takes to find somebody who has it.
     ///
     /// # Errors
-    /// [`SwarmError`]: the swarm ended before it came.
+    /// [`SwarmError::Stopped`] or [`SwarmError::Storage`]: the swarm ended before it came.
     pub async fn metainfo(&self) -> Result<Arc<Metainfo>, SwarmError> {
         let mut meta = self.shared.meta.subscribe();
         let mut state = self.shared.state.subscribe();
@@ -75,7 +123,7 @@ impl SwarmHandle {
         stats
     }
 
-    /// The peers connected at this moment.
+    /// The peers connected at this moment; none if the swarm has ended.
     pub async fn peers(&self) -> Vec<PeerReport> {
         let (to, from) = oneshot::channel();
         self.shared.tell(Message::Report(to)).await;
@@ -88,7 +136,8 @@ impl SwarmHandle {
         trackers.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits until the check at the start is over.
+    /// Waits until the check at the start is over: of a magnet link there is none before its
+    /// metadata, see [`Self::metainfo`].
     ///
     /// # Errors
     /// [`SwarmError`]: the swarm ended before.
@@ -99,7 +148,8 @@ impl SwarmHandle {
         self.shared.ended().map_or(Ok(()), Err)
     }
 
-    /// Waits until every piece is stored.
+    /// Waits until every piece is stored and in its file. Where not everything is wanted that may
+    /// be never: see [`Self::wait_held`].
     ///
     /// # Errors
     /// [`SwarmError`]: the swarm ended before.
@@ -116,17 +166,22 @@ impl SwarmHandle {
         }
     }
 
-    /// Waits for the next change of [`Self::state`].
-    pub async fn state_changed(&self) {
-        let _ = self.shared.state.subscribe().changed().await;
+    /// Waits until the state is another than `seen`, and gives it: no change is missed, though of
+    /// several in a row it may show the last alone.
+    pub async fn state_after(&self, seen: &SwarmState) -> SwarmState {
+        let mut state = self.shared.state.subscribe();
+        // The sender lives as long as `self`.
+        let changed = state.wait_for(|state| state != seen).await;
+        changed.map_or(SwarmState::Stopped, |state| state.clone())
     }
 
-    /// Changes what is fetched.
+    /// Changes what is fetched. What is stored already stays, wanted or not.
     pub async fn set_want(&self, want: Want) {
         self.shared.tell(Message::Want(want)).await;
     }
 
-    /// Peers to try, and who named them.
+    /// Peers to try, and who named them: where strangers may send us says
+    /// [`NodeConfig::policy`](crate::NodeConfig::policy).
     pub async fn add_peers(&self, addrs: Vec<SocketAddr>, trust: Trust) {
         if let Some(&swarm_id) = self.shared.swarm_ids.first() {
             let peers = Message::Peers {
@@ -209,10 +264,30 @@ impl SwarmHandle {
         })
     }
 
-    /// Waits until a piece more is stored.
-    pub async fn gained(&self) {
-        // The sender lives as long as `self`.
-        let _ = self.shared.gained.subscribe().changed().await;
+    /// Waits until the content range is held, as [`Self::holds`] has it. This asks for nothing:
+    /// what is not wanted by [`Self::set_want`], a [`Hurry`] or a reader never comes.
+    ///
+    /// # Errors
+    /// [`SwarmError`]: the swarm ended before, or the range leaves the bundle.
+    pub async fn wait_held(&self, range: ByteRange) -> Result<(), SwarmError> {
+        let meta = self.metainfo().await?;
+        if range.end > meta.geometry().total_length() {
+            return Err(SwarmError::OutOfRange);
+        }
+        let mut gained = self.shared.gained.subscribe();
+        let mut state = self.shared.state.subscribe();
+        while !self.holds(&range) {
+            if let Some(error) = self.shared.ended() {
+                return Err(error);
+            }
+            // Both senders live as long as `self`, and remember what happened since they were
+            // last asked.
+            tokio::select! {
+                _ = gained.changed() => {}
+                _ = state.changed() => {}
+            }
+        }
+        Ok(())
     }
 
     /// Asks for a range ahead of all else that is wanted, in order, for as long as the answer
@@ -224,24 +299,18 @@ impl SwarmHandle {
         }
     }
 
-    /// Whether the whole file is stored.
-    pub fn holds_file(&self, index: usize) -> bool {
-        self.try_metainfo()
-            .and_then(|meta| meta.files().get(index).map(FileEntry::range))
-            .is_some_and(|range| self.holds(&range))
-    }
-
     /// Reads content bytes, waiting for those that are not there yet and asking for them ahead of
     /// all others. Only verified bytes come out: of whole pieces, or of single blocks where the
     /// torrent has a v2 half and peers tell the blocks' hashes.
     ///
     /// # Errors
-    /// [`SwarmError`]: the swarm has ended, its metadata is not known yet, or the range leaves it.
+    /// [`SwarmError`]: the swarm has ended, its metadata is not known yet (see [`Self::metainfo`]),
+    /// or the range leaves the content.
     pub fn reader(&self, range: ByteRange) -> Result<VerifiedReader, SwarmError> {
         if let Some(error) = self.shared.ended() {
             return Err(error);
         }
-        let meta = self.try_metainfo().ok_or(SwarmError::OutOfRange)?;
+        let meta = self.try_metainfo().ok_or(SwarmError::NoMetadata)?;
         if range.start > range.end || range.end > meta.geometry().total_length() {
             return Err(SwarmError::OutOfRange);
         }
@@ -258,7 +327,7 @@ impl SwarmHandle {
         index: usize,
         within: ByteRange,
     ) -> Result<VerifiedReader, SwarmError> {
-        let meta = self.try_metainfo().ok_or(SwarmError::OutOfRange)?;
+        let meta = self.try_metainfo().ok_or(SwarmError::NoMetadata)?;
         let file = meta.files().get(index).ok_or(SwarmError::OutOfRange)?;
         if within.end > file.length || within.start > within.end {
             return Err(SwarmError::OutOfRange);
@@ -280,7 +349,7 @@ pub struct Hurry {
 }
 
 impl Hurry {
-    /// Another range from now on.
+    /// Asks for another range instead, from now on.
     pub fn move_to(&self, range: ByteRange) {
         self.shared.reader_moved(self.id, range);
     }

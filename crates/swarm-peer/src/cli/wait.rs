@@ -43,7 +43,10 @@ impl<'a> Waiting<'a> {
     /// # Errors
     /// A swarm failed, or patience is at its end.
     pub(super) async fn step(&mut self, running: &Running, jobs: &[Job]) -> Result<bool, Failure> {
-        let changed = jobs.iter().map(|job| job.handle.state_changed());
+        let changed = jobs.iter().map(|job| {
+            let seen = job.handle.state();
+            async move { job.handle.state_after(&seen).await }
+        });
         let changed: Vec<_> = changed.map(Box::pin).collect();
         tokio::select! {
             () = running.shutdown.cancelled() => return Ok(false),
@@ -133,9 +136,9 @@ pub(super) async fn in_order(handle: SwarmHandle, ranges: Vec<ByteRange>) {
     };
     let hurry = handle.hurry(ahead(missing));
     loop {
-        tokio::select! {
-            () = handle.gained() => {}
-            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        let first = ByteRange::new(missing.start, missing.start.saturating_add(1));
+        if handle.wait_held(first).await.is_err() {
+            return;
         }
         let Some(first) = handle.first_missing(&ranges) else {
             return;

@@ -1,9 +1,15 @@
 //! What a swarm is doing, and its figures.
 
 /// What a swarm is doing.
+///
+/// ```text
+/// Checking ─┬───────────────────────────▶ Fetching ◀─▶ Seeding
+///           └─▶ Metadata, if by magnet ───▲
+/// any of them ─▶ Failed or Stopped, for good
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SwarmState {
-    /// Hashing what is on disk.
+    /// Looking at what is stored, and hashing it where its state is not known.
     Checking,
     /// Asking peers for the info dictionary of a magnet link.
     Metadata,
@@ -27,7 +33,11 @@ pub enum SwarmError {
     /// The disk does not do what is needed.
     #[error("storage failed: {0}")]
     Storage(String),
-    /// No file or range of that name in the bundle.
+    /// What was asked for needs the metadata, and that is not known yet. The caller's fault: it
+    /// did not wait for [`SwarmHandle::metainfo`](super::SwarmHandle::metainfo).
+    #[error("the bundle's metadata is not known yet")]
+    NoMetadata,
+    /// No such file or range in the bundle. The caller's fault.
     #[error("no such bytes in the bundle")]
     OutOfRange,
 }
