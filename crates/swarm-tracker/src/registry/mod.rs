@@ -3,6 +3,7 @@
 //! Pure: time is an argument ([`Moment`]), chance comes from a seed, nothing here blocks. The
 //! listeners hold it behind one lock and check signatures before they take that lock.
 
+mod announce;
 mod bundles;
 mod moment;
 mod sites;
@@ -10,39 +11,33 @@ mod swarm;
 mod volunteer;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
-use rand::{RngExt as _, SeedableRng as _};
 use swarm_proto::id::SwarmId;
-use swarm_proto::limits::{PEERS_PER_REPLY_MAX, SITES_PER_REPLY_MAX};
+use swarm_proto::limits::SITES_PER_REPLY_MAX;
 use swarm_proto::manifest::{
     KeySet, Lookup, PublicKey, SiteManifest, SiteName, SitePath, SiteTrust,
 };
-use swarm_proto::tracker::{
-    AnnounceEvent, AnnounceReply, AnnounceRequest, BridgeView, ScrapeEntry, ScrapeReply,
-    ScrapeRequest, SiteInNeed, SitesReply,
-};
+use swarm_proto::tracker::{BridgeView, SiteInNeed, SitesReply};
 
 use crate::config::AnnounceConfig;
+pub use announce::AnnounceRefused;
 pub use bundles::BundleTaken;
 use bundles::{Bundles, Pair};
 pub use moment::Moment;
 pub use sites::{AlarmSuperseded, CheckedAlarm, CheckedRecord, check_alarm, check_record};
 use sites::{Site, Sites};
-use swarm::{Standing, SwarmPeers};
+use swarm::SwarmPeers;
 use volunteer::VolunteerBook;
 
 /// How long the bundles of a replaced manifest stay in the tracker: visitors and volunteers
 /// that hold the old one finish with it.
 const RETIRED_FOR: Duration = Duration::from_secs(3600);
-
-/// Peers of all kinds that a peer is told of which starts with nothing left, where fewer leeches
-/// are there: aria2 says so of a magnet link, of which it knows no length, and wants seeds.
-const SEEDS_FOR_A_STARTER: usize = 10;
 
 /// What the registry is told at its start.
 #[derive(Debug, Clone)]
@@ -55,17 +50,6 @@ pub struct RegistryConfig {
     pub bridge_domains: Vec<String>,
     /// Seed of all choices by chance.
     pub seed: u64,
-}
-
-/// Why an announce is refused; the words go back as the failure reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum AnnounceRefused {
-    /// Not in any registered manifest, and the tracker is not open.
-    #[error("info hash is not registered at this tracker")]
-    UnknownSwarm,
-    /// A port that belongs to somebody else's service (T14).
-    #[error("port is below the least this tracker accepts")]
-    LowPort,
 }
 
 /// What a visitor of `/r/` gets.
@@ -125,195 +109,6 @@ impl Registry {
             // So that a list learnt before a restart is not taken for the present one.
             version: now.unix.saturating_mul(1000),
         }
-    }
-
-    /// Answers an announce that came from the address `source`.
-    ///
-    /// # Errors
-    /// [`AnnounceRefused`]; nothing is stored then.
-    pub fn announce(
-        &mut self,
-        now: Moment,
-        source: IpAddr,
-        request: &AnnounceRequest,
-    ) -> Result<AnnounceReply, AnnounceRefused> {
-        let registered = self.bundles.canonical(&request.swarm_id);
-        let id = match registered {
-            Some(id) => id,
-            None if self.config.open => request.swarm_id,
-            None => return Err(AnnounceRefused::UnknownSwarm),
-        };
-        let AnnounceConfig {
-            port_min,
-            min_interval,
-            interval,
-            bridge_interval,
-            ..
-        } = self.config.announce;
-        if request.port < port_min {
-            return Err(AnnounceRefused::LowPort);
-        }
-        let peer = SocketAddr::new(source.to_canonical(), request.port);
-        let standing = match request.left {
-            Some(0) => Standing::Seed,
-            _ => Standing::Leech,
-        };
-        let interval = match request.bridge {
-            Some(_) => bridge_interval,
-            None => interval,
-        };
-        let mut reply = AnnounceReply {
-            interval: self.spread(interval),
-            min_interval: Some(whole_seconds(min_interval.min(interval))),
-            ..AnnounceReply::default()
-        };
-        if request.event == AnnounceEvent::Stopped {
-            self.stopped(id, peer);
-        } else {
-            let stored = self.store(now, id, peer, standing, request);
-            let offered = self.take_offer(now, registered, peer, standing, request);
-            reply.warning = stored.or(offered);
-        }
-        if let Some(swarm) = self.swarms.get(&id) {
-            reply.complete = count(swarm.seeds());
-            reply.incomplete = count(swarm.leeches());
-            if request.event != AnnounceEvent::Stopped {
-                let config = &self.config.announce;
-                let wanted = request.numwant.map_or(config.peers_per_reply, |wanted| {
-                    (wanted as usize).min(config.peers_per_reply_max)
-                });
-                let wanted = wanted.min(PEERS_PER_REPLY_MAX);
-                reply.peers = swarm.sample(peer, standing, wanted, &mut self.rng);
-                let room = wanted.min(SEEDS_FOR_A_STARTER);
-                if standing == Standing::Seed
-                    && request.event == AnnounceEvent::Started
-                    && reply.peers.len() < room
-                {
-                    let others = swarm.sample(peer, Standing::Leech, room, &mut self.rng);
-                    for other in others {
-                        if reply.peers.len() < room && !reply.peers.contains(&other) {
-                            reply.peers.push(other);
-                        }
-                    }
-                }
-            }
-        }
-        Ok(reply)
-    }
-
-    /// The interval and up to a sixteenth more, so that those who came together part.
-    fn spread(&mut self, interval: Duration) -> u32 {
-        let seconds = whole_seconds(interval);
-        seconds.saturating_add(self.rng.random_range(0..=seconds / 16))
-    }
-
-    fn stopped(&mut self, id: SwarmId, peer: SocketAddr) {
-        self.volunteers.withdraw(id, peer);
-        if let Some(swarm) = self.swarms.get_mut(&id)
-            && swarm.remove(peer)
-        {
-            self.peers -= 1;
-            self.drop_if_idle(id);
-        }
-    }
-
-    /// Returns a warning where the peer is not kept.
-    fn store(
-        &mut self,
-        now: Moment,
-        id: SwarmId,
-        peer: SocketAddr,
-        standing: Standing,
-        request: &AnnounceRequest,
-    ) -> Option<String> {
-        let full = self.peers >= self.config.announce.peers_max;
-        let before = self.swarms.get(&id).and_then(|swarm| swarm.standing(peer));
-        if before.is_none() && full {
-            return Some("tracker is full: you are not listed".to_owned());
-        }
-        let age = if request.bridge.is_some() {
-            self.config.announce.bridge_age
-        } else {
-            self.config.announce.peer_age
-        };
-        let swarm = self.swarms.entry(id).or_default();
-        swarm.insert(peer, standing, now.tick_after(age));
-        if before.is_none() {
-            self.peers += 1;
-        }
-        // A seed that says "completed" again has not downloaded again.
-        if request.event == AnnounceEvent::Completed && before != Some(Standing::Seed) {
-            swarm.downloaded = swarm.downloaded.saturating_add(1);
-        }
-        None
-    }
-
-    /// Takes up, renews or takes back a volunteer's offer. Returns a warning where it is not
-    /// taken as it was meant.
-    fn take_offer(
-        &mut self,
-        now: Moment,
-        registered: Option<SwarmId>,
-        peer: SocketAddr,
-        standing: Standing,
-        request: &AnnounceRequest,
-    ) -> Option<String> {
-        // A bundle of no site has no visitors.
-        let id = registered?;
-        let offer = match &request.bridge {
-            Some(offer) if standing == Standing::Seed => offer,
-            _ => {
-                self.volunteers.withdraw(id, peer);
-                return None;
-            }
-        };
-        let domain = offer.domain.as_deref();
-        let allowed = domain.filter(|domain| self.may_name(peer.ip(), domain));
-        let expires = now.elapsed.saturating_add(self.config.announce.bridge_age);
-        match self
-            .volunteers
-            .offer(now, id, peer, offer, allowed, expires)
-        {
-            Ok(()) if domain != allowed => {
-                Some("bridge_domain not accepted: the bridge is listed by its address".to_owned())
-            }
-            Ok(()) => None,
-            Err(refused) => {
-                self.volunteers.withdraw(id, peer);
-                Some(refused.to_string())
-            }
-        }
-    }
-
-    /// Whether a volunteer may have visitors sent to names under `domain`: below one the
-    /// operator allows, or `localhost` from this very host.
-    fn may_name(&self, source: IpAddr, domain: &str) -> bool {
-        let allowed = |suffix: &String| {
-            domain
-                .strip_suffix(suffix.as_str())
-                .is_some_and(|front| front.is_empty() || front.ends_with('.'))
-        };
-        source.is_loopback() && domain == "localhost"
-            || self.config.bridge_domains.iter().any(allowed)
-    }
-
-    /// Answers a scrape; unknown and unregistered swarms are left out.
-    pub fn scrape(&self, request: &ScrapeRequest) -> ScrapeReply {
-        let files = request
-            .swarm_ids
-            .iter()
-            .filter_map(|asked| {
-                let id = self.bundles.canonical(asked).unwrap_or(*asked);
-                let swarm = self.swarms.get(&id)?;
-                let entry = ScrapeEntry {
-                    complete: count(swarm.seeds()),
-                    downloaded: swarm.downloaded,
-                    incomplete: count(swarm.leeches()),
-                };
-                Some((*asked, entry))
-            })
-            .collect();
-        ScrapeReply { files }
     }
 
     /// Makes a site known. With another root than before, all that rested on the old one goes.
@@ -574,15 +369,6 @@ impl Registry {
             bridges: self.volunteers.len(),
         }
     }
-}
-
-fn count(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
-}
-
-/// At least one: an interval of 0 would be no interval.
-fn whole_seconds(duration: Duration) -> u32 {
-    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX).max(1)
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@ use std::collections::HashSet;
 
 use swarm_proto::id::PeerId;
 use swarm_proto::manifest::TrustError;
-use swarm_proto::tracker::BridgeOffer;
+use swarm_proto::tracker::{
+    AnnounceEvent, AnnounceReply, AnnounceRequest, BridgeOffer, ScrapeEntry, ScrapeRequest,
+};
 
 use super::*;
 use crate::testing::{TestSite, v1, v2};
