@@ -133,6 +133,7 @@ async fn start(plan: &Plan, shutdown: &CancellationToken) -> Result<Started, Fai
         None => {
             let config = TrackerConfig {
                 http: vec![plan.tracker_listen],
+                udp: Some(Vec::new()),
                 state: Some(state.join("tracker")),
                 ..TrackerConfig::default()
             };

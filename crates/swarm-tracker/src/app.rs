@@ -16,6 +16,7 @@ use swarm_proto::tracker::{BridgeView, SitesReply};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::budget::Budgets;
 use crate::config::{ConnectionConfig, TrackerConfig};
 use crate::metrics::Metrics;
 use crate::registry::{
@@ -73,6 +74,7 @@ pub enum AlarmRefused {
 #[derive(Debug)]
 pub(crate) struct App {
     registry: Mutex<Registry>,
+    budgets: Mutex<Budgets>,
     started: Instant,
     /// The version of the list of sites in need, for those who wait for it.
     changed: watch::Sender<u64>,
@@ -83,6 +85,8 @@ pub(crate) struct App {
     pub(crate) uploads: Semaphore,
     pub(crate) metrics: Metrics,
     pub(crate) connections: ConnectionConfig,
+    /// To who names no number.
+    pub(crate) peers_per_reply: u32,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -123,12 +127,17 @@ impl App {
             .collect();
         let app = Self {
             registry: Mutex::new(registry),
+            budgets: Mutex::new(Budgets::new(
+                config.announce.per_address_rate,
+                rand::random(),
+            )),
             started,
             changed: watch::Sender::new(version),
             register: tokio::sync::Mutex::default(),
             uploads: Semaphore::new(UPLOADS_MAX),
             metrics: Metrics::default(),
             connections: config.connections.clone(),
+            peers_per_reply: u32::try_from(config.announce.peers_per_reply).unwrap_or(u32::MAX),
             shutdown,
         };
         for (site, root) in &config.site_keys {
@@ -154,6 +163,21 @@ impl App {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether whoever is at `source` may ask for something of this cost in this second.
+    pub(crate) fn may_ask(&self, now: Moment, source: IpAddr, cost: u32) -> bool {
+        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = budgets.take(now.elapsed.as_secs() as u32, source, cost);
+        if !may {
+            self.metrics.over_rate.add();
+        }
+        may
+    }
+
+    /// What a scrape of so many swarms costs: looking eight up is as much work as an announce.
+    pub(crate) fn scrape_cost(swarms: usize) -> u32 {
+        1 + u32::try_from(swarms / 8).unwrap_or(u32::MAX / 2)
+    }
+
     /// Tells those who wait if the list of sites in need has changed.
     fn publish(&self, version: u64) {
         self.changed.send_if_modified(|known| {
@@ -173,7 +197,7 @@ impl App {
     fn pin_now(&self, site: SiteName, root: PublicKey, stored: Option<StoredSite>) {
         let now = self.now();
         let mut registry = self.registry();
-        registry.pin(site.clone(), root);
+        registry.pin(now, site.clone(), root);
         let Some(stored) = stored else {
             return self.publish(registry.version());
         };

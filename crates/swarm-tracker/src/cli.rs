@@ -77,6 +77,17 @@ struct RunArgs {
         value_delimiter = ','
     )]
     http: Vec<SocketAddr>,
+    /// Address to listen on for UDP; may be given more than once. Default: those of --http.
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "SWARM_TRACKER_UDP",
+        value_delimiter = ','
+    )]
+    udp: Vec<SocketAddr>,
+    /// Do not listen on UDP.
+    #[arg(long, env = "SWARM_TRACKER_NO_UDP", conflicts_with = "udp")]
+    no_udp: bool,
     /// Take any info hash, not only bundles of registered sites.
     #[arg(long, env = "SWARM_TRACKER_OPEN")]
     open: bool,
@@ -251,6 +262,11 @@ fn configure(file: Option<&Path>, args: RunArgs) -> Result<TrackerConfig, Failur
     };
     if !args.http.is_empty() {
         config.http = args.http;
+        // Those of the file went with its addresses for HTTP.
+        config.udp = None;
+    }
+    if args.no_udp || !args.udp.is_empty() {
+        config.udp = Some(args.udp);
     }
     config.open |= args.open;
     config.site_keys.extend(args.site_key);
@@ -295,18 +311,23 @@ async fn run(config: TrackerConfig, json: bool) -> Result<(), Failure> {
     let shutdown = CancellationToken::new();
     let tracker = Tracker::start(config, shutdown.clone()).await?;
     let mut signals = Signals::new().context("cannot wait for signals")?;
-    let addrs = tracker.http_addrs();
+    let (addrs, udp) = (tracker.http_addrs(), tracker.udp_addrs());
     if json {
         let all: Vec<String> = addrs.iter().map(ToString::to_string).collect();
         let event = serde_json::json!({
             "event": "listening",
             "http": tracker.http_addr().to_string(),
             "http_all": all,
+            "udp": udp.first().map(ToString::to_string),
+            "udp_all": udp.iter().map(ToString::to_string).collect::<Vec<String>>(),
         });
         print(&format!("{event}\n"))?;
     }
     for addr in addrs {
         tracing::info!(http = %addr, "listening");
+    }
+    for addr in udp {
+        tracing::info!(udp = %addr, "listening");
     }
     signals.next().await;
     tracing::info!("stopping, a second signal stops at once");

@@ -14,6 +14,11 @@ use swarm_proto::manifest::{PublicKey, SiteName};
 pub struct TrackerConfig {
     /// Addresses to listen on for HTTP. Default: port 6969 of every address, IPv6 and IPv4.
     pub http: Vec<SocketAddr>,
+    /// Addresses to listen on for UDP (BEP 15). An empty list: none. Default: those of `http`.
+    pub udp: Option<Vec<SocketAddr>>,
+    /// Sockets for each UDP address, each with a thread; the system shares packets out among them
+    /// by sender. Default: 1.
+    pub udp_sockets: usize,
     /// Take any info hash, not only bundles of registered sites. Default: no.
     pub open: bool,
     /// Where what must survive a restart is kept: the newest record of each site. Default:
@@ -38,6 +43,8 @@ impl Default for TrackerConfig {
     fn default() -> Self {
         Self {
             http: vec![SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 6969)],
+            udp: None,
+            udp_sockets: 1,
             open: false,
             state: None,
             drain: Duration::from_secs(10),
@@ -73,6 +80,10 @@ pub struct AnnounceConfig {
     pub peers_per_reply: usize,
     /// Peers in a reply at most; 1000 is the limit of the protocol. Default: 200.
     pub peers_per_reply_max: usize,
+    /// Announces and scrapes a second that one IPv4 address or IPv6 /64 is answered (T20, T55); a
+    /// scrape counts for one, and one more for each eight swarms. More are refused over HTTP and
+    /// not answered over UDP. This host itself is not counted. Default: 1000.
+    pub per_address_rate: u32,
     /// Least port a peer may announce (T14). Default: 1024.
     pub port_min: u16,
     /// Peers remembered in all swarms together; some 100 bytes each. Default: 2,000,000.
@@ -89,6 +100,7 @@ impl Default for AnnounceConfig {
             bridge_age: Duration::from_secs(75),
             peers_per_reply: 50,
             peers_per_reply_max: 200,
+            per_address_rate: 1000,
             port_min: 1024,
             peers_max: 2_000_000,
         }
@@ -178,6 +190,11 @@ impl TrackerConfig {
         )?;
         for (key, value) in [
             ("announce.peers_max", announce.peers_max),
+            (
+                "announce.per_address_rate",
+                announce.per_address_rate as usize,
+            ),
+            ("udp_sockets", self.udp_sockets),
             ("connections.max", self.connections.max),
             (
                 "connections.per_address_max",
@@ -311,6 +328,7 @@ mod tests {
                 SecretKey::new([1; 32]).public(),
             );
             config.state = Some("/var/lib/swarm-tracker".into());
+            config.udp = Some(Vec::new());
             config.drain = Duration::from_millis(1500);
         }
     }
@@ -348,6 +366,10 @@ mod tests {
         assert_eq!(
             check(|c| c.announce.peer_age = Duration::from_secs(60)),
             refused("announce.interval must be shorter than announce.peer_age")
+        );
+        assert_eq!(
+            check(|c| c.udp_sockets = 0),
+            refused("udp_sockets must not be 0")
         );
         assert_eq!(
             check(|c| c.connections.max = 0),

@@ -1,10 +1,11 @@
 //! A BitTorrent tracker that also knows which sites are in need, and where to send their visitors.
 //!
-//! Announce and scrape over HTTP are spec 0005; alarms, volunteer bridges and the redirector are
+//! Announce and scrape over HTTP and UDP are spec 0005; alarms, volunteer bridges and the redirector are
 //! spec 0006. [`registry`] decides, [`Tracker`] drives it with sockets, clock and disk.
-//! UDP (BEP 15), WebTorrent's signalling and state shared by several trackers are absent.
+//! WebTorrent's signalling and state shared by several trackers are absent.
 
 mod app;
+mod budget;
 pub mod config;
 mod listen;
 mod metrics;
@@ -26,6 +27,7 @@ use tokio_util::task::TaskTracker;
 use app::App;
 pub use app::{AlarmRefused, RegisterRefused};
 pub use config::{ConfigError, TrackerConfig};
+use listen::udp::UdpListener;
 pub use registry::Totals;
 pub use state::StateError;
 
@@ -68,11 +70,13 @@ impl Tracker {
         for addr in &config.http {
             listeners.push(bind(*addr).await?);
         }
-        let addrs = listeners
+        let addrs: Vec<SocketAddr> = listeners
             .iter()
             .zip(&config.http)
             .map(|(listener, addr)| listener.local_addr().unwrap_or(*addr))
             .collect();
+        let udp = bind_udp(&config, &addrs)?;
+        let udp_addrs = udp.iter().map(UdpListener::addr).collect();
         let (drain, token) = (config.drain, shutdown.clone());
         let app = tokio::task::spawn_blocking(move || App::open(&config, token))
             .await
@@ -82,8 +86,35 @@ impl Tracker {
         let house = Arc::clone(&app);
         tasks.spawn(async move { house.keep_house().await });
         tasks.spawn(listen::serve(listeners, Arc::clone(&app), drain));
+        tasks.spawn(listen::udp::serve(udp, Arc::clone(&app)));
         tasks.close();
-        Ok(TrackerHandle { app, addrs, tasks })
+        Ok(TrackerHandle {
+            app,
+            addrs,
+            udp_addrs,
+            tasks,
+        })
+    }
+}
+
+/// Listens for UDP where the configuration says, or else where HTTP came to listen. There a port
+/// that the system chose for HTTP may be taken for UDP; then it chooses another.
+fn bind_udp(config: &TrackerConfig, http: &[SocketAddr]) -> Result<Vec<UdpListener>, TrackerError> {
+    let bind = |addr: SocketAddr| {
+        UdpListener::bind(addr, config.udp_sockets)
+            .map_err(|source| TrackerError::Bind { addr, source })
+    };
+    match &config.udp {
+        Some(addrs) => addrs.iter().copied().map(bind).collect(),
+        None => {
+            let pairs = http.iter().zip(&config.http);
+            pairs
+                .map(|(addr, asked)| match bind(*addr) {
+                    Err(_) if asked.port() == 0 => bind(SocketAddr::new(addr.ip(), 0)),
+                    other => other,
+                })
+                .collect()
+        }
     }
 }
 
@@ -111,11 +142,12 @@ async fn bind(addr: SocketAddr) -> Result<TcpListener, TrackerError> {
 pub struct TrackerHandle {
     app: Arc<App>,
     addrs: Vec<SocketAddr>,
+    udp_addrs: Vec<SocketAddr>,
     tasks: TaskTracker,
 }
 
 impl TrackerHandle {
-    /// The first address it listens on, with the port the system chose where 0 was asked for.
+    /// The first address it listens on for HTTP, with the port the system chose where 0 was asked for.
     pub fn http_addr(&self) -> SocketAddr {
         *self
             .addrs
@@ -123,9 +155,14 @@ impl TrackerHandle {
             .expect("a configuration without address does not start")
     }
 
-    /// All addresses it listens on.
+    /// All addresses it listens on for HTTP.
     pub fn http_addrs(&self) -> &[SocketAddr] {
         &self.addrs
+    }
+
+    /// All addresses it listens on for UDP; there may be none.
+    pub fn udp_addrs(&self) -> &[SocketAddr] {
+        &self.udp_addrs
     }
 
     /// Makes a site known by its root key, and takes up what the state directory has of it. A

@@ -11,6 +11,10 @@ pub(crate) struct Metrics {
     pub(crate) announces: Counter,
     pub(crate) announces_refused: Counter,
     pub(crate) scrapes: Counter,
+    pub(crate) over_rate: Counter,
+    pub(crate) udp_connects: Counter,
+    pub(crate) udp_forged: Counter,
+    pub(crate) udp_malformed: Counter,
     pub(crate) redirects_bridge: Counter,
     pub(crate) redirects_home: Counter,
     pub(crate) redirects_refused: Counter,
@@ -51,6 +55,26 @@ impl Metrics {
                 &self.announces_refused,
             ),
             ("scrapes", "Scrapes answered", &self.scrapes),
+            (
+                "over_rate",
+                "Announces and scrapes refused, too many from there",
+                &self.over_rate,
+            ),
+            (
+                "udp_connects",
+                "Connection tokens given, and packets refused with a word",
+                &self.udp_connects,
+            ),
+            (
+                "udp_forged",
+                "Packets without a token of theirs, not answered",
+                &self.udp_forged,
+            ),
+            (
+                "udp_malformed",
+                "Packets of no tracker protocol, not answered",
+                &self.udp_malformed,
+            ),
             (
                 "redirects_bridge",
                 "Visitors sent to a bridge",
@@ -122,6 +146,6 @@ mod tests {
         });
         assert!(text.contains("\nswarm_tracker_announces_total 2\n"));
         assert!(text.contains("\nswarm_tracker_peers 7\n"));
-        assert_eq!(text.matches("# TYPE").count(), 18);
+        assert_eq!(text.matches("# TYPE").count(), 22);
     }
 }

@@ -137,7 +137,8 @@ fn mistakes_have_one_line_and_their_own_code() {
     let contradiction = run(&["run", "--interval", "0s"]);
     assert_eq!(contradiction.status.code(), Some(78));
     for args in [
-        vec!["run", "--udp", "127.0.0.1:6969"],
+        vec!["run", "--udp", "nowhere"],
+        vec!["run", "--udp", "127.0.0.1:0", "--no-udp"],
         vec!["run", "--http", "nowhere"],
         vec!["run", "--site-key", "example.org"],
         vec!["run", "--site-key", "example.org=abc"],

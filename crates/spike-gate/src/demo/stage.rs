@@ -111,6 +111,7 @@ impl Stage {
 
         let config = TrackerConfig {
             http: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
+            udp: Some(Vec::new()),
             ..TrackerConfig::default()
         };
         let handle = Tracker::start(config, shutdown.clone()).await?;

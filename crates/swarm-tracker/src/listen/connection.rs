@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::future::Future as _;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
+
+use crate::budget::place_of;
 
 /// How many connections each IPv4 address or IPv6 /64 has open (T55).
 #[derive(Debug)]
@@ -40,7 +42,7 @@ impl PerAddress {
         if source.is_loopback() {
             return Some(PerAddressPermit { place: None });
         }
-        let place = prefix(source);
+        let place = place_of(source);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(place).or_default();
         if *count >= self.max {
@@ -65,14 +67,6 @@ impl Drop for PerAddressPermit {
                 open.remove(&place);
             }
         }
-    }
-}
-
-/// What one customer of a provider has: an IPv4 address, or an IPv6 /64.
-fn prefix(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
     }
 }
 

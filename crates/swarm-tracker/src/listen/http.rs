@@ -16,6 +16,7 @@ use swarm_proto::tracker::register::{
 
 use super::{redirect, register, status};
 use crate::app::App;
+use crate::registry::AnnounceRefused;
 
 /// Every answer is made in memory and bounded by what it is made of.
 pub(super) type Reply = Response<Full<Bytes>>;
@@ -29,7 +30,7 @@ pub(super) async fn answer(
     let path = request.uri().path();
     let reply = match path {
         "/announce" => get(&request, |query| announce(&app, source, query)),
-        "/scrape" => get(&request, |query| scrape(&app, query)),
+        "/scrape" => get(&request, |query| scrape(&app, source, query)),
         "/" => get(&request, |_| status::page(&app)),
         "/healthz" => get(&request, |_| text(StatusCode::OK, "ok\n")),
         "/metrics" => get(&request, |_| status::metrics(&app)),
@@ -63,32 +64,51 @@ fn get<B>(request: &Request<B>, answer: impl FnOnce(&str) -> Reply) -> Reply {
 }
 
 fn announce(app: &App, source: IpAddr, query: &str) -> Reply {
+    let now = app.now();
+    if !app.may_ask(now, source, 1) {
+        return too_many();
+    }
     let outcome = match codec::parse_announce(query) {
         Ok(request) => app
             .registry()
-            .announce(app.now(), source, &request)
+            .announce(now, source, &request)
             .map(|reply| codec::encode_reply(&reply, request.compact))
-            .map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
+            .map_err(|error| (error.to_string(), error == AnnounceRefused::Withdrawn)),
+        Err(error) => Err((error.to_string(), false)),
     };
     match outcome {
         Ok(body) => {
             app.metrics.announces.add();
             bencoded(body)
         }
-        Err(reason) => {
+        Err((reason, for_good)) => {
             app.metrics.announces_refused.add();
-            bencoded(codec::encode_failure(&reason))
+            let mut reply = bencoded(codec::encode_failure(&reason));
+            if for_good {
+                // What makes clients stop asking (T16).
+                *reply.status_mut() = StatusCode::GONE;
+            }
+            reply
         }
     }
 }
 
-fn scrape(app: &App, query: &str) -> Reply {
+fn scrape(app: &App, source: IpAddr, query: &str) -> Reply {
+    let request = match codec::parse_scrape(query) {
+        Ok(request) => request,
+        Err(error) => return bencoded(codec::encode_failure(&error.to_string())),
+    };
+    let cost = App::scrape_cost(request.swarm_ids.len());
+    if !app.may_ask(app.now(), source, cost) {
+        return too_many();
+    }
     app.metrics.scrapes.add();
-    bencoded(match codec::parse_scrape(query) {
-        Ok(request) => codec::encode_scrape_reply(&app.registry().scrape(&request)),
-        Err(error) => codec::encode_failure(&error.to_string()),
-    })
+    let reply = app.registry().scrape(&request);
+    bencoded(codec::encode_scrape_reply(&reply))
+}
+
+fn too_many() -> Reply {
+    bencoded(codec::encode_failure("too many requests from your network"))
 }
 
 /// A reply of tracker or register. A refused announce is 200 as well: many clients read the

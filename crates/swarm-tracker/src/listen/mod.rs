@@ -8,6 +8,7 @@ mod http;
 mod redirect;
 mod register;
 mod status;
+pub(crate) mod udp;
 
 use std::net::IpAddr;
 use std::sync::Arc;

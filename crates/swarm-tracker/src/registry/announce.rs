@@ -24,9 +24,21 @@ pub enum AnnounceRefused {
     /// Not in any registered manifest, and the tracker is not open.
     #[error("info hash is not registered at this tracker")]
     UnknownSwarm,
+    /// Of a bundle whose site has taken it back, or has itself been given up by this tracker.
+    #[error("this bundle was withdrawn by its site")]
+    Withdrawn,
     /// A port that belongs to somebody else's service (T14).
     #[error("port is below the least this tracker accepts")]
     LowPort,
+}
+
+/// Which peers a reply can carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Families {
+    /// IPv4 and IPv6, the asker's own first.
+    Both,
+    /// The asker's own: over UDP an answer has one size of entries (BEP 15).
+    Own,
 }
 
 impl Registry {
@@ -40,10 +52,27 @@ impl Registry {
         source: IpAddr,
         request: &AnnounceRequest,
     ) -> Result<AnnounceReply, AnnounceRefused> {
+        self.announce_for(now, source, request, Families::Both)
+    }
+
+    /// Answers an announce with peers of some families only.
+    ///
+    /// # Errors
+    /// [`AnnounceRefused`]; nothing is stored then.
+    pub fn announce_for(
+        &mut self,
+        now: Moment,
+        source: IpAddr,
+        request: &AnnounceRequest,
+        families: Families,
+    ) -> Result<AnnounceReply, AnnounceRefused> {
         let registered = self.bundles.canonical(&request.swarm_id);
         let id = match registered {
             Some(id) => id,
             None if self.config.open => request.swarm_id,
+            None if self.bundles.is_withdrawn(&request.swarm_id, now.tick()) => {
+                return Err(AnnounceRefused::Withdrawn);
+            }
             None => return Err(AnnounceRefused::UnknownSwarm),
         };
         let AnnounceConfig {
@@ -86,13 +115,13 @@ impl Registry {
                     (wanted as usize).min(config.peers_per_reply_max)
                 });
                 let wanted = wanted.min(PEERS_PER_REPLY_MAX);
-                reply.peers = swarm.sample(peer, standing, wanted, &mut self.rng);
+                reply.peers = swarm.sample(peer, standing, wanted, families, &mut self.rng);
                 let room = wanted.min(SEEDS_FOR_A_STARTER);
                 if standing == Standing::Seed
                     && request.event == AnnounceEvent::Started
                     && reply.peers.len() < room
                 {
-                    let others = swarm.sample(peer, Standing::Leech, room, &mut self.rng);
+                    let others = swarm.sample(peer, Standing::Leech, room, families, &mut self.rng);
                     for other in others {
                         if reply.peers.len() < room && !reply.peers.contains(&other) {
                             reply.peers.push(other);
@@ -202,21 +231,27 @@ impl Registry {
 
     /// Answers a scrape; unknown and unregistered swarms are left out.
     pub fn scrape(&self, request: &ScrapeRequest) -> ScrapeReply {
-        let files = request
-            .swarm_ids
-            .iter()
-            .filter_map(|asked| {
-                let id = self.bundles.canonical(asked).unwrap_or(*asked);
-                let swarm = self.swarms.get(&id)?;
-                let entry = ScrapeEntry {
-                    complete: count(swarm.seeds()),
-                    downloaded: swarm.downloaded,
-                    incomplete: count(swarm.leeches()),
-                };
-                Some((*asked, entry))
-            })
-            .collect();
-        ScrapeReply { files }
+        let files = self.figures(request);
+        let files = files.filter_map(|(asked, entry)| Some((asked, entry?)));
+        ScrapeReply {
+            files: files.collect(),
+        }
+    }
+
+    /// The figures of each swarm asked for, in that order; `None` where it is not known.
+    pub fn figures(
+        &self,
+        request: &ScrapeRequest,
+    ) -> impl Iterator<Item = (SwarmId, Option<ScrapeEntry>)> {
+        request.swarm_ids.iter().map(|asked| {
+            let id = self.bundles.canonical(asked).unwrap_or(*asked);
+            let entry = self.swarms.get(&id).map(|swarm| ScrapeEntry {
+                complete: count(swarm.seeds()),
+                downloaded: swarm.downloaded,
+                incomplete: count(swarm.leeches()),
+            });
+            (*asked, entry)
+        })
     }
 }
 

@@ -5,6 +5,16 @@ use std::collections::HashMap;
 use swarm_proto::id::SwarmId;
 use swarm_proto::manifest::BundleEntry;
 
+use super::swarm::Tick;
+
+/// Seconds for which peers of a withdrawn bundle are told so: a week, in which every client that
+/// still runs has asked.
+const WITHDRAWN_FOR: Tick = 7 * 24 * 3600;
+
+/// Withdrawn ids remembered, some 50 bytes each. Only sites that the operator knows make any; those
+/// beyond are like ids never heard of.
+const WITHDRAWN_MAX: usize = 100_000;
+
 /// Both ids of a hybrid, the one that swarms are kept under first, and the one that aria2 makes of
 /// it. The pair alone says which bundle it is: a manifest may leave the alias out.
 #[derive(Debug, Clone, Copy, Eq)]
@@ -47,6 +57,8 @@ pub struct BundleTaken(pub SwarmId);
 #[derive(Debug, Default)]
 pub(super) struct Bundles {
     by_id: HashMap<SwarmId, Claim>,
+    /// Ids that no manifest lists any more, and until when that is known.
+    withdrawn: HashMap<SwarmId, Tick>,
 }
 
 #[derive(Debug)]
@@ -87,13 +99,23 @@ impl Bundles {
                     manifests: 0,
                 };
                 self.by_id.entry(id).or_insert(fresh).manifests += 1;
+                self.withdrawn.remove(&id);
             }
         }
         Ok(())
     }
 
+    /// Whether a manifest listed it and none does any more.
+    pub(super) fn is_withdrawn(&self, id: &SwarmId, now: Tick) -> bool {
+        self.withdrawn.get(id).is_some_and(|until| *until > now)
+    }
+
     /// One manifest less for each; returns the bundles that no manifest lists any more.
-    pub(super) fn release<'p>(&mut self, pairs: impl Iterator<Item = &'p Pair>) -> Vec<Pair> {
+    pub(super) fn release<'p>(
+        &mut self,
+        now: Tick,
+        pairs: impl Iterator<Item = &'p Pair>,
+    ) -> Vec<Pair> {
         let mut gone = Vec::new();
         for pair in pairs {
             for id in pair.ids() {
@@ -103,6 +125,13 @@ impl Bundles {
                 claim.manifests = claim.manifests.saturating_sub(1);
                 if claim.manifests == 0 {
                     self.by_id.remove(&id);
+                    if self.withdrawn.len() >= WITHDRAWN_MAX {
+                        self.withdrawn.retain(|_, until| *until > now);
+                    }
+                    if self.withdrawn.len() < WITHDRAWN_MAX {
+                        let until = now.saturating_add(WITHDRAWN_FOR);
+                        self.withdrawn.insert(id, until);
+                    }
                     if id == pair.id {
                         gone.push(*pair);
                     }
@@ -157,8 +186,8 @@ mod tests {
         assert_eq!(bundles.canonical(&id(5)), Some(id(1)));
         assert_eq!(bundles.len(), 1);
         assert_eq!(bundles.claim(&[pair(5, 6)]), Err(BundleTaken(id(5))));
-        assert!(bundles.release([pair(1, 2)].iter()).is_empty());
-        assert_eq!(bundles.release([named].iter()), [named]);
+        assert!(bundles.release(0, [pair(1, 2)].iter()).is_empty());
+        assert_eq!(bundles.release(0, [named].iter()), [named]);
         assert_eq!(bundles.canonical(&id(5)), None);
     }
 
@@ -168,12 +197,21 @@ mod tests {
         bundles.claim(&[pair(1, 2), pair(3, 4)]).expect("free");
         bundles.claim(&[pair(1, 2)]).expect("the same bundle");
         assert_eq!(
-            bundles.release([pair(1, 2), pair(3, 4)].iter()),
+            bundles.release(0, [pair(1, 2), pair(3, 4)].iter()),
             [pair(3, 4)]
         );
         assert_eq!(bundles.canonical(&id(2)), Some(id(1)));
-        assert_eq!(bundles.release([pair(1, 2)].iter()), [pair(1, 2)]);
+        assert_eq!(bundles.release(5, [pair(1, 2)].iter()), [pair(1, 2)]);
         assert_eq!(bundles.len(), 0);
+        // For a week that is remembered, or until it comes back.
+        for gone in [id(1), id(2)] {
+            assert!(bundles.is_withdrawn(&gone, 5 + WITHDRAWN_FOR - 1));
+            assert!(!bundles.is_withdrawn(&gone, 5 + WITHDRAWN_FOR));
+        }
+        assert!(!bundles.is_withdrawn(&id(9), 5), "never heard of");
+        bundles.claim(&[pair(1, 2)]).expect("free again");
+        assert!(!bundles.is_withdrawn(&id(1), 5));
+        assert_eq!(bundles.withdrawn.len(), 2, "of the other bundle");
     }
 
     #[test]

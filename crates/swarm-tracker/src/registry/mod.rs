@@ -26,7 +26,7 @@ use swarm_proto::manifest::{
 use swarm_proto::tracker::{BridgeView, SiteInNeed, SitesReply};
 
 use crate::config::AnnounceConfig;
-pub use announce::AnnounceRefused;
+pub use announce::{AnnounceRefused, Families};
 pub use bundles::BundleTaken;
 use bundles::{Bundles, Pair};
 pub use moment::Moment;
@@ -112,13 +112,13 @@ impl Registry {
     }
 
     /// Makes a site known. With another root than before, all that rested on the old one goes.
-    pub fn pin(&mut self, site: SiteName, root: PublicKey) {
+    pub fn pin(&mut self, now: Moment, site: SiteName, root: PublicKey) {
         match self.sites.get(&site) {
             Some(known) if known.root == root => {}
             _ => {
                 if let Some(old) = self.sites.insert(site, Site::new(root)) {
                     let pairs = old.into_pairs();
-                    self.release(&pairs);
+                    self.release(now, &pairs);
                     self.version += 1;
                 }
             }
@@ -165,7 +165,7 @@ impl Registry {
         let in_need = site.standing_alarm().is_some();
         let retire_at = now.elapsed.saturating_add(RETIRED_FOR);
         let over = site.install(checked, pairs, retire_at);
-        self.release(&over);
+        self.release(now, &over);
         self.version += u64::from(in_need);
         Ok(())
     }
@@ -183,8 +183,8 @@ impl Registry {
         self.swarms.insert(pair.id, other);
     }
 
-    fn release(&mut self, pairs: &[Pair]) {
-        for pair in self.bundles.release(pairs.iter()) {
+    fn release(&mut self, now: Moment, pairs: &[Pair]) {
+        for pair in self.bundles.release(now.tick(), pairs.iter()) {
             self.volunteers.forget(pair.id);
             if !self.config.open
                 && let Some(swarm) = self.swarms.remove(&pair.id)
@@ -346,7 +346,7 @@ impl Registry {
             .values_mut()
             .flat_map(|site| site.take_retired(now.elapsed))
             .collect();
-        self.release(&over);
+        self.release(now, &over);
         let (bundles, peers) = (&self.bundles, &mut self.peers);
         self.swarms.retain(|id, swarm| {
             *peers -= swarm.sweep(now.tick());

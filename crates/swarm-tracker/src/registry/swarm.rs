@@ -10,6 +10,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rand::{Rng, RngExt as _};
 
+use super::Families;
+
 /// Seconds since the registry was made. Four bytes a peer instead of sixteen; 136 years.
 pub(super) type Tick = u32;
 
@@ -139,16 +141,24 @@ impl SwarmPeers {
         asking: SocketAddr,
         standing: Standing,
         wanted: usize,
+        families: Families,
         rng: &mut impl Rng,
     ) -> Vec<SocketAddr> {
         let mut peers = Vec::with_capacity(wanted.min(self.len()));
         let seeds_too = standing == Standing::Leech;
-        if asking.is_ipv4() {
-            self.v4.sample(asking, seeds_too, wanted, &mut peers, rng);
-            self.v6.sample(asking, seeds_too, wanted, &mut peers, rng);
-        } else {
-            self.v6.sample(asking, seeds_too, wanted, &mut peers, rng);
-            self.v4.sample(asking, seeds_too, wanted, &mut peers, rng);
+        let order = match asking.is_ipv4() {
+            true => [false, true],
+            false => [true, false],
+        };
+        let families = match families {
+            Families::Both => &order[..],
+            Families::Own => &order[..1],
+        };
+        for v6 in families {
+            match v6 {
+                false => self.v4.sample(asking, seeds_too, wanted, &mut peers, rng),
+                true => self.v6.sample(asking, seeds_too, wanted, &mut peers, rng),
+            }
         }
         peers
     }
@@ -331,9 +341,14 @@ mod tests {
             swarm.insert(v6(n), Standing::Seed, 9);
         }
         swarm.insert(v4(6), Standing::Leech, 9);
-        assert_eq!(swarm.sample(v4(1), Standing::Seed, 50, &mut rng()), [v4(6)]);
         assert_eq!(
-            swarm.sample(v4(6), Standing::Leech, 50, &mut rng()).len(),
+            swarm.sample(v4(1), Standing::Seed, 50, Families::Both, &mut rng()),
+            [v4(6)]
+        );
+        assert_eq!(
+            swarm
+                .sample(v4(6), Standing::Leech, 50, Families::Both, &mut rng())
+                .len(),
             10
         );
     }
@@ -345,7 +360,7 @@ mod tests {
             swarm.insert(v4(n), Standing::Leech, 9);
             swarm.insert(v6(n), Standing::Leech, 9);
         }
-        let found = swarm.sample(v6(1), Standing::Leech, 5, &mut rng());
+        let found = swarm.sample(v6(1), Standing::Leech, 5, Families::Both, &mut rng());
         assert_eq!(found.iter().filter(|peer| peer.is_ipv6()).count(), 3);
         assert_eq!(found.len(), 5);
         assert!(!found.contains(&v6(1)), "itself");
@@ -364,7 +379,7 @@ mod tests {
         }
         let (mut rng, mut seen) = (rng(), HashMap::new());
         for _ in 0..20_000 {
-            let found = swarm.sample(v4(999), Standing::Leech, 10, &mut rng);
+            let found = swarm.sample(v4(999), Standing::Leech, 10, Families::Both, &mut rng);
             assert_eq!(found.len(), 10);
             for peer in found {
                 *seen.entry(peer).or_insert(0_u32) += 1;

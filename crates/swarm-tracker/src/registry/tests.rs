@@ -1,4 +1,5 @@
 use std::collections::HashSet;
+use std::net::SocketAddr;
 
 use swarm_proto::id::PeerId;
 use swarm_proto::manifest::TrustError;
@@ -96,7 +97,7 @@ const FILES: &[(&str, u8)] = &[("/index.html", 1), ("/docs/index.html", 2), ("/a
 /// A registry that works for one site with bundles 1 and 2.
 fn with_site() -> (Registry, TestSite) {
     let (mut registry, site) = (registry(false), TestSite::new("example.org", 1));
-    registry.pin(site.name.clone(), site.root());
+    registry.pin(at(0), site.name.clone(), site.root());
     let record = site.record(1, UNIX, FILES);
     register(&mut registry, &site, 0, record).expect("a good record");
     (registry, site)
@@ -265,7 +266,7 @@ fn swarms_known_before_the_record_are_joined() {
     announce(&mut registry, 0, &request(v2(1), 2001, 0));
     announce(&mut registry, 0, &request(v2(1), 2002, 1));
     assert_eq!(registry.totals().peers, 3);
-    registry.pin(site.name.clone(), site.root());
+    registry.pin(at(0), site.name.clone(), site.root());
     register(&mut registry, &site, 1, site.record(1, UNIX, FILES)).expect("good");
     let totals = registry.totals();
     assert_eq!((totals.peers, totals.swarms, totals.bundles), (2, 2, 2));
@@ -317,7 +318,7 @@ fn records_of_strangers_are_refused() {
 fn another_sites_bundles_are_not_taken_over() {
     let (mut registry, _site) = with_site();
     let thief = TestSite::new("example.net", 2);
-    registry.pin(thief.name.clone(), thief.root());
+    registry.pin(at(0), thief.name.clone(), thief.root());
     let mut manifest = thief.manifest(1, UNIX, &[("/x", 1)]);
     manifest.bundles[0].v2 = swarm_proto::id::InfoHashV2::new([77; 32]);
     let pairs: Vec<_> = manifest.bundles.iter().map(Pair::of).collect();
@@ -345,7 +346,7 @@ fn bundles_of_a_replaced_manifest_live_on_for_an_hour() {
     assert_eq!(registry.totals().bundles, 2);
     assert_eq!(registry.totals().peers, 0);
     let gone = registry.announce(at(3611), HERE, &request(v1(2), 2001, 0));
-    assert_eq!(gone, Err(AnnounceRefused::UnknownSwarm));
+    assert_eq!(gone, Err(AnnounceRefused::Withdrawn));
     assert!(
         registry
             .announce(at(3611), HERE, &request(v1(1), 2001, 0))
@@ -555,9 +556,13 @@ fn a_domain_must_be_allowed() {
 fn another_root_ends_all_that_rested_on_the_first() {
     let (mut registry, site) = with_site();
     raise(&mut registry, &site, 0, site.alarm(UNIX, UNIX + 60)).expect("good");
-    registry.pin(site.name.clone(), site.root());
+    registry.pin(at(0), site.name.clone(), site.root());
     assert_eq!(registry.totals().alarms, 1, "the same root changes nothing");
-    registry.pin(site.name.clone(), TestSite::new("example.org", 2).root());
+    registry.pin(
+        at(0),
+        site.name.clone(),
+        TestSite::new("example.org", 2).root(),
+    );
     let totals = registry.totals();
     assert_eq!((totals.alarms, totals.bundles, totals.sites), (0, 0, 1));
     assert_eq!(route(&mut registry, &site, 1, "/"), Route::UnknownSite);

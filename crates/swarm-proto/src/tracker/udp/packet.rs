@@ -302,6 +302,12 @@ impl Response {
     /// is IPv6, those of IPv4 are left out, and the other way round.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
+        self.encode_to(&mut out);
+        out
+    }
+
+    /// Writes the packet, as [`encode`](Self::encode) does, behind what is in `out` already.
+    pub fn encode_to(&self, out: &mut Vec<u8>) {
         match self {
             Self::Connect { transaction, token } => {
                 out.put_u32(CONNECT);
@@ -345,7 +351,6 @@ impl Response {
                 out.put_slice(message.as_bytes());
             }
         }
-        out
     }
 
     /// Reads a packet that came over IPv6, if `v6`, else over IPv4: the packet does not say.
