@@ -3,144 +3,25 @@
 //! The reader is ours since it must be lenient where real clients are careless (dictionaries with
 //! unsorted keys) and strict where it matters: it doesn't recurse, bounds depth and tokens, refuses
 //! duplicate keys and integers or lengths that are not in canonical form, and leaves no byte
-//! unread. Each [`Dict`] keeps the exact bytes it was read from, since info hashes are taken over
-//! them. Writing goes through `bendy`, which cannot write anything but canonical bencode.
+//! unread. It checks everything once and builds nothing: a [`List`] or [`Dict`] is a place in the
+//! input and is read when it is asked, so that a stranger's input costs no more memory than it has
+//! bytes (T3). Each [`Dict`] knows the exact bytes it was read from, since info hashes are taken
+//! over them. Writing goes through `bendy`, which cannot write anything but canonical bencode.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use bendy::encoding::{Encoder, Error as BendyError, SingleItemEncoder, ToBencode};
 
 use crate::limits;
 
 mod parse;
+mod read;
 #[cfg(test)]
 mod tests;
+mod value;
 
 pub use parse::{BencodeError, Rules, decode, decode_prefix};
-
-/// A value as read; strings borrow from the input.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Value<'a> {
-    /// `i42e`
-    Int(i64),
-    /// `4:spam`, not necessarily text.
-    Bytes(&'a [u8]),
-    /// `l…e`
-    List(Vec<Value<'a>>),
-    /// `d…e`
-    Dict(Dict<'a>),
-}
-
-impl<'a> Value<'a> {
-    /// The integer, if it is one.
-    pub fn as_int(&self) -> Option<i64> {
-        match self {
-            Value::Int(int) => Some(*int),
-            _ => None,
-        }
-    }
-
-    /// The string's bytes, if it is one.
-    pub fn as_bytes(&self) -> Option<&'a [u8]> {
-        match self {
-            Value::Bytes(bytes) => Some(bytes),
-            _ => None,
-        }
-    }
-
-    /// The string, if it is one and UTF-8.
-    pub fn as_str(&self) -> Option<&'a str> {
-        self.as_bytes()
-            .and_then(|bytes| std::str::from_utf8(bytes).ok())
-    }
-
-    /// The list's values, if it is one.
-    pub fn as_list(&self) -> Option<&[Value<'a>]> {
-        match self {
-            Value::List(values) => Some(values),
-            _ => None,
-        }
-    }
-
-    /// The dictionary, if it is one.
-    pub fn as_dict(&self) -> Option<&Dict<'a>> {
-        match self {
-            Value::Dict(dict) => Some(dict),
-            _ => None,
-        }
-    }
-}
-
-/// A dictionary as read, with the bytes it was read from.
-///
-/// Boxed, so that a [`Value`] takes 24 bytes, and nothing at all where empty: a stranger chooses how
-/// many there are.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Dict<'a>(Option<Box<Entries<'a>>>);
-
-#[derive(Clone, PartialEq, Eq)]
-struct Entries<'a> {
-    raw: &'a [u8],
-    /// Sorted by key, whatever the order in `raw`.
-    sorted: Vec<(&'a [u8], Value<'a>)>,
-    /// Whether `raw` has them in this order too.
-    as_found: bool,
-}
-
-impl<'a> Dict<'a> {
-    /// The value of that key.
-    pub fn get(&self, key: &[u8]) -> Option<&Value<'a>> {
-        let sorted = self.entries();
-        let at = sorted.binary_search_by(|(k, _)| (*k).cmp(key)).ok()?;
-        sorted.get(at).map(|(_, value)| value)
-    }
-
-    /// The exact bytes, from `d` to `e`.
-    pub fn raw(&self) -> &'a [u8] {
-        self.0.as_ref().map_or(b"de", |entries| entries.raw)
-    }
-
-    fn entries(&self) -> &[(&'a [u8], Value<'a>)] {
-        self.0.as_ref().map_or(&[], |entries| &entries.sorted)
-    }
-
-    /// Keys and values, sorted by key.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&'a [u8], &Value<'a>)> {
-        self.entries().iter().map(|(key, value)| (*key, value))
-    }
-
-    /// The `n`th key and its value in the order of keys.
-    pub fn nth(&self, n: usize) -> Option<(&'a [u8], &Value<'a>)> {
-        self.entries().get(n).map(|(key, value)| (*key, value))
-    }
-
-    /// Whether the keys were sorted as found, as BEP 3 asks for.
-    pub fn is_sorted(&self) -> bool {
-        self.0.as_ref().is_none_or(|entries| entries.as_found)
-    }
-
-    /// Number of keys.
-    pub fn len(&self) -> usize {
-        self.entries().len()
-    }
-
-    /// Whether it is `de`.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_none()
-    }
-}
-
-impl fmt::Debug for Dict<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map()
-            .entries(
-                self.iter()
-                    .map(|(key, value)| (key.escape_ascii().to_string(), value)),
-            )
-            .finish()
-    }
-}
+pub use value::{Dict, Entries, List, Value, Values};
 
 /// An owned value, for writing.
 ///
@@ -218,13 +99,19 @@ impl ToBencode for Item {
     }
 }
 
-impl From<&Value<'_>> for Item {
-    fn from(value: &Value<'_>) -> Self {
+impl From<Value<'_>> for Item {
+    fn from(value: Value<'_>) -> Self {
         match value {
-            Value::Int(int) => Item::Int(*int),
+            Value::Int(int) => Item::Int(int),
             Value::Bytes(bytes) => Item::bytes(bytes),
             Value::List(values) => Item::List(values.iter().map(Item::from).collect()),
             Value::Dict(dict) => Item::dict(dict.iter().map(|(key, value)| (key, value.into()))),
         }
+    }
+}
+
+impl From<&Value<'_>> for Item {
+    fn from(value: &Value<'_>) -> Self {
+        Item::from(*value)
     }
 }

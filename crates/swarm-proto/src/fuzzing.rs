@@ -45,7 +45,7 @@ pub fn bencode(data: &[u8]) {
         if let Some(dict) = value.as_dict() {
             assert_eq!(dict.raw(), read);
         }
-        for_each_dict(&value, &mut |raw| {
+        for_each_dict(value, &mut |raw| {
             assert!(bencode::decode(raw, &rules).is_ok())
         });
 
@@ -80,7 +80,7 @@ pub fn bencode(data: &[u8]) {
 }
 
 /// Calls with the raw bytes of the dictionaries directly inside a value.
-fn for_each_dict(value: &Value<'_>, f: &mut impl FnMut(&[u8])) {
+fn for_each_dict(value: Value<'_>, f: &mut impl FnMut(&[u8])) {
     match value {
         Value::Int(_) | Value::Bytes(_) => {}
         Value::List(values) => {

@@ -51,6 +51,10 @@ pub const FILES_MAX: usize = 400_000;
 /// Directories above one file.
 pub const DIRECTORY_DEPTH_MAX: usize = 100;
 
+/// Bytes of info dictionary for each directory of its paths, at least, beyond the first thousand: a
+/// file takes some 24 to name, and who gives many files directories of their own gives those names.
+pub const INFO_LEN_PER_DIRECTORY_MIN: usize = 16;
+
 /// Bytes of one path component. 255 is what Linux, macOS and Windows file systems take.
 pub const PATH_COMPONENT_LEN_MAX: usize = 255;
 

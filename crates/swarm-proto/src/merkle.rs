@@ -60,24 +60,33 @@ pub const fn height(nodes: u64) -> u32 {
 /// Nodes past `2^height` are not looked at.
 pub fn root_above(nodes: &[Hash], base: u32, height: u32) -> Hash {
     let wanted = 1_usize.checked_shl(height).unwrap_or(usize::MAX);
-    let mut level: Vec<Hash> = nodes.iter().take(wanted).copied().collect();
-    let mut filler = pad(base);
-    for _ in 0..height {
-        if level.is_empty() {
-            filler = parent(&filler, &filler);
-            continue;
+    // The left halves whose right halves are still to come, by level: no level is ever held as a
+    // whole, since a stranger chooses how long it is.
+    let mut lefts: Vec<Option<Hash>> = vec![None; height as usize];
+    'nodes: for node in nodes.iter().take(wanted) {
+        let mut hash = *node;
+        for left in &mut lefts {
+            match left.take() {
+                Some(left) => hash = parent(&left, &hash),
+                None => {
+                    *left = Some(hash);
+                    continue 'nodes;
+                }
+            }
         }
-        level = level
-            .chunks(2)
-            .filter_map(|pair| match pair {
-                [left, right] => Some(parent(left, right)),
-                [left] => Some(parent(left, &filler)),
-                _ => None,
-            })
-            .collect();
+        return hash;
+    }
+    let mut filler = pad(base);
+    let mut right: Option<Hash> = None;
+    for left in lefts {
+        right = match (left, right) {
+            (Some(left), right) => Some(parent(&left, right.as_ref().unwrap_or(&filler))),
+            (None, Some(lone)) => Some(parent(&lone, &filler)),
+            (None, None) => None,
+        };
         filler = parent(&filler, &filler);
     }
-    level.first().copied().unwrap_or(filler)
+    right.unwrap_or(filler)
 }
 
 /// The root of a whole file from its leaves (its `pieces root`), filled to the next power of two.

@@ -136,7 +136,7 @@ impl Layout {
     }
 }
 
-fn laid(dict: &Dict<'_>) -> Option<Laid> {
+fn laid(dict: Dict<'_>) -> Option<Laid> {
     let files = dict
         .get(b"files")?
         .as_list()?

@@ -95,8 +95,9 @@ impl ResumeState {
     }
 }
 
-fn read_stamp(value: &Value<'_>) -> Option<Option<Stamp>> {
-    match value.as_list()? {
+fn read_stamp(value: Value<'_>) -> Option<Option<Stamp>> {
+    let parts: Vec<_> = value.as_list()?.iter().take(3).collect();
+    match parts[..] {
         [] => Some(None),
         [length, changed] => Some(Some(Stamp {
             length: u64::try_from(length.as_int()?).ok()?,

@@ -1,6 +1,8 @@
-//! The reader: one pass, an explicit stack, every bound checked before it is crossed.
+//! The check of all that is read: one pass, an explicit stack, every bound checked before it is
+//! crossed. Nothing of the input is copied; a key takes four bytes as long as its dictionary is open.
 
-use super::{Dict, Entries, Value};
+use super::Value;
+use super::read::Reader;
 use crate::limits;
 
 /// How strict to be, and how much to take.
@@ -112,6 +114,12 @@ pub enum BencodeError {
         /// The bound.
         max: usize,
     },
+    /// 4 GiB or more.
+    #[error("{len} bytes are too many")]
+    TooLong {
+        /// Bytes of the input.
+        len: usize,
+    },
     /// Bytes after the value.
     #[error("bytes follow the value at {at}")]
     TrailingBytes {
@@ -144,230 +152,160 @@ pub fn decode_prefix<'a>(
     bytes: &'a [u8],
     rules: &Rules,
 ) -> Result<(Value<'a>, &'a [u8]), BencodeError> {
-    let mut reader = Reader { bytes, at: 0 };
-    let value = reader.value(rules)?;
-    Ok((value, bytes.get(reader.at..).unwrap_or_default()))
+    if u32::try_from(bytes.len()).is_err() {
+        return Err(BencodeError::TooLong { len: bytes.len() });
+    }
+    let mut check = Check {
+        reader: Reader::new(bytes),
+        open: Vec::new(),
+        keys: Vec::new(),
+        tokens: 0,
+    };
+    check.value(rules)?;
+    let (value, _) = Reader::new(bytes).value()?;
+    Ok((value, check.reader.rest()))
 }
 
 /// A container that is still open.
 enum Open<'a> {
-    List(Vec<Value<'a>>),
-    Dict {
-        start: usize,
-        entries: Vec<(&'a [u8], Value<'a>)>,
-        key: Option<&'a [u8]>,
-        sorted: bool,
-    },
+    List,
+    Dict(OpenDict<'a>),
 }
 
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
+struct OpenDict<'a> {
+    start: usize,
+    /// How many of [`Check::keys`] were there before its own.
+    keys_from: usize,
+    last: Option<&'a [u8]>,
+    /// Whether a key waits for its value.
+    waits: bool,
+    sorted: bool,
 }
 
-impl<'a> Reader<'a> {
-    fn value(&mut self, rules: &Rules) -> Result<Value<'a>, BencodeError> {
-        let mut stack: Vec<Open<'a>> = Vec::new();
-        let mut tokens = 0_usize;
+struct Check<'a> {
+    reader: Reader<'a>,
+    open: Vec<Open<'a>>,
+    /// Where the keys of the open dictionaries begin, those of the innermost last. A stranger
+    /// chooses how many there are, and each has five bytes of input at least.
+    keys: Vec<u32>,
+    tokens: usize,
+}
+
+impl<'a> Check<'a> {
+    /// Goes behind one value that is all it should be.
+    fn value(&mut self, rules: &Rules) -> Result<(), BencodeError> {
         loop {
-            let at = self.at;
-            let byte = self.peek()?;
+            let at = self.reader.at;
+            let byte = self.reader.peek()?;
             if byte != b'e' {
-                tokens += 1;
-                if tokens > rules.tokens_max {
+                self.tokens += 1;
+                if self.tokens > rules.tokens_max {
                     return Err(BencodeError::Tokens {
                         max: rules.tokens_max,
                     });
                 }
-            }
-
-            if byte != b'e'
-                && let Some(Open::Dict {
-                    key: key @ None,
-                    entries,
-                    sorted,
-                    start,
-                }) = stack.last_mut()
-            {
-                if !byte.is_ascii_digit() {
-                    return Err(BencodeError::KeyType { at });
-                }
-                let new = self.string()?;
-                if let Some((last, _)) = entries.last()
-                    && *last >= new
+                if let Some(Open::Dict(dict)) = self.open.last_mut()
+                    && !dict.waits
                 {
-                    if *last == new {
-                        return Err(BencodeError::DuplicateKey { at: *start });
+                    if !byte.is_ascii_digit() {
+                        return Err(BencodeError::KeyType { at });
                     }
-                    if rules.canonical {
-                        return Err(BencodeError::UnsortedKey { at: *start });
-                    }
-                    *sorted = false;
+                    dict.key(self.reader.string()?, rules)?;
+                    remember(&mut self.keys, at);
+                    continue;
                 }
-                *key = Some(new);
-                continue;
             }
-
-            let done = match byte {
-                b'i' => Value::Int(self.int()?),
-                b'0'..=b'9' => Value::Bytes(self.string()?),
+            match byte {
+                b'i' => {
+                    self.reader.int()?;
+                }
+                b'0'..=b'9' => {
+                    self.reader.string()?;
+                }
                 b'l' | b'd' => {
-                    if stack.len() >= rules.depth_max {
+                    if self.open.len() >= rules.depth_max {
                         return Err(BencodeError::Depth {
                             max: rules.depth_max,
                         });
                     }
-                    self.at += 1;
-                    stack.push(if byte == b'l' {
-                        Open::List(Vec::new())
-                    } else {
-                        Open::Dict {
+                    self.reader.at += 1;
+                    self.open.push(match byte {
+                        b'l' => Open::List,
+                        _ => Open::Dict(OpenDict {
                             start: at,
-                            entries: Vec::new(),
-                            key: None,
+                            keys_from: self.keys.len(),
+                            last: None,
+                            waits: false,
                             sorted: true,
-                        }
+                        }),
                     });
                     continue;
                 }
-                b'e' => match stack.pop() {
-                    None => return Err(BencodeError::UnexpectedByte { at, byte }),
-                    Some(open) => {
-                        self.at += 1;
-                        self.close(open)?
+                b'e' => {
+                    match self.open.pop() {
+                        None => return Err(BencodeError::UnexpectedByte { at, byte }),
+                        Some(Open::List) => {}
+                        Some(Open::Dict(dict)) => self.close(&dict)?,
                     }
-                },
+                    self.reader.at += 1;
+                }
                 _ => return Err(BencodeError::UnexpectedByte { at, byte }),
+            }
+            match self.open.last_mut() {
+                None => return Ok(()),
+                Some(Open::List) => {}
+                Some(Open::Dict(dict)) => dict.waits = false,
+            }
+        }
+    }
+
+    /// A dictionary's `e` is at the cursor.
+    fn close(&mut self, dict: &OpenDict<'a>) -> Result<(), BencodeError> {
+        if dict.waits {
+            return Err(BencodeError::MissingValue { at: self.reader.at });
+        }
+        let keys = self.keys.get_mut(dict.keys_from..).unwrap_or_default();
+        if !dict.sorted {
+            let bytes = self.reader.bytes;
+            let key = |at: &u32| {
+                let at = *at as usize;
+                Reader { bytes, at }.string().unwrap_or_default()
             };
-
-            match stack.last_mut() {
-                None => return Ok(done),
-                Some(Open::List(values)) => values.push(done),
-                Some(Open::Dict { entries, key, .. }) => {
-                    if let Some(key) = key.take() {
-                        entries.push((key, done));
-                    }
-                }
+            keys.sort_unstable_by(|a, b| key(a).cmp(key(b)));
+            let twice = |pair: &[u32]| matches!(pair, [a, b] if key(a) == key(b));
+            if keys.windows(2).any(twice) {
+                return Err(BencodeError::DuplicateKey { at: dict.start });
             }
         }
+        self.keys.truncate(dict.keys_from);
+        Ok(())
     }
+}
 
-    /// Makes a value of a container whose `e` was just read.
-    fn close(&self, open: Open<'a>) -> Result<Value<'a>, BencodeError> {
-        match open {
-            Open::List(mut values) => {
-                values.shrink_to_fit();
-                Ok(Value::List(values))
+impl<'a> OpenDict<'a> {
+    fn key(&mut self, new: &'a [u8], rules: &Rules) -> Result<(), BencodeError> {
+        if let Some(last) = self.last
+            && last >= new
+        {
+            if last == new {
+                return Err(BencodeError::DuplicateKey { at: self.start });
             }
-            Open::Dict { key: Some(_), .. } => Err(BencodeError::MissingValue {
-                at: self.at.saturating_sub(1),
-            }),
-            Open::Dict {
-                start,
-                mut entries,
-                key: None,
-                sorted,
-            } => {
-                if !sorted {
-                    entries.sort_by(|a, b| a.0.cmp(b.0));
-                    if entries
-                        .windows(2)
-                        .any(|pair| matches!(pair, [a, b] if a.0 == b.0))
-                    {
-                        return Err(BencodeError::DuplicateKey { at: start });
-                    }
-                }
-                let raw = self.bytes.get(start..self.at).unwrap_or_default();
-                if entries.is_empty() {
-                    return Ok(Value::Dict(Dict(None)));
-                }
-                entries.shrink_to_fit();
-                let entries = Entries {
-                    raw,
-                    sorted: entries,
-                    as_found: sorted,
-                };
-                Ok(Value::Dict(Dict(Some(Box::new(entries)))))
+            if rules.canonical {
+                return Err(BencodeError::UnsortedKey { at: self.start });
             }
+            self.sorted = false;
         }
+        self.last = Some(new);
+        self.waits = true;
+        Ok(())
     }
+}
 
-    fn peek(&self) -> Result<u8, BencodeError> {
-        self.bytes
-            .get(self.at)
-            .copied()
-            .ok_or(BencodeError::Truncated)
+/// Grows by a quarter rather than twofold, so that what is kept stays below the input's length even
+/// while it moves.
+fn remember(keys: &mut Vec<u32>, at: usize) {
+    if keys.len() == keys.capacity() {
+        keys.reserve_exact((keys.len() / 4).max(16));
     }
-
-    /// Reads `i…e`, the cursor at the `i`.
-    fn int(&mut self) -> Result<i64, BencodeError> {
-        let at = self.at;
-        self.at += 1;
-        let negative = self.peek()? == b'-';
-        if negative {
-            self.at += 1;
-        }
-        let first = self.at;
-        let mut int = Some(0_i64);
-        loop {
-            let byte = self.peek()?;
-            self.at += 1;
-            match byte {
-                b'0'..=b'9' => {
-                    let digit = i64::from(byte - b'0');
-                    // Counted downwards for negatives: the least i64 has no positive twin.
-                    int = int.and_then(|int| int.checked_mul(10)).and_then(|int| {
-                        if negative {
-                            int.checked_sub(digit)
-                        } else {
-                            int.checked_add(digit)
-                        }
-                    });
-                }
-                b'e' => break,
-                _ => return Err(BencodeError::MalformedInt { at }),
-            }
-        }
-        let digits = self
-            .bytes
-            .get(first..self.at.saturating_sub(1))
-            .unwrap_or_default();
-        match digits {
-            [] | [b'0', _, ..] => Err(BencodeError::MalformedInt { at }),
-            [b'0'] if negative => Err(BencodeError::MalformedInt { at }),
-            _ => int.ok_or(BencodeError::IntRange { at }),
-        }
-    }
-
-    /// Reads `length:bytes`, the cursor at a digit.
-    fn string(&mut self) -> Result<&'a [u8], BencodeError> {
-        let at = self.at;
-        let mut len = Some(0_usize);
-        loop {
-            let byte = self.peek()?;
-            self.at += 1;
-            match byte {
-                b'0'..=b'9' => {
-                    len = len
-                        .and_then(|len| len.checked_mul(10))
-                        .and_then(|len| len.checked_add(usize::from(byte - b'0')));
-                }
-                b':' => break,
-                _ => return Err(BencodeError::MalformedLength { at }),
-            }
-        }
-        let digits = self
-            .bytes
-            .get(at..self.at.saturating_sub(1))
-            .unwrap_or_default();
-        if matches!(digits, [] | [b'0', _, ..]) {
-            return Err(BencodeError::MalformedLength { at });
-        }
-        let string = len
-            .and_then(|len| self.at.checked_add(len))
-            .and_then(|end| self.bytes.get(self.at..end))
-            .ok_or(BencodeError::LengthRange { at })?;
-        self.at += string.len();
-        Ok(string)
-    }
+    keys.extend(u32::try_from(at));
 }

@@ -95,7 +95,7 @@ impl Envelope {
             });
         }
         // Nothing may stand where no signature covers it: one statement has one spelling.
-        only(&dict, 3)?;
+        only(dict, 3)?;
         let mut signatures: Vec<([u8; 32], [u8; 64])> = Vec::new();
         for value in dict.need_list("signatures", limits::SIGNATURES_MAX)? {
             let one = value

@@ -4,7 +4,7 @@
 use super::error::FormatError;
 use super::key::PublicKey;
 use super::name::SiteName;
-use crate::bencode::{Dict, Item, Rules, Value, decode};
+use crate::bencode::{Dict, Item, List, Rules, Value, decode};
 use crate::limits;
 
 /// The dictionary that is the whole of `bytes`, canonical, within `len_max` and `tokens_max`.
@@ -37,7 +37,7 @@ pub(super) fn field(field: &'static str, why: &'static str) -> FormatError {
 }
 
 /// Refuses fields beyond the `count` that were asked for. For what no signature covers.
-pub(super) fn only(dict: &Dict<'_>, count: usize) -> Result<(), FormatError> {
+pub(super) fn only(dict: Dict<'_>, count: usize) -> Result<(), FormatError> {
     if dict.len() > count {
         return Err(field("envelope", "unknown fields outside the signature"));
     }
@@ -46,7 +46,7 @@ pub(super) fn only(dict: &Dict<'_>, count: usize) -> Result<(), FormatError> {
 
 /// Typed access to a [`Dict`].
 pub(super) trait Fields<'a> {
-    fn need(&self, key: &'static str) -> Result<&Value<'a>, FormatError>;
+    fn need(&self, key: &'static str) -> Result<Value<'a>, FormatError>;
 
     fn need_u64(&self, key: &'static str) -> Result<u64, FormatError> {
         let int = self
@@ -84,7 +84,7 @@ pub(super) trait Fields<'a> {
         std::str::from_utf8(bytes).map_err(|_| field(key, "not UTF-8"))
     }
 
-    fn need_list(&self, key: &'static str, max: usize) -> Result<&[Value<'a>], FormatError> {
+    fn need_list(&self, key: &'static str, max: usize) -> Result<List<'a>, FormatError> {
         let list = self.need(key)?.as_list().ok_or(field(key, "not a list"))?;
         if list.len() > max {
             return Err(FormatError::TooMany { what: key, max });
@@ -114,7 +114,7 @@ pub(super) trait Fields<'a> {
 }
 
 impl<'a> Fields<'a> for Dict<'a> {
-    fn need(&self, key: &'static str) -> Result<&Value<'a>, FormatError> {
+    fn need(&self, key: &'static str) -> Result<Value<'a>, FormatError> {
         self.get(key.as_bytes()).ok_or(FormatError::Missing(key))
     }
 }

@@ -117,7 +117,7 @@ impl SignedManifest {
     /// [`TrustError::Malformed`] or [`TrustError::WrongType`].
     pub fn parse(bytes: &[u8]) -> Result<Self, TrustError> {
         let dict = decode_dict("manifest", bytes, limits::MANIFEST_LEN_MAX, 16)?;
-        only(&dict, 2)?;
+        only(dict, 2)?;
         let head = Envelope::parse(PayloadType::Manifest, dict.need_bytes("head")?)?;
         let claimed = ManifestHead::from_payload(head.payload())?;
         let body = dict.need_bytes("body")?;

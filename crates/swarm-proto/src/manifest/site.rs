@@ -271,7 +271,7 @@ impl SiteManifest {
 }
 
 impl BundleEntry {
-    fn from_value(value: &Value<'_>) -> Result<Self, FormatError> {
+    fn from_value(value: Value<'_>) -> Result<Self, FormatError> {
         let dict = value
             .as_dict()
             .ok_or(field("bundles", "not a dictionary"))?;
@@ -326,7 +326,7 @@ impl FileEntry {
         Ok(Item::dict(entries))
     }
 
-    fn from_dict(dict: &Dict<'_>) -> Result<Self, FormatError> {
+    fn from_dict(dict: Dict<'_>) -> Result<Self, FormatError> {
         let variants = match dict.get(b"variants") {
             None => Vec::new(),
             Some(_) => dict
@@ -351,7 +351,7 @@ impl FileEntry {
 }
 
 impl Variant {
-    fn from_value(value: &Value<'_>) -> Result<Self, FormatError> {
+    fn from_value(value: Value<'_>) -> Result<Self, FormatError> {
         let dict = value
             .as_dict()
             .ok_or(field("variants", "not a dictionary"))?;

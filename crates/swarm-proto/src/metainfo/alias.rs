@@ -11,35 +11,57 @@ use crate::bencode::{Dict, Value};
 use crate::id::SwarmId;
 
 /// SHA-1 of the info dictionary as aria2 would write it.
-pub(super) fn without_empty_keys(info: &Dict<'_>) -> SwarmId {
+pub(super) fn without_empty_keys(info: Dict<'_>) -> SwarmId {
     let mut hasher = Sha1::new();
     dict(&mut hasher, info);
     SwarmId::new(hasher.finalize().into())
 }
 
-/// Recursion is as deep as the decoder let the value be.
-fn value(hasher: &mut Sha1, value: &Value<'_>) {
+/// Recursion is as deep as the decoder let the value be. Returns what follows the value, where the
+/// walk came across it.
+fn value<'a>(hasher: &mut Sha1, value: Value<'a>) -> Option<&'a [u8]> {
     match value {
         Value::Int(number) => hasher.update(format!("i{number}e")),
         Value::Bytes(text) => bytes(hasher, text),
         Value::List(items) => {
             hasher.update(b"l");
-            items.iter().for_each(|item| self::value(hasher, item));
+            let mut items = items.iter();
+            while let Some(item) = items.next() {
+                if let Some(behind) = self::value(hasher, item) {
+                    items.resume(behind);
+                }
+            }
             hasher.update(b"e");
+            return items.behind();
         }
-        Value::Dict(entries) => dict(hasher, entries),
+        Value::Dict(entries) => return dict(hasher, entries),
     }
+    None
 }
 
-fn dict(hasher: &mut Sha1, entries: &Dict<'_>) {
-    let mut sorted: Vec<_> = entries.iter().filter(|(key, _)| !key.is_empty()).collect();
-    sorted.sort_unstable_by_key(|(key, _)| *key);
+fn dict<'a>(hasher: &mut Sha1, entries: Dict<'a>) -> Option<&'a [u8]> {
     hasher.update(b"d");
-    for (key, item) in sorted {
-        bytes(hasher, key);
-        value(hasher, item);
+    let mut found = entries.iter();
+    if entries.is_sorted() {
+        while let Some((key, item)) = found.next() {
+            if key.is_empty() {
+                continue;
+            }
+            bytes(hasher, key);
+            if let Some(behind) = value(hasher, item) {
+                found.resume(behind);
+            }
+        }
+    } else {
+        let mut sorted: Vec<_> = found.by_ref().filter(|(key, _)| !key.is_empty()).collect();
+        sorted.sort_unstable_by_key(|(key, _)| *key);
+        for (key, item) in sorted {
+            bytes(hasher, key);
+            value(hasher, item);
+        }
     }
     hasher.update(b"e");
+    found.behind()
 }
 
 fn bytes(hasher: &mut Sha1, text: &[u8]) {

@@ -3,7 +3,6 @@
 
 use super::HybridMismatch;
 use super::list::FileList;
-use crate::merkle::Hash;
 
 /// Compares the v1 list with the files of the v2 tree, and gives each v1 entry its root.
 ///
@@ -11,26 +10,22 @@ use crate::merkle::Hash;
 /// piece boundary that the v2 layout gives it; pad files may stand before or after empty files, as
 /// libtorrent accepts too. The end may be padded to a whole piece or not at all.
 pub(super) fn join<'a>(
-    mut v1: FileList<'a>,
+    v1: FileList<'a>,
     v2: &FileList<'a>,
     piece_length: u32,
 ) -> Result<FileList<'a>, HybridMismatch> {
     let piece_length = u64::from(piece_length.max(1));
-    let count = |list: &FileList<'_>| list.files.iter().filter(|file| !file.pad).count();
     let counts = HybridMismatch::FileCount {
-        v1: count(&v1),
-        v2: count(v2),
+        v1: v1.content_count,
+        v2: v2.content_count,
     };
-    let mut described = v2.files.iter().filter(|file| !file.pad);
+    let mut described = v2.files().filter(|file| !file.pad);
 
-    let mut roots: Vec<Option<Hash>> = Vec::with_capacity(v1.files.len());
     let mut offset = 0_u64;
     let mut content_end = 0_u64;
     let mut number = 0;
-    for file in &v1.files {
-        if file.pad {
-            roots.push(None);
-        } else {
+    for file in v1.files() {
+        if !file.pad {
             let Some(twin) = described.next() else {
                 return Err(counts);
             };
@@ -49,7 +44,6 @@ pub(super) fn join<'a>(
                 }
                 content_end = offset.saturating_add(file.length);
             }
-            roots.push(twin.root);
             number += 1;
         }
         offset = offset.saturating_add(file.length);
@@ -62,8 +56,5 @@ pub(super) fn join<'a>(
     }
     // The tree of a directory that holds one file looks like that of a single file; the v1 list tells
     // them apart, so its word counts.
-    for (file, root) in v1.files.iter_mut().zip(roots) {
-        file.root = root;
-    }
-    Ok(v1)
+    Ok(v1.with_roots_of(v2))
 }

@@ -1,14 +1,17 @@
 //! A torrent's files as described, before names are made harmless: what v1 lists and v2 trees share.
 
-use super::{FileEntry, MetainfoError, path};
-use crate::bencode::{Dict, Value};
+use std::collections::BTreeMap;
+
+use super::v2::{Tree, TreeWalk};
+use super::{FileEntry, MetainfoError, path, v1};
+use crate::bencode::{Dict, List, Value, Values};
 use crate::limits;
 use crate::merkle::Hash;
 
 /// One file as described.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Described<'a> {
-    /// Components below the torrent's name; `.pad/<length>` for implied padding.
+    /// Components below the torrent's name; those of padding don't matter.
     pub(super) path: Vec<&'a [u8]>,
     pub(super) length: u64,
     pub(super) pad: bool,
@@ -16,16 +19,63 @@ pub(super) struct Described<'a> {
     pub(super) root: Option<Hash>,
 }
 
-/// The files of one description, in order.
-#[derive(Debug)]
+/// The files of one description, checked and not held: whoever asks reads them off the input, since
+/// a stranger chooses how many there are.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct FileList<'a> {
-    pub(super) files: Vec<Described<'a>>,
-    /// The torrent is one file, not a directory.
-    pub(super) single: bool,
+    source: Source<'a>,
+    /// The other half of a hybrid, whose roots these files have.
+    tree: Option<Tree<'a>>,
+    /// Entries, padding included.
+    pub(super) count: usize,
+    /// Entries without padding.
+    pub(super) content_count: usize,
     pub(super) total: u64,
-    /// Room taken by paths; see [`FileList::push`].
-    paths_len: usize,
-    paths_len_max: usize,
+}
+
+/// Where files are described.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Source<'a> {
+    /// `length` beside this name: the torrent is one file, not a directory.
+    Single(&'a [u8], u64),
+    /// `files`.
+    List(List<'a>),
+    /// `file tree`.
+    Tree(Tree<'a>),
+}
+
+enum Walk<'a> {
+    Single(Option<Described<'a>>),
+    List(Values<'a>),
+    Tree(TreeWalk<'a>),
+}
+
+impl<'a> Source<'a> {
+    fn walk(self) -> Walk<'a> {
+        match self {
+            Source::Single(name, length) => Walk::Single(Some(Described {
+                path: vec![name],
+                length,
+                pad: false,
+                symlink: false,
+                root: None,
+            })),
+            Source::List(files) => Walk::List(files.iter()),
+            Source::Tree(tree) => Walk::Tree(tree.walk()),
+        }
+    }
+}
+
+impl<'a> Iterator for Walk<'a> {
+    type Item = Result<Described<'a>, MetainfoError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Walk::Single(file) => file.take().map(Ok),
+            Walk::List(files) => files.next().map(v1::one_file),
+            Walk::Tree(walk) => walk.next(),
+        }
+    }
 }
 
 /// `attr` of BEP 47, as far as it matters here.
@@ -35,7 +85,7 @@ pub(super) struct Attributes {
 }
 
 impl Attributes {
-    pub(super) fn of(file: &Dict<'_>) -> Self {
+    pub(super) fn of(file: Dict<'_>) -> Self {
         let attr = file
             .get(b"attr")
             .and_then(Value::as_bytes)
@@ -48,90 +98,132 @@ impl Attributes {
 }
 
 impl<'a> FileList<'a> {
-    /// `info_len` is the length of the info dictionary in bytes, which bounds the room for paths.
-    pub(super) fn new(info_len: usize) -> Self {
-        Self {
-            files: Vec::new(),
-            single: false,
+    /// Reads all of it once. `info_len` is the length of the info dictionary in bytes, which bounds
+    /// the room for paths.
+    pub(super) fn new(source: Source<'a>, info_len: usize) -> Result<Self, MetainfoError> {
+        let mut list = Self {
+            source,
+            tree: None,
+            count: 0,
+            content_count: 0,
             total: 0,
-            paths_len: 0,
-            // A path costs its bytes and some 32 per component. Honest trees stay below three
-            // times the length of their description.
-            paths_len_max: info_len.saturating_mul(8).saturating_add(1 << 16),
+        };
+        // A path costs its bytes and some 32 per component. Honest trees stay below three
+        // times the length of their description.
+        let paths_len_max = info_len.saturating_mul(8).saturating_add(1 << 16);
+        let mut paths_len = 0_usize;
+        for file in source.walk() {
+            let file = file?;
+            if list.count >= limits::FILES_MAX {
+                return Err(MetainfoError::FileCount);
+            }
+            let len: usize = file.path.iter().map(|component| component.len() + 1).sum();
+            if file.path.is_empty()
+                || file.path.len() > limits::DIRECTORY_DEPTH_MAX + 1
+                || len > limits::PATH_LEN_MAX
+            {
+                return Err(MetainfoError::Path);
+            }
+            paths_len += len + 32 * file.path.len();
+            if paths_len > paths_len_max {
+                return Err(MetainfoError::PathsLength);
+            }
+            list.total = list
+                .total
+                .checked_add(file.length)
+                .filter(|total| i64::try_from(*total).is_ok())
+                .ok_or(MetainfoError::FileLength(i64::MAX))?;
+            list.count += 1;
+            list.content_count += usize::from(!file.pad);
+        }
+        Ok(list)
+    }
+
+    /// The same files with the roots of `tree`, which describes them too.
+    pub(super) fn with_roots_of(self, other: &Self) -> Self {
+        let tree = match other.source {
+            Source::Tree(tree) => Some(tree),
+            _ => None,
+        };
+        Self { tree, ..self }
+    }
+
+    /// The torrent is one file, not a directory.
+    pub(super) fn is_single(&self) -> bool {
+        match self.source {
+            Source::Single(..) => true,
+            Source::List(_) => false,
+            Source::Tree(tree) => tree.is_single(),
         }
     }
 
-    /// Adds a file behind the others.
-    pub(super) fn push(&mut self, file: Described<'a>) -> Result<(), MetainfoError> {
-        if self.files.len() >= limits::FILES_MAX {
-            return Err(MetainfoError::FileCount);
-        }
-        let len: usize = file.path.iter().map(|component| component.len() + 1).sum();
-        if file.path.is_empty()
-            || file.path.len() > limits::DIRECTORY_DEPTH_MAX + 1
-            || len > limits::PATH_LEN_MAX
-        {
-            return Err(MetainfoError::Path);
-        }
-        self.paths_len += len + 32 * file.path.len();
-        if self.paths_len > self.paths_len_max {
-            return Err(MetainfoError::PathsLength);
-        }
-        self.total = self
-            .total
-            .checked_add(file.length)
-            .filter(|total| i64::try_from(*total).is_ok())
-            .ok_or(MetainfoError::FileLength(i64::MAX))?;
-        self.files.push(file);
-        Ok(())
-    }
-
-    /// Adds padding up to the next multiple of the piece length, if any is needed.
-    pub(super) fn pad(&mut self, piece_length: u32) -> Result<(), MetainfoError> {
-        let piece_length = u64::from(piece_length.max(1));
-        let length = self.total.next_multiple_of(piece_length) - self.total;
-        if length == 0 {
-            return Ok(());
-        }
-        // The path is filled in by `into_entries`, which knows the length of every pad file.
-        self.push(Described {
-            path: vec![b".pad", b""],
-            length,
-            pad: true,
-            symlink: false,
-            root: None,
+    /// The files in order, padding among them.
+    pub(super) fn files(&self) -> impl Iterator<Item = Described<'a>> + use<'a> {
+        // They were read once without an error, so none can come.
+        let tree = self.tree.map(|tree| tree.walk().map_while(Result::ok));
+        let mut twins = tree.map(|files| files.filter(|file| !file.pad));
+        let files = self.source.walk().map_while(Result::ok);
+        files.map(move |mut file| {
+            if let Some(twins) = &mut twins
+                && !file.pad
+            {
+                file.root = twins.next().and_then(|twin| twin.root);
+            }
+            file
         })
     }
 
+    /// New names for files that a disk would mix up, by their number among those that are no
+    /// padding.
+    pub(super) fn renames(
+        &self,
+        info_len: usize,
+    ) -> Result<BTreeMap<usize, String>, MetainfoError> {
+        let paths = || {
+            let content = self.files().filter(|file| !file.pad);
+            content.map(|file| harmless(&file))
+        };
+        let directories_max = 1000 + info_len / limits::INFO_LEN_PER_DIRECTORY_MIN;
+        path::tell_apart(paths, self.content_count, directories_max)
+    }
+
     /// Makes names harmless and gives every file its place.
-    pub(super) fn into_entries(self) -> Result<Vec<FileEntry>, MetainfoError> {
+    pub(super) fn into_entries(self, mut renames: BTreeMap<usize, String>) -> Vec<FileEntry> {
         let mut offset = 0_u64;
-        let mut entries: Vec<FileEntry> = Vec::with_capacity(self.files.len());
-        for file in self.files {
-            let path = if file.pad {
-                vec![".pad".to_owned(), file.length.to_string()]
-            } else {
-                file.path
-                    .iter()
-                    .map(|component| path::sanitise(component))
-                    .collect()
-            };
-            entries.push(FileEntry {
+        let mut number = 0;
+        let mut entries: Vec<FileEntry> = Vec::with_capacity(self.count);
+        entries.extend(self.files().map(|file| {
+            let mut path = harmless(&file);
+            if !file.pad {
+                if let (Some(name), Some(last)) = (renames.remove(&number), path.last_mut()) {
+                    *last = name;
+                }
+                number += 1;
+            }
+            let entry = FileEntry {
                 path,
                 offset,
                 length: file.length,
                 pad: file.pad,
                 pieces_root: file.root,
-            });
+            };
             offset = offset.saturating_add(file.length);
-        }
-        path::tell_apart(entries.iter_mut().filter(|e| !e.pad).map(|e| &mut e.path))?;
-        Ok(entries)
+            entry
+        }));
+        entries
     }
 }
 
+fn harmless(file: &Described<'_>) -> Vec<String> {
+    if file.pad {
+        return vec![".pad".to_owned(), file.length.to_string()];
+    }
+    let path = file.path.iter();
+    path.map(|component| path::sanitise(component)).collect()
+}
+
 /// The integer at `key`; an absent key is an error.
-pub(super) fn int(dict: &Dict<'_>, key: &'static str) -> Result<i64, MetainfoError> {
+pub(super) fn int(dict: Dict<'_>, key: &'static str) -> Result<i64, MetainfoError> {
     dict.get(key.as_bytes())
         .ok_or(MetainfoError::Missing(key))?
         .as_int()
@@ -139,17 +231,17 @@ pub(super) fn int(dict: &Dict<'_>, key: &'static str) -> Result<i64, MetainfoErr
 }
 
 /// A file length: not negative.
-pub(super) fn length(dict: &Dict<'_>) -> Result<u64, MetainfoError> {
+pub(super) fn length(dict: Dict<'_>) -> Result<u64, MetainfoError> {
     let length = int(dict, "length")?;
     u64::try_from(length).map_err(|_| MetainfoError::FileLength(length))
 }
 
 /// The string at `key.utf-8`, else at `key`; an absent key is an error.
-pub(super) fn text<'v, 'a>(
-    dict: &'v Dict<'a>,
+pub(super) fn text<'a>(
+    dict: Dict<'a>,
     key_utf8: &'static str,
     key: &'static str,
-) -> Result<&'v Value<'a>, MetainfoError> {
+) -> Result<Value<'a>, MetainfoError> {
     dict.get(key_utf8.as_bytes())
         .or_else(|| dict.get(key.as_bytes()))
         .ok_or(MetainfoError::Missing(key))

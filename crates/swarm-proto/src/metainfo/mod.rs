@@ -151,12 +151,9 @@ impl Metainfo {
         let torrent = value.as_dict().ok_or(MetainfoError::WrongType("torrent"))?;
         let info = torrent.get(b"info").ok_or(MetainfoError::Missing("info"))?;
         let info = info.as_dict().ok_or(MetainfoError::WrongType("info"))?;
-        let mut meta = Self::of_dict(info)?;
+        let mut meta = Self::of_dict(info, torrent.get(b"piece layers"))?;
         meta.trackers = outer::trackers(torrent);
         meta.web_seeds = outer::web_seeds(torrent);
-        if meta.kind != Kind::V1 {
-            meta.read_layers(torrent)?;
-        }
         Ok(meta)
     }
 
@@ -172,36 +169,38 @@ impl Metainfo {
             return Err(MetainfoError::TooLong(raw_info.len()));
         }
         let value = bencode::decode(raw_info, &Rules::METAINFO)?;
-        Self::of_dict(value.as_dict().ok_or(MetainfoError::WrongType("info"))?)
+        let info = value.as_dict().ok_or(MetainfoError::WrongType("info"))?;
+        Self::of_dict(info, None)
     }
 
-    fn of_dict(info: &Dict<'_>) -> Result<Self, MetainfoError> {
+    /// All that can be wrong is found before anything is kept, so that what is refused costs less
+    /// than twice its length (T3).
+    fn of_dict(info: Dict<'_>, layers: Option<Value<'_>>) -> Result<Self, MetainfoError> {
+        let raw = info.raw();
         let kind = kind_of(info)?;
         let piece_length = piece_length(info, kind)?;
         let name = list::text(info, "name.utf-8", "name")?
             .as_bytes()
             .ok_or(MetainfoError::WrongType("name"))?;
         let list = match kind {
-            Kind::V1 => v1::files(info, name)?,
-            Kind::V2 => v2::files(info, piece_length, true)?,
+            Kind::V1 => v1::files(info, raw.len(), name)?,
+            Kind::V2 => v2::files(info, raw.len(), piece_length, true)?,
             Kind::Hybrid => {
-                let v2 = v2::files(info, piece_length, false)?;
-                hybrid::join(v1::files(info, name)?, &v2, piece_length)?
+                let v2 = v2::files(info, raw.len(), piece_length, false)?;
+                hybrid::join(v1::files(info, raw.len(), name)?, &v2, piece_length)?
             }
         };
-        if !list.files.iter().any(|file| file.length > 0) {
+        if list.total == 0 {
             return Err(MetainfoError::Empty);
         }
         // BEP 52 calls `name` advisory; libtorrent lets a lone file at the root of the tree be named by
         // the tree.
-        let name = match list.files.first() {
-            Some(file) if list.single => file.path.first().copied().unwrap_or(name),
+        let single = list.is_single();
+        let name = match list.files().next() {
+            Some(file) if single => file.path.first().copied().unwrap_or(name),
             _ => name,
         };
         let geometry = Geometry::new(piece_length, list.total)?;
-        let layers = wanted_layers(&list, piece_length)?;
-
-        let raw = info.raw();
         let v1_pieces = match kind {
             Kind::V2 => 0..0,
             Kind::V1 | Kind::Hybrid => {
@@ -211,43 +210,30 @@ impl Metainfo {
                 start..start + pieces.len()
             }
         };
+        let renames = list.renames(raw.len())?;
+        let mut wanted = wanted_layers(&list, piece_length)?;
+        if let Some(found) = layers.filter(|_| kind != Kind::V1) {
+            let found = found
+                .as_dict()
+                .ok_or(MetainfoError::WrongType("piece layers"))?;
+            read_layers(&mut wanted, found, merkle::piece_level(piece_length))?;
+        }
         Ok(Self {
             kind,
             info_hash_v1: (kind != Kind::V2).then(|| InfoHashV1::of_info(raw)),
             info_hash_v2: (kind != Kind::V1).then(|| InfoHashV2::of_info(raw)),
             alias_id: (kind == Kind::Hybrid).then(|| alias::without_empty_keys(info)),
             name: path::sanitise(name),
-            single: list.single,
+            single,
             private: info.get(b"private").and_then(Value::as_int) == Some(1),
-            files: list.into_entries()?,
+            files: list.into_entries(renames),
             geometry,
             raw_info: Bytes::copy_from_slice(raw),
             v1_pieces,
-            layers,
+            layers: wanted,
             trackers: outer::Tiers::default(),
             web_seeds: Vec::new(),
         })
-    }
-
-    /// Takes the layers of a .torrent's `piece layers`. Those of unknown roots are ignored.
-    fn read_layers(&mut self, torrent: &Dict<'_>) -> Result<(), MetainfoError> {
-        let Some(found) = torrent.get(b"piece layers") else {
-            return Ok(());
-        };
-        let found = found
-            .as_dict()
-            .ok_or(MetainfoError::WrongType("piece layers"))?;
-        let level = merkle::piece_level(self.geometry.piece_length());
-        for (root, layer) in &mut self.layers {
-            let Some(hashes) = found.get(root) else {
-                continue;
-            };
-            let hashes = hashes
-                .as_bytes()
-                .ok_or(MetainfoError::WrongType("piece layers"))?;
-            layer.accept(root, level, Bytes::copy_from_slice(hashes))?;
-        }
-        Ok(())
     }
 
     /// Adds the piece layer of every file with that root.
@@ -261,7 +247,10 @@ impl Metainfo {
             .layers
             .get_mut(&root)
             .ok_or(MetainfoError::LayerUnknown)?;
-        wanted.accept(&root, level, Bytes::from(layer.into_flattened()))
+        let hashes = Bytes::from(layer.into_flattened());
+        wanted.check(&root, level, &hashes)?;
+        wanted.hashes = Some(hashes);
+        Ok(())
     }
 
     /// Roots whose piece layer isn't known yet. Only files longer than one piece have a layer.
@@ -489,7 +478,7 @@ impl Metainfo {
 }
 
 impl Layer {
-    fn accept(&mut self, root: &Hash, level: u32, hashes: Bytes) -> Result<(), MetainfoError> {
+    fn check(&self, root: &Hash, level: u32, hashes: &[u8]) -> Result<(), MetainfoError> {
         let (layer, rest) = hashes.as_chunks();
         if layer.len() as u64 != self.pieces || !rest.is_empty() {
             let expected = self.pieces.saturating_mul(size_of::<Hash>() as u64);
@@ -501,13 +490,36 @@ impl Layer {
         if merkle::root_of_layer(layer, level) != *root {
             return Err(MetainfoError::LayerRoot);
         }
-        self.hashes = Some(hashes);
         Ok(())
     }
 }
 
+/// Takes the layers of a .torrent's `piece layers`, once all of them are right. Those of unknown
+/// roots are ignored.
+fn read_layers(
+    wanted: &mut BTreeMap<Hash, Layer>,
+    found: Dict<'_>,
+    level: u32,
+) -> Result<(), MetainfoError> {
+    for (root, value) in found.iter() {
+        let Some((root, layer)) = wanted.get_key_value(root) else {
+            continue;
+        };
+        let hashes = value
+            .as_bytes()
+            .ok_or(MetainfoError::WrongType("piece layers"))?;
+        layer.check(root, level, hashes)?;
+    }
+    for (root, value) in found.iter() {
+        if let Some(layer) = wanted.get_mut(root) {
+            layer.hashes = value.as_bytes().map(Bytes::copy_from_slice);
+        }
+    }
+    Ok(())
+}
+
 /// Tells the kind: `meta version` 2 makes it v2, any trace of a v1 description beside that hybrid.
-fn kind_of(info: &Dict<'_>) -> Result<Kind, MetainfoError> {
+fn kind_of(info: Dict<'_>) -> Result<Kind, MetainfoError> {
     let version = match info.get(b"meta version") {
         None => 1,
         Some(version) => version
@@ -522,7 +534,7 @@ fn kind_of(info: &Dict<'_>) -> Result<Kind, MetainfoError> {
     }
 }
 
-fn piece_length(info: &Dict<'_>, kind: Kind) -> Result<u32, MetainfoError> {
+fn piece_length(info: Dict<'_>, kind: Kind) -> Result<u32, MetainfoError> {
     let length = list::int(info, "piece length")?;
     let min = match kind {
         Kind::V1 => limits::PIECE_LENGTH_MIN_V1,
@@ -540,20 +552,24 @@ fn wanted_layers(
     list: &FileList<'_>,
     piece_length: u32,
 ) -> Result<BTreeMap<Hash, Layer>, MetainfoError> {
-    let mut layers: BTreeMap<Hash, Layer> = BTreeMap::new();
-    for file in &list.files {
-        let Some(root) = file.root.filter(|_| file.length > u64::from(piece_length)) else {
-            continue;
-        };
-        let pieces = file.length.div_ceil(piece_length.into());
-        let layer = layers.entry(root).or_insert(Layer {
-            length: file.length,
-            pieces,
-            hashes: None,
-        });
-        if layer.length != file.length {
-            return Err(MetainfoError::RootReused);
-        }
+    let piece_length = u64::from(piece_length);
+    let long = list.files().filter(|file| file.length > piece_length);
+    let mut roots: Vec<(Hash, u64)> = long
+        .filter_map(|file| Some((file.root?, file.length)))
+        .collect();
+    roots.sort_unstable();
+    roots.dedup();
+    let reused = |pair: &[(Hash, u64)]| matches!(pair, [a, b] if a.0 == b.0);
+    if roots.windows(2).any(reused) {
+        return Err(MetainfoError::RootReused);
     }
-    Ok(layers)
+    let layers = roots.into_iter().map(|(root, length)| {
+        let layer = Layer {
+            length,
+            pieces: length.div_ceil(piece_length),
+            hashes: None,
+        };
+        (root, layer)
+    });
+    Ok(layers.collect())
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use url::Url;
 
 use super::Metainfo;
-use crate::bencode::{Dict, Item, Value};
+use crate::bencode::{Dict, Item, List, Value};
 use crate::limits;
 
 /// Whether a URL can be a tracker's: `http`, `https`, `udp`, `ws` or `wss`, printable, bounded.
@@ -90,12 +90,12 @@ impl Tiers {
 }
 
 /// `announce-list` (BEP 12), else `announce`, as BEP 12 has it.
-pub(super) fn trackers(torrent: &Dict<'_>) -> Tiers {
+pub(super) fn trackers(torrent: Dict<'_>) -> Tiers {
     let tiers = torrent
         .get(b"announce-list")
         .and_then(Value::as_list)
         .unwrap_or_default();
-    let usable = |value: &Value<'_>| {
+    let usable = |value: Value<'_>| {
         let url = value.as_str().map(str::trim);
         url.filter(|url| is_tracker_url(url)).map(str::to_owned)
     };
@@ -110,14 +110,14 @@ pub(super) fn trackers(torrent: &Dict<'_>) -> Tiers {
 }
 
 /// `url-list` (BEP 19): one string or a list of them.
-pub(super) fn web_seeds(torrent: &Dict<'_>) -> Vec<String> {
-    let urls = match torrent.get(b"url-list") {
-        Some(Value::List(urls)) => urls.as_slice(),
-        Some(one @ Value::Bytes(_)) => std::slice::from_ref(one),
-        _ => &[],
+pub(super) fn web_seeds(torrent: Dict<'_>) -> Vec<String> {
+    let (one, several) = match torrent.get(b"url-list") {
+        Some(Value::List(urls)) => (None, urls),
+        one => (one, List::default()),
     };
-    let urls = urls
-        .iter()
+    let urls = one
+        .into_iter()
+        .chain(several)
         .filter_map(Value::as_str)
         .map(str::trim)
         .filter(|url| is_web_seed_url(url));

@@ -7,10 +7,11 @@
 //! name of a directory. Characters that only Windows forbids (`:` or `?`) stay: they occur in the
 //! paths of web sites, and where they matter the operating system refuses them.
 
-use std::collections::{HashMap, HashSet};
-
-use super::MetainfoError;
 use crate::limits;
+
+mod apart;
+
+pub(super) use apart::tell_apart;
 
 /// Names that open a device on Windows, whatever their extension.
 const DEVICES: [&str; 8] = [
@@ -94,73 +95,6 @@ fn shorten(name: &str, mark: &str) -> String {
     let room = limits::PATH_COMPONENT_LEN_MAX.saturating_sub(mark.len() + extension.len());
     let stem = &stem[..stem.floor_char_boundary(room)];
     format!("{stem}{mark}{extension}")
-}
-
-/// What file systems that fold case, or drop trailing dots and blanks, take a name for.
-fn fold(component: &str) -> String {
-    component.trim_end_matches(['.', ' ']).to_lowercase()
-}
-
-fn folded(path: &[String]) -> String {
-    path.iter()
-        .map(|component| fold(component))
-        .collect::<Vec<_>>()
-        .join("/")
-}
-
-/// Renames files so that no two are alike and none is named as a directory, by a number before the
-/// extension (`a.1.txt`), as libtorrent does. Only the last component of a path changes.
-///
-/// # Errors
-/// [`MetainfoError::DuplicateNames`]: more than [`limits::DUPLICATE_NAMES_MAX`] files had to be
-/// renamed.
-pub(super) fn tell_apart<'a>(
-    paths: impl IntoIterator<Item = &'a mut Vec<String>>,
-) -> Result<(), MetainfoError> {
-    let mut paths: Vec<&mut Vec<String>> = paths.into_iter().collect();
-    let mut directories: HashSet<String> = HashSet::new();
-    for path in &paths {
-        let mut parents = &path[..path.len().saturating_sub(1)];
-        while let [above @ .., _] = parents {
-            // Once a directory is known, so are those above it.
-            if !directories.insert(folded(parents)) {
-                break;
-            }
-            parents = above;
-        }
-    }
-
-    let mut files: HashSet<String> = HashSet::with_capacity(paths.len());
-    let mut counters: HashMap<String, u32> = HashMap::new();
-    let mut renamed = 0;
-    for path in &mut paths {
-        let key = folded(path);
-        if !directories.contains(&key) && files.insert(key.clone()) {
-            continue;
-        }
-        renamed += 1;
-        if renamed > limits::DUPLICATE_NAMES_MAX {
-            return Err(MetainfoError::DuplicateNames);
-        }
-        let Some(name) = path.last().cloned() else {
-            return Err(MetainfoError::Path);
-        };
-        // The counter goes on where the last file of this name stopped; each number that is taken
-        // already belongs to a file that is in the list, so the loop ends.
-        let counter = counters.entry(key).or_default();
-        loop {
-            *counter += 1;
-            let candidate = shorten(&name, &format!(".{counter}"));
-            if let Some(last) = path.last_mut() {
-                *last = candidate;
-            }
-            let key = folded(path);
-            if !directories.contains(&key) && files.insert(key) {
-                break;
-            }
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
 //! The v1 half of an info dictionary (BEP 3), with the attributes of BEP 47.
 
 use super::MetainfoError;
-use super::list::{Attributes, Described, FileList, length, text};
+use super::list::{Attributes, Described, FileList, Source, length, text};
 use crate::bencode::{Dict, Value};
 
 /// Bytes of a SHA-1 in `pieces`.
 pub(super) const HASH_LEN: usize = 20;
 
 /// Whether the dictionary describes files in the v1 way at all.
-pub(super) fn is_described(info: &Dict<'_>) -> bool {
+pub(super) fn is_described(info: Dict<'_>) -> bool {
     [&b"pieces"[..], b"files", b"length"]
         .iter()
         .any(|key| info.get(key).is_some())
@@ -19,31 +19,22 @@ pub(super) fn is_described(info: &Dict<'_>) -> bool {
 /// A symlink (attribute `l`) becomes an empty file and its target is dropped: a link made by a
 /// stranger is nothing that we follow or create. Pad files of the old style, ordinary files named
 /// `_____padding_file…`, stay ordinary files.
-pub(super) fn files<'a>(info: &Dict<'a>, name: &'a [u8]) -> Result<FileList<'a>, MetainfoError> {
-    let mut list = FileList::new(info.raw().len());
-    match (info.get(b"length"), info.get(b"files")) {
-        (Some(_), None) => {
-            list.single = true;
-            list.push(Described {
-                path: vec![name],
-                length: length(info)?,
-                pad: false,
-                symlink: false,
-                root: None,
-            })?;
-        }
+pub(super) fn files<'a>(
+    info: Dict<'a>,
+    info_len: usize,
+    name: &'a [u8],
+) -> Result<FileList<'a>, MetainfoError> {
+    let source = match (info.get(b"length"), info.get(b"files")) {
+        (Some(_), None) => Source::Single(name, length(info)?),
         (None, Some(files)) => {
-            let files = files.as_list().ok_or(MetainfoError::WrongType("files"))?;
-            for file in files {
-                list.push(one_file(file)?)?;
-            }
+            Source::List(files.as_list().ok_or(MetainfoError::WrongType("files"))?)
         }
         _ => return Err(MetainfoError::LengthOrFiles),
-    }
-    Ok(list)
+    };
+    FileList::new(source, info_len)
 }
 
-fn one_file<'a>(file: &Value<'a>) -> Result<Described<'a>, MetainfoError> {
+pub(super) fn one_file<'a>(file: Value<'a>) -> Result<Described<'a>, MetainfoError> {
     let file = file.as_dict().ok_or(MetainfoError::WrongType("files"))?;
     let attributes = Attributes::of(file);
     let length = match length(file) {
@@ -74,7 +65,7 @@ fn one_file<'a>(file: &Value<'a>) -> Result<Described<'a>, MetainfoError> {
 }
 
 /// Reads `pieces`, whose length must be that of `piece_count` hashes.
-pub(super) fn pieces<'a>(info: &Dict<'a>, piece_count: u32) -> Result<&'a [u8], MetainfoError> {
+pub(super) fn pieces<'a>(info: Dict<'a>, piece_count: u32) -> Result<&'a [u8], MetainfoError> {
     let pieces = info
         .get(b"pieces")
         .ok_or(MetainfoError::Missing("pieces"))?

@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::bencode::{self, BencodeError, Dict, Item, Rules, Value};
+use crate::bencode::{self, BencodeError, Dict, Item, List, Rules, Value};
 use crate::id::{InfoHashV2, SwarmId};
 use crate::limits::{
     BRIDGES_PER_REPLY_MAX, ENVELOPE_LEN_MAX, MANIFEST_BUNDLES_MAX, SITES_PER_REPLY_MAX,
@@ -258,14 +258,14 @@ fn decode(bytes: &[u8]) -> Result<Value<'_>, RegisterError> {
     bencode::decode(bytes, &Rules::NETWORK).map_err(RegisterError::NotBencode)
 }
 
-fn list<'v, 'a>(dict: &'v Dict<'a>, key: &'static str) -> Result<&'v [Value<'a>], RegisterError> {
+fn list<'a>(dict: Dict<'a>, key: &'static str) -> Result<List<'a>, RegisterError> {
     dict.get(key.as_bytes())
         .and_then(Value::as_list)
         .ok_or(RegisterError::WrongShape(key))
 }
 
 /// The ids in a list, those of the right length.
-fn ids<T: for<'b> TryFrom<&'b [u8]>>(value: &Value<'_>) -> Vec<T> {
+fn ids<T: for<'b> TryFrom<&'b [u8]>>(value: Value<'_>) -> Vec<T> {
     value
         .as_list()
         .unwrap_or_default()

@@ -109,7 +109,7 @@ impl PexMessage {
     }
 }
 
-fn string<'a>(dict: &Dict<'a>, key: &'static str) -> Result<&'a [u8], ExtendedError> {
+fn string<'a>(dict: Dict<'a>, key: &'static str) -> Result<&'a [u8], ExtendedError> {
     match dict.get(key.as_bytes()) {
         None => Ok(b""),
         Some(value) => value.as_bytes().ok_or(ExtendedError::Field(key)),

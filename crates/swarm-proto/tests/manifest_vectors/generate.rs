@@ -439,7 +439,14 @@ fn signatures(payload: &[u8]) -> Vec<Value> {
         let alarm = site.alarm(&secret);
         let decoded = decode(&alarm, &Rules::SIGNED).unwrap();
         let list = decoded.as_dict().unwrap().get(b"signatures").unwrap();
-        let one = list.as_list().unwrap()[0].as_dict().unwrap();
+        let one = list
+            .as_list()
+            .unwrap()
+            .iter()
+            .next()
+            .unwrap()
+            .as_dict()
+            .unwrap();
         let signature = one.get(b"sig").unwrap().as_bytes().unwrap();
         <[u8; 64]>::try_from(signature).unwrap()
     };

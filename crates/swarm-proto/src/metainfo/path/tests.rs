@@ -1,4 +1,7 @@
+use std::collections::BTreeMap;
+
 use super::*;
+use crate::metainfo::MetainfoError;
 
 /// What must hold of every name that comes out, whatever went in.
 fn assert_harmless(name: &str, from: &[u8]) {
@@ -161,8 +164,14 @@ fn apart(paths: &[&str]) -> Vec<String> {
         .iter()
         .map(|path| path.split('/').map(str::to_owned).collect())
         .collect();
-    tell_apart(&mut paths).unwrap();
+    for (nth, name) in renames(&paths).unwrap() {
+        *paths[nth].last_mut().unwrap() = name;
+    }
     paths.iter().map(|path| path.join("/")).collect()
+}
+
+fn renames(paths: &[Vec<String>]) -> Result<BTreeMap<usize, String>, MetainfoError> {
+    tell_apart(|| paths.to_vec(), paths.len(), 1000)
 }
 
 #[test]
@@ -189,7 +198,12 @@ fn names_that_a_disk_would_mix_up_are_told_apart() {
         assert_eq!(got, expected, "{given:?}");
         let mut folded: Vec<String> = got
             .iter()
-            .map(|path| path.split('/').map(fold).collect::<Vec<_>>().join("/"))
+            .map(|path| {
+                path.split('/')
+                    .map(apart::fold)
+                    .collect::<Vec<_>>()
+                    .join("/")
+            })
             .collect();
         folded.sort();
         folded.dedup();
@@ -204,18 +218,33 @@ fn telling_many_names_apart_takes_no_square_time() {
     paths.extend((1..=20_000).map(|n| vec![format!("a.{n}")]));
     paths.extend((0..400).map(|_| vec!["A".to_owned()]));
     let start = std::time::Instant::now();
-    tell_apart(&mut paths).unwrap();
-    assert_eq!(paths.last().unwrap(), &["A.20400"]);
+    let names = renames(&paths).unwrap();
+    assert_eq!(names.get(&20_400).unwrap(), "A.20400");
     assert!(start.elapsed() < std::time::Duration::from_secs(5));
 }
 
 #[test]
 fn more_duplicates_than_the_bound_are_refused() {
     let same = |count: usize| vec![vec!["a".to_owned()]; count];
-    assert_eq!(
-        tell_apart(&mut same(limits::DUPLICATE_NAMES_MAX + 1)),
-        Ok(())
-    );
-    let error = tell_apart(&mut same(limits::DUPLICATE_NAMES_MAX + 2));
+    let names = renames(&same(limits::DUPLICATE_NAMES_MAX + 1)).unwrap();
+    assert_eq!(names.len(), limits::DUPLICATE_NAMES_MAX);
+    let error = renames(&same(limits::DUPLICATE_NAMES_MAX + 2));
     assert_eq!(error, Err(MetainfoError::DuplicateNames));
+}
+
+#[test]
+fn t3_more_directories_than_the_bound_are_refused_however_they_are_spread() {
+    let paths = |count: usize, depth: usize| -> Vec<Vec<String>> {
+        let path = |n: usize| (0..=depth).map(|level| format!("{level}.{n}")).collect();
+        (0..count).map(path).collect()
+    };
+    for depth in [1, 2, 10, 100] {
+        let most = 1000 / depth;
+        assert_eq!(renames(&paths(most, depth)), Ok(BTreeMap::new()), "{depth}");
+        let error = renames(&paths(most + 1, depth));
+        assert_eq!(error, Err(MetainfoError::PathsLength), "{depth}");
+    }
+    // However often they are named.
+    let few = [paths(100, 10), paths(100, 10), paths(100, 10)].concat();
+    assert_eq!(renames(&few).map(|names| names.len()), Ok(200));
 }

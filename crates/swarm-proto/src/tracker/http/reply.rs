@@ -98,7 +98,7 @@ pub fn encode_failure(reason: &str) -> Vec<u8> {
 /// [`ReplyError::Failure`] where the tracker refuses, else what is wrong with the bytes.
 pub fn decode_reply(bytes: &[u8]) -> Result<AnnounceReply, ReplyError> {
     let value = decode_lenient(bytes)?;
-    let dict = reply_dict(&value, "announce")?;
+    let dict = reply_dict(value, "announce")?;
     if dict.get(b"interval").is_none()
         && dict.get(b"peers").is_none()
         && dict.get(b"peers6").is_none()
@@ -190,7 +190,7 @@ pub fn encode_scrape_reply(reply: &ScrapeReply) -> Vec<u8> {
 /// As [`decode_reply`].
 pub fn decode_scrape_reply(bytes: &[u8]) -> Result<ScrapeReply, ReplyError> {
     let value = decode_lenient(bytes)?;
-    let dict = reply_dict(&value, "scrape")?;
+    let dict = reply_dict(value, "scrape")?;
     let files = dict
         .get(b"files")
         .and_then(Value::as_dict)
@@ -223,10 +223,7 @@ fn decode_lenient(bytes: &[u8]) -> Result<Value<'_>, ReplyError> {
     bencode::decode(bytes, &Rules::NETWORK).map_err(ReplyError::NotBencode)
 }
 
-fn reply_dict<'v, 'a>(
-    value: &'v Value<'a>,
-    what: &'static str,
-) -> Result<&'v Dict<'a>, ReplyError> {
+fn reply_dict<'a>(value: Value<'a>, what: &'static str) -> Result<Dict<'a>, ReplyError> {
     let dict = value.as_dict().ok_or(ReplyError::WrongShape(what))?;
     match dict.get(b"failure reason") {
         None => Ok(dict),
@@ -253,12 +250,12 @@ pub(in crate::tracker) fn one_line(bytes: &[u8]) -> String {
     line
 }
 
-fn seconds(dict: &Dict<'_>, key: &[u8]) -> Option<u32> {
+fn seconds(dict: Dict<'_>, key: &[u8]) -> Option<u32> {
     let value = dict.get(key)?.as_int()?;
     (value > 0).then(|| u32::try_from(value).unwrap_or(u32::MAX))
 }
 
-fn count(dict: &Dict<'_>, key: &[u8]) -> u32 {
+fn count(dict: Dict<'_>, key: &[u8]) -> u32 {
     let value = dict.get(key).and_then(Value::as_int).unwrap_or(0);
     u32::try_from(value.max(0)).unwrap_or(u32::MAX)
 }
