@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use swarm_proto::download::SuperSeed;
 use swarm_proto::manifest::{PublicKey, SiteName};
 use swarm_proto::session::Timeouts;
 
@@ -47,6 +48,10 @@ pub struct PeerConfig {
     /// Peers of one bundle served at a time; more divide the uplink into thinner streams.
     /// Default: 8.
     pub upload_slots: usize,
+    /// Whether a bundle's only seed shows its pieces one by one to clients that don't heed
+    /// suggestions (BEP 16): `auto`, `never` or `always`. Default: auto, while it helps.
+    #[serde(with = "super_seed")]
+    pub super_seed: SuperSeed,
     /// How long a peer may say nothing, not even that it is still there, before its connection is
     /// given up. Default: 2 min, as peers speak every two minutes at least.
     #[serde(with = "duration")]
@@ -96,6 +101,7 @@ impl Default for PeerConfig {
             memory: MEMORY / MIB,
             peers_per_bundle_max: 80,
             upload_slots: 8,
+            super_seed: SuperSeed::default(),
             peer_timeout: Timeouts::default().idle,
             allow_net: Vec::new(),
             trackers: Vec::new(),
@@ -175,6 +181,7 @@ impl PeerConfig {
             memory: self.memory.saturating_mul(MIB),
             peers_per_swarm_max: self.peers_per_bundle_max,
             upload_slots: self.upload_slots,
+            super_seed: self.super_seed,
             policy: AddressPolicy {
                 allow_net: self.allow_net.clone(),
             },
@@ -252,6 +259,20 @@ mod duration {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(from)?;
         super::parse_duration(&text).map_err(D::Error::custom)
+    }
+}
+
+mod super_seed {
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+    use swarm_proto::download::SuperSeed;
+
+    pub(super) fn serialize<S: Serializer>(value: &SuperSeed, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SuperSeed, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
     }
 }
 
@@ -337,6 +358,7 @@ mod tests {
                 .insert(site, SecretKey::new([1; 32]).public());
             config.upload = Some(20_000_001);
             config.utp = Transport::Utp;
+            config.super_seed = SuperSeed::Always;
             config.allow_net = vec!["10.0.0.0/8".parse().unwrap()];
             config.state = Some("/var/lib/spikeswarm".into());
             config.drain = Duration::from_millis(1500);
@@ -349,6 +371,7 @@ mod tests {
             "listne = '127.0.0.1:1'",
             "listen = 'localhost'",
             "utp = 'yes'",
+            "super_seed = 'sometimes'",
             "upload = 'fast'",
             "upload = 8",
             "peers_max = -1",

@@ -185,6 +185,7 @@ impl SwarmTask {
         };
         let config = DownloadConfig {
             upload_slots: self.node.config().upload_slots,
+            super_seed: self.node.config().super_seed,
             // The rest of the node's is for newcomers, among whom the download chooses.
             peers_max: (self.node.config().peers_max / 5 * 4).max(1),
             seed_only: self.bundle.seed_only,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
+use swarm_proto::download::SuperSeed;
 use swarm_proto::metainfo::{FileHasher, Metainfo, MetainfoBuilder};
 
 #[path = "crowd/net.rs"]
@@ -54,18 +55,47 @@ struct Outcome {
     seed_copies: f64,
 }
 
-/// A seed and `leeches`, all arriving within `arrival`.
-fn crowd(seed: u64, leeches: usize, arrival: Duration) -> Outcome {
+/// Who comes, and to what kind of seed.
+#[derive(Debug, Clone, Copy)]
+struct Crowd {
+    leeches: usize,
+    /// So many of them ignore suggestions.
+    deaf: usize,
+    /// All come within this time.
+    arrival: Duration,
+    super_seed: SuperSeed,
+}
+
+impl Crowd {
+    fn of(leeches: usize) -> Self {
+        Self {
+            leeches,
+            deaf: 0,
+            arrival: Duration::ZERO,
+            super_seed: SuperSeed::Auto,
+        }
+    }
+}
+
+/// A seed and its leeches.
+fn crowd(seed: u64, crowd: Crowd) -> Outcome {
+    let Crowd {
+        leeches, arrival, ..
+    } = crowd;
     let (meta, content) = torrent();
     let mut net = Net::new(seed, LAN, meta, content);
+    net.super_seed = crowd.super_seed;
     net.queue = Duration::from_millis(150);
     // A packet of 1,514 bytes carries 1,448, and every second one is acknowledged.
     net.overhead = (0.046, 0.023);
     let up = mbit(20.0);
     net.seed(up);
     let mut rng = SmallRng::seed_from_u64(seed);
-    for _ in 0..leeches {
-        let node = net.leech(up);
+    for n in 0..leeches {
+        let node = match n < crowd.deaf {
+            true => net.deaf_leech(up),
+            false => net.leech(up),
+        };
         net.nodes[node].downlink = mbit(100.0);
     }
     net.nodes[0].downlink = mbit(100.0);
@@ -94,15 +124,15 @@ fn crowd(seed: u64, leeches: usize, arrival: Duration) -> Outcome {
 }
 
 /// The worst of several seeds.
-fn worst(count: u64, leeches: usize, arrival: Duration) -> Outcome {
+fn worst(count: u64, who: Crowd) -> Outcome {
     let chosen = std::env::var("SIM_SEED").ok().and_then(|s| s.parse().ok());
     let mut worst = Outcome {
         ratio: 0.0,
         seed_copies: 0.0,
     };
     for seed in chosen.map_or(0..count, |seed: u64| seed..seed + 1) {
-        let one = crowd(seed, leeches, arrival);
-        println!("{leeches} leeches in {arrival:?}, seed {seed}: {one:.3?}");
+        let one = crowd(seed, who);
+        println!("{who:?}, seed {seed}: {one:.3?}");
         worst.ratio = worst.ratio.max(one.ratio);
         worst.seed_copies = worst.seed_copies.max(one.seed_copies);
     }
@@ -111,9 +141,36 @@ fn worst(count: u64, leeches: usize, arrival: Duration) -> Outcome {
 
 #[test]
 fn eight_that_come_at_once_are_done_soon_after_one_copy_left_the_seed() {
-    let worst = worst(3, 8, Duration::ZERO);
+    let worst = worst(3, Crowd::of(8));
     assert!(worst.ratio < 1.16, "{worst:?}");
     assert!(worst.seed_copies < 1.14, "{worst:?}");
+}
+
+#[test]
+fn leeches_that_ignore_suggestions_are_done_sooner_when_shown_one_piece_after_the_other() {
+    let row = |super_seed| Crowd {
+        deaf: 8,
+        super_seed,
+        ..Crowd::of(8)
+    };
+    let shown = worst(2, row(SuperSeed::Auto));
+    assert!(shown.ratio < 1.35, "{shown:?}");
+    assert!(shown.seed_copies < 1.30, "{shown:?}");
+    let seen = worst(1, row(SuperSeed::Never));
+    assert!(seen.seed_copies > 1.5, "so it helps: {seen:?}");
+}
+
+#[test]
+fn one_leech_that_ignores_suggestions_is_served_as_fast_as_the_uplink_goes() {
+    for (super_seed, most) in [(SuperSeed::Auto, 1.07), (SuperSeed::Always, 1.13)] {
+        let row = Crowd {
+            deaf: 1,
+            super_seed,
+            ..Crowd::of(1)
+        };
+        let alone = worst(1, row);
+        assert!(alone.ratio < most, "{super_seed}: {alone:?}");
+    }
 }
 
 /// Seconds until 29 honest leeches have everything, each in a network of its own, beside so many
@@ -159,4 +216,53 @@ fn t23_three_greedy_hosts_slow_honest_leeches_by_less_than_a_third() {
     let (clean, beside) = (beside_greedy(1, 0), beside_greedy(1, 3));
     println!("{clean:.1} s alone, {beside:.1} s beside the greedy");
     assert!(beside < 1.3 * clean, "{beside} s against {clean} s");
+}
+
+/// Mean ratio over so many seeds of each crowd, printed: `cargo test --release --test crowd means
+/// -- --ignored --nocapture`, with `SIM_SEEDS=n` for other than 20 each.
+#[test]
+#[ignore = "measures; asserts nothing that other tests do not"]
+fn means() {
+    let seeds = std::env::var("SIM_SEEDS").ok().and_then(|s| s.parse().ok());
+    let seeds: u64 = seeds.unwrap_or(20);
+    let minute = Duration::from_secs(60);
+    let mut rows = vec![
+        ("8 of ours", Crowd::of(8)),
+        ("30 of ours", Crowd::of(30)),
+        (
+            "30 of ours in a minute",
+            Crowd {
+                arrival: minute,
+                ..Crowd::of(30)
+            },
+        ),
+    ];
+    for super_seed in [SuperSeed::Never, SuperSeed::Auto, SuperSeed::Always] {
+        for (name, leeches, deaf, arrival) in [
+            ("8 deaf", 8, 8, Duration::ZERO),
+            ("8, half of them deaf", 8, 4, Duration::ZERO),
+            ("1 deaf", 1, 1, Duration::ZERO),
+            ("8 deaf in half a minute", 8, 8, minute / 2),
+            ("30 deaf", 30, 30, Duration::ZERO),
+        ] {
+            let row = Crowd {
+                leeches,
+                deaf,
+                arrival,
+                super_seed,
+            };
+            rows.push((name, row));
+        }
+    }
+    for (name, row) in rows {
+        let outcomes: Vec<_> = (0..seeds).map(|seed| crowd(seed, row)).collect();
+        let mean = |of: fn(&Outcome) -> f64| outcomes.iter().map(of).sum::<f64>() / seeds as f64;
+        let worst = outcomes.iter().map(|one| one.ratio).fold(0.0, f64::max);
+        println!(
+            "{name:>24}, {:>6}: ratio {:.4}, worst {worst:.4}, copies {:.3}",
+            row.super_seed.to_string(),
+            mean(|one| one.ratio),
+            mean(|one| one.seed_copies),
+        );
+    }
 }

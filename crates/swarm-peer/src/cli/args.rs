@@ -11,6 +11,7 @@ use swarm_peer::config::{PeerConfig, parse_duration, parse_site_key};
 use swarm_peer::connector::IpNet;
 use swarm_peer::discovery::DhtMode;
 use swarm_peer::uplink::parse_rate;
+use swarm_proto::download::SuperSeed;
 use swarm_proto::manifest::{PublicKey, SiteName};
 
 use super::{EXIT_CONFIG, Failure};
@@ -24,6 +25,10 @@ pub(crate) struct NodeArgs {
     /// Whether peers are met by uTP besides TCP: on, off, or only.
     #[arg(long, value_name = "on|off|only", env = "SWARM_PEER_UTP")]
     pub(super) utp: Option<Transport>,
+    /// Whether a lone seed shows its pieces one by one to clients of other kinds (BEP 16): auto,
+    /// never, or always.
+    #[arg(long, value_name = "auto|never|always", env = "SWARM_PEER_SUPER_SEED")]
+    pub(super) super_seed: Option<SuperSeed>,
     /// A peer to call; may be given more than once.
     #[arg(
         long,
@@ -146,6 +151,7 @@ pub(super) fn configure(file: Option<&Path>, args: &NodeArgs) -> Result<PeerConf
     };
     config.listen = args.listen.unwrap_or(config.listen);
     config.utp = args.utp.unwrap_or(config.utp);
+    config.super_seed = args.super_seed.unwrap_or(config.super_seed);
     config.upload = args.upload.or(config.upload);
     config.download = args.download.or(config.download);
     config.bundle_upload = args.bundle_upload.or(config.bundle_upload);

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use swarm_proto::download::SuperSeed;
 use swarm_proto::session::Timeouts;
 
 use crate::connector::AddressPolicy;
@@ -44,6 +45,9 @@ pub struct NodeConfig {
     pub dials_max: usize,
     /// Peers of one bundle that are served at a time. Default 8.
     pub upload_slots: usize,
+    /// Whether a lone seed shows its pieces one by one to clients of other kinds. Default: while it
+    /// helps.
+    pub super_seed: SuperSeed,
     /// Which addresses may be dialled. Default: strangers may name public ones only.
     pub policy: AddressPolicy,
     /// Time for one call. Default 5 s.
@@ -75,6 +79,7 @@ impl Default for NodeConfig {
             peers_per_swarm_max: 80,
             dials_max: 16,
             upload_slots: 8,
+            super_seed: SuperSeed::default(),
             policy: AddressPolicy::default(),
             dial_timeout: Duration::from_secs(5),
             transport: Transport::default(),

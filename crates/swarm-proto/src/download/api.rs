@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::super_seed::SuperSeed;
 use super::webseed::{WebFetch, WebRequestId};
 use crate::geometry::{BlockRange, ByteRange, PieceIndex};
 use crate::id::PeerId;
@@ -37,6 +38,9 @@ pub struct DownloadConfig {
     /// Connections at a time; past that, a network (a /16, a /32 of IPv6) that holds more than its
     /// share makes room for others. Default 400: more gain a swarm nothing.
     pub peers_max: usize,
+    /// Whether leeches that don't heed suggestions see our pieces one by one while we are the only
+    /// seed. Default: while it helps.
+    pub super_seed: SuperSeed,
     /// Serve only: nothing is ever asked for. Default false.
     pub seed_only: bool,
 }
@@ -53,6 +57,7 @@ impl Default for DownloadConfig {
             peer_id: None,
             web_seed_floor: 128.0 * 1024.0,
             peers_max: 400,
+            super_seed: SuperSeed::default(),
             seed_only: false,
         }
     }

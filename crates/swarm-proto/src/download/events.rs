@@ -25,11 +25,11 @@ impl Download {
         }
         self.peers.insert(conn, Peer::new(info, now, &self.config));
         self.punches.joined(conn, info.addr, info.outgoing);
-        self.introduce(conn);
+        self.introduce(now, conn);
     }
 
     /// Tells a session what we have.
-    pub(super) fn introduce(&mut self, conn: ConnectionId) {
+    pub(super) fn introduce(&mut self, now: Instant, conn: ConnectionId) {
         match &self.torrent {
             Some(torrent) => {
                 let geometry = torrent.meta.geometry().clone();
@@ -38,8 +38,10 @@ impl Download {
                 if let Ok(len) = u32::try_from(len) {
                     self.command(conn, Command::SetMetadataSize(len));
                 }
-                self.introduce_wants(conn);
-                self.command(conn, Command::Bitfield(self.have.clone()));
+                // Some see everything, others piece by piece: that depends on who they are.
+                if !self.may_hide(now) || self.peers.get(&conn).is_some_and(|p| p.established) {
+                    self.show_pieces(now, conn);
+                }
             }
             None => self.command(conn, Command::Bitfield(Bitfield::none(0))),
         }
@@ -56,6 +58,9 @@ impl Download {
             peer_id: peer.peer_id,
         };
         self.departed.insert(conn, identity);
+        if peer.is_seed() {
+            self.seed_left_at = Some(now);
+        }
         peer.uncount(&mut self.picker);
         self.suggested_is_lost(&peer);
         for range in peer.asked {
@@ -106,6 +111,7 @@ impl Download {
                     peer.metadata_size = said.ut_metadata.and(said.metadata_size);
                     peer.upload_only = said.upload_only;
                 }
+                self.named(conn, said.client.as_deref());
                 self.punches.said(conn, &said);
                 self.advance_fetch(now);
             }
@@ -203,6 +209,10 @@ impl Download {
         if let Some(loser) = self.duplicate(conn, info, peer_id) {
             self.close(loser, CloseReason::Duplicate);
             self.peer_left(now, loser);
+        }
+        if self.torrent.is_some() && self.peers.get(&conn).is_some_and(|peer| !peer.told) {
+            self.show_pieces(now, conn);
+            self.suggest_more(now);
         }
     }
 
@@ -347,6 +357,7 @@ impl Download {
         self.fill_all(now);
         self.take_unheeded(now);
         self.choke_takers(now);
+        self.review_shown(now);
         self.suggest_more(now);
         self.fill_slots(now);
         self.close_useless(now);

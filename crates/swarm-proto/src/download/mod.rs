@@ -34,6 +34,7 @@ mod requests;
 mod room;
 mod slots;
 mod suggest;
+mod super_seed;
 mod suspects;
 mod upload_only;
 mod view;
@@ -52,6 +53,7 @@ pub use api::{Action, DownloadConfig, DownloadStats, PeerInfo, PeerStats, Want};
 pub use budget::{MemberId, Need, PieceBudget, Room};
 pub use pex::PexExchange;
 pub use priority::{Prefix, Standing, canonical_priority, who_yields};
+pub use super_seed::{NoSuchSuperSeed, SuperSeed};
 pub use webseed::{WebFailure, WebFetch, WebHead, WebRange, WebRequestId, judge};
 
 use crate::bitfield::Bitfield;
@@ -118,6 +120,8 @@ pub struct Download {
     proofs: Proofs,
     /// What peers were last told of whether we ask for anything.
     said_upload_only: bool,
+    /// When a peer that had everything left.
+    seed_left_at: Option<Instant>,
     /// What we suggest to leeches, once we have everything.
     handout: Option<Handout>,
     /// When a block last came from a peer that suggests nothing.
@@ -195,6 +199,7 @@ impl Download {
             suspects: Suspects::default(),
             proofs: Proofs::default(),
             said_upload_only: false,
+            seed_left_at: None,
             handout: None,
             crowd_at: None,
             changes: 0,
@@ -222,7 +227,7 @@ impl Download {
         self.set_torrent(meta, have);
         let conns: Vec<_> = self.peers.keys().copied().collect();
         for conn in conns {
-            self.introduce(conn);
+            self.introduce(now, conn);
         }
         self.fill_all(now);
     }

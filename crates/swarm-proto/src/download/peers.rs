@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::api::{DownloadConfig, PeerInfo};
 use super::suggest::Promised;
+use super::super_seed::Shown;
 use crate::bitfield::Bitfield;
 use crate::geometry::{BLOCK_LEN, BlockRange, PieceIndex};
 use crate::id::{PeerId, SwarmId};
@@ -84,6 +85,10 @@ pub(super) struct Peer {
     pub(super) sent: u64,
     /// Its address was sent far more than it says to have.
     pub(super) only_takes: bool,
+    /// It was told what we have, or begins to see it.
+    pub(super) told: bool,
+    /// What it sees of us, if it is shown our pieces one by one.
+    pub(super) shown: Option<Shown>,
     /// What we suggested to it.
     pub(super) promised: Promised,
     /// What it suggested to us and we don't have, latest last.
@@ -127,6 +132,8 @@ impl Peer {
             choke_since: now,
             sent: 0,
             only_takes: false,
+            told: false,
+            shown: None,
             promised: Promised::default(),
             suggestions: VecDeque::new(),
             guided_at: None,

@@ -65,6 +65,11 @@ impl PiecePicker {
         self.availability.get(piece.get() as usize).copied()
     }
 
+    /// Whether there is a piece that no peer has, those with everything left out.
+    pub(super) fn has_unseen(&self) -> bool {
+        self.availability.contains(&0)
+    }
+
     /// One more peer has the piece.
     pub(super) fn gained(&mut self, index: u32) {
         self.shift(index, |count| count.saturating_add(1));

@@ -3,8 +3,8 @@
 //! Leeches that begin together pick alike: what another is about to get shows only once it has it,
 //! and the seed sends the same piece many times. So a seed with several leeches suggests to each
 //! pieces that no other has or was promised, and leeches of ours ask a seed that suggests for
-//! nothing else: what one of them has they get from it. Unlike super-seeding this hides nothing
-//! from clients that don't.
+//! nothing else: what one of them has they get from it. To others it shows the same pieces one by
+//! one (`super_seed`).
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -55,7 +55,7 @@ pub(super) struct Promised {
     unshared: usize,
     /// Pieces suggested to it ever.
     given: usize,
-    ignored: bool,
+    pub(super) ignored: bool,
     /// When it was suggested all it lacked.
     all_at: Option<Instant>,
 }
@@ -68,6 +68,12 @@ struct Promise {
     asked: u64,
     /// When it was last asked for, or suggested.
     since: Instant,
+}
+
+impl Promised {
+    pub(super) fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
 }
 
 impl Promise {
@@ -165,11 +171,12 @@ impl Download {
         if !self.is_complete() {
             return;
         }
-        let leeches = self.peers.values().filter(|peer| is_leech(peer)).count();
+        let leeches = self.peers.values().filter(|peer| peer.is_leech()).count();
+        let is_shown = |peer: &Peer| peer.shown.is_some();
         match leeches {
             // The next crowd gets the whole list again.
             0 => return self.handout = None,
-            1 if self.handout.is_none() => return,
+            1 if self.handout.is_none() && !self.peers.values().any(is_shown) => return,
             _ => self.open_handout(),
         }
         while self.has_room_ahead() && self.suggest_one(now) {}
@@ -204,7 +211,8 @@ impl Download {
             return false;
         };
         let takes = |peer: &Peer| {
-            is_leech(peer)
+            peer.is_leech()
+                && !peer.ponders()
                 && (has_slots || !peer.we_choke)
                 && !peer.promised.ignored
                 && peer.promised.pieces.len() < limits::SUGGESTIONS_MAX
@@ -223,9 +231,34 @@ impl Download {
         let len = torrent.meta.geometry().piece_len(piece);
         handout.promise(conn, peer, (piece, len), now);
         // In this order: whoever is unchoked asks at once.
-        self.command(conn, Command::Suggest(piece));
+        self.offer(now, conn, piece);
         self.set_choke(now, conn, false);
         true
+    }
+
+    /// Suggests the piece, or shows it to who doesn't see all.
+    fn offer(&mut self, now: Instant, conn: ConnectionId, piece: PieceIndex) {
+        let command = match self.peers.get_mut(&conn).map(|peer| &mut peer.shown) {
+            Some(Some(shown)) => {
+                shown.at = Some(now);
+                if !shown.pieces.insert(piece) {
+                    return;
+                }
+                Command::Have(piece)
+            }
+            _ => Command::Suggest(piece),
+        };
+        self.command(conn, command);
+    }
+
+    /// Shows a piece to who sees none and is not to have it soon, so that it asks for a slot.
+    pub(super) fn tempt(&mut self, now: Instant, conn: ConnectionId) {
+        let (Some(handout), Some(peer)) = (&mut self.handout, self.peers.get(&conn)) else {
+            return;
+        };
+        if let Some(piece) = handout.next(|piece| !peer.has(piece.get())) {
+            self.offer(now, conn, piece);
+        }
     }
 
     /// Once the last piece that nobody had is nearly out, leeches may ask for whatever they lack.
@@ -237,9 +270,17 @@ impl Download {
         if handout.unseen > 0 || handout.ahead > 2 * u64::from(geometry.piece_length()) {
             return;
         }
-        let mut suggestions = Vec::new();
+        let all_out = !self.picker.has_unseen();
+        let (mut suggestions, mut shown) = (Vec::new(), Vec::new());
         for (conn, peer) in &mut self.peers {
-            if !is_leech(peer) || peer.we_choke || peer.promised.all_at.is_some() {
+            if peer.shown.is_some() {
+                // Those would ask for what others are about to pass on.
+                if all_out {
+                    shown.push(*conn);
+                }
+                continue;
+            }
+            if !peer.is_leech() || peer.we_choke || peer.promised.all_at.is_some() {
                 continue;
             }
             peer.promised.all_at = Some(now);
@@ -253,6 +294,7 @@ impl Download {
         for (conn, piece) in suggestions {
             self.command(conn, Command::Suggest(piece));
         }
+        shown.into_iter().for_each(|conn| self.show_all(conn));
     }
 
     /// The peer asks for a block: it will have that piece, suggested or not.
@@ -379,10 +421,6 @@ impl Download {
         }
         self.handout = Some(handout);
     }
-}
-
-fn is_leech(peer: &Peer) -> bool {
-    peer.established && peer.wants && !peer.is_seed() && !peer.only_takes
 }
 
 #[cfg(test)]

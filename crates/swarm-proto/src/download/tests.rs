@@ -427,4 +427,5 @@ mod padding;
 mod proofs;
 mod readers;
 mod room;
+mod super_seed;
 mod upload_only;

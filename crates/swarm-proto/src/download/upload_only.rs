@@ -31,8 +31,10 @@ impl Download {
     pub(super) fn update_wants(&mut self) {
         let nothing = self.wants_nothing();
         if std::mem::replace(&mut self.said_upload_only, nothing) != nothing {
-            let conns: Vec<_> = self.peers.keys().copied().collect();
-            for conn in conns {
+            // Who sees our pieces one by one would leave if it knew.
+            let told = self.peers.iter().filter(|(_, peer)| peer.shown.is_none());
+            let told: Vec<_> = told.map(|(conn, _)| *conn).collect();
+            for conn in told {
                 self.command(conn, Command::UploadOnly(nothing));
             }
         }

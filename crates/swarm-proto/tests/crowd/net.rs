@@ -13,11 +13,11 @@ use bytes::Bytes;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use swarm_proto::bitfield::Bitfield;
-use swarm_proto::download::{Action, Download, DownloadConfig, PeerInfo, Source};
+use swarm_proto::download::{Action, Download, DownloadConfig, PeerInfo, Source, SuperSeed};
 use swarm_proto::id::PeerId;
 use swarm_proto::merkle;
 use swarm_proto::metainfo::Metainfo;
-use swarm_proto::session::{Command, ConnectionId, PeerSession, SessionConfig};
+use swarm_proto::session::{Command, ConnectionId, PeerSession, SessionConfig, SessionEvent};
 use swarm_proto::verify::verify;
 
 /// What a simulated network is like.
@@ -39,6 +39,8 @@ pub(crate) struct Node {
     downlink_free_at: Instant,
     /// It throws away what it fetched and fetches it again, for ever.
     pub(crate) greedy: bool,
+    /// Of another kind: it ignores suggestions.
+    deaf: bool,
     /// It answers no request.
     pub(crate) mute: bool,
     meta: Option<Arc<Metainfo>>,
@@ -98,6 +100,8 @@ pub(crate) struct Net {
     pub(crate) queue: Duration,
     /// What headers add to each byte, and what a byte costs its receiver in acknowledgements.
     pub(crate) overhead: (f64, f64),
+    /// What seeds show to leeches of other kinds.
+    pub(crate) super_seed: SuperSeed,
     rng: SmallRng,
     meta: Arc<Metainfo>,
     content: Arc<Vec<u8>>,
@@ -121,6 +125,7 @@ impl Net {
             weather,
             queue: Duration::ZERO,
             overhead: (0.0, 0.0),
+            super_seed: SuperSeed::default(),
             rng: SmallRng::seed_from_u64(seed),
             meta: Arc::clone(meta),
             content: Arc::clone(content),
@@ -134,6 +139,7 @@ impl Net {
         let peer_id = PeerId::new(peer_id);
         let config = DownloadConfig {
             peer_id: Some(peer_id),
+            super_seed: self.super_seed,
             ..DownloadConfig::default()
         };
         let meta = match &source {
@@ -149,6 +155,7 @@ impl Net {
             downlink: f64::INFINITY,
             downlink_free_at: self.now,
             greedy: false,
+            deaf: false,
             mute: false,
             meta,
             content,
@@ -184,6 +191,25 @@ impl Net {
             content,
             uplink,
         )
+    }
+
+    /// A leech that takes what it likes: it ignores suggestions, and asks far ahead.
+    pub(crate) fn deaf_leech(&mut self, uplink: f64) -> usize {
+        let index = self.leech(uplink);
+        let mut peer_id = *b"-XX0000-............";
+        peer_id[19] = index as u8;
+        let config = DownloadConfig {
+            depth_secs: 3.0,
+            depth_max: 250,
+            ..DownloadConfig::default()
+        };
+        let have = Bitfield::none_of(self.meta.geometry());
+        let source = Source::Metainfo(Arc::clone(&self.meta));
+        let node = &mut self.nodes[index];
+        node.deaf = true;
+        node.peer_id = PeerId::new(peer_id);
+        node.download = Download::new(source, have, config, self.rng.random());
+        index
     }
 
     fn at(&mut self, at: Instant, event: Event) {
@@ -276,6 +302,9 @@ impl Net {
             };
             let mut config = SessionConfig::new(node.peer_id, ids.clone(), true);
             // Either id of a hybrid leads to the same swarm.
+            if node.deaf {
+                config.client = "another".to_owned();
+            }
             config.dialled = (end == 0).then(|| ids[self.rng.random_range(0..ids.len())]);
             node.download.peer_joined(self.now, conn(link), info);
             node.sessions
@@ -310,6 +339,9 @@ impl Net {
                     session.handle_timeout(now);
                 }
                 while let Some(event) = session.poll_event() {
+                    if node.deaf && matches!(event, SessionEvent::Suggested(_)) {
+                        continue;
+                    }
                     node.download.handle_event(now, *conn, event);
                     idle = false;
                 }
