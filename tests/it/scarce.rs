@@ -181,3 +181,63 @@ fn wait(patience: Duration, mut until: impl FnMut() -> bool) -> bool {
     }
     false
 }
+
+#[test]
+fn f14_thousands_of_files_in_many_bundles_are_served_and_fetched_by_few_descriptors() {
+    const HOST: &str = "many-files.test";
+    let scratch = tempfile::tempdir().expect("scratch");
+    let root = scratch.path().join("root");
+    for number in 0..5000 {
+        let folder = root.join(format!("d{}", number / 100));
+        fs::create_dir_all(&folder).expect("a folder");
+        let bytes = noise(number, 500 + number as usize % 700);
+        fs::write(folder.join(format!("f{number}.bin")), bytes).expect("a file");
+    }
+    let site = format!("http://{HOST}");
+    let published = publish(scratch.path(), &site, &root, &["--bundle-target", "12MiB"]);
+    assert!(published.torrents().len() > 3, "several bundles");
+    let prlimit = tool("prlimit", "util-linux");
+    let limited = |args: &[&str]| {
+        let mut all = vec!["--nofile=256:256".to_owned()];
+        all.push(text(&bin("swarm-peer")).to_owned());
+        all.extend(args.iter().map(|arg| (*arg).to_owned()));
+        Proc::start_program("swarm-peer", &prlimit, all)
+    };
+    let listen = ["--listen", "127.0.0.1:0", "--json"];
+    let mut seed = limited(&[&["seed", text(&published.out)], &listen[..]].concat());
+    let told = seed.event("listening", SOON);
+    let peer = told["peer"].as_str().expect("an address").to_owned();
+    let served = seed.event("seeding", SOON);
+    assert_eq!(served["have"], served["pieces"], "{served}");
+    let key = format!("{HOST}={}", published.root_key());
+    let out = scratch.path().join("out");
+    let record = published.out.join("manifest");
+    let mut fetch = limited(&[
+        "fetch",
+        text(&record),
+        "--site-key",
+        &key,
+        "--out",
+        text(&out),
+        "--peer",
+        &peer,
+        "--json",
+    ]);
+    let mut most = [0, 0];
+    let ended = wait(Duration::from_secs(120), || {
+        for (most, proc) in most.iter_mut().zip([&seed, &fetch]) {
+            let open = fs::read_dir(format!("/proc/{}/fd", proc.id()));
+            *most = open.map_or(0, Iterator::count).max(*most);
+        }
+        fetch.last_event("complete").is_some()
+    });
+    assert!(ended, "{}", fetch.said());
+    assert!(fetch.end(SOON).success(), "{}", fetch.said());
+    let whole = Tree::of(&out.join(HOST));
+    Tree::of(&root).assert_within(&whole);
+    // Half of all is for connections.
+    assert!(
+        most.iter().all(|most| *most > 3 && *most <= 192),
+        "{most:?}"
+    );
+}

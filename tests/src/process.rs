@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 /// Lines of standard output, lines of standard error.
 type Lines = (Vec<String>, Vec<String>);
@@ -24,6 +25,7 @@ pub struct Proc {
     name: String,
     child: Child,
     printed: Arc<Printed>,
+    _state: TempDir,
 }
 
 impl Proc {
@@ -38,8 +40,10 @@ impl Proc {
         program: &Path,
         args: impl IntoIterator<Item = S>,
     ) -> Self {
+        let state = own_state();
         let mut child = Command::new(program)
             .args(args)
+            .env("XDG_STATE_HOME", state.path())
             .env("RUST_LOG", "info")
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
@@ -56,6 +60,7 @@ impl Proc {
             name: name.to_owned(),
             child,
             printed,
+            _state: state,
         }
     }
 
@@ -215,6 +220,12 @@ impl Drop for Proc {
     }
 }
 
+/// Where a program keeps what it remembers, unless it is told by `--state`: never where the user
+/// who runs the tests keeps theirs.
+fn own_state() -> TempDir {
+    tempfile::tempdir().expect("scratch")
+}
+
 fn follow(
     stream: impl Read + Send + 'static,
     printed: Arc<Printed>,
@@ -242,8 +253,10 @@ pub struct Ended {
 
 /// Runs one of the workspace's binaries to its end.
 pub fn run<S: AsRef<OsStr>>(name: &str, args: impl IntoIterator<Item = S>) -> Ended {
+    let state = own_state();
     let output = Command::new(crate::bin(name))
         .args(args)
+        .env("XDG_STATE_HOME", state.path())
         .env("NO_COLOR", "1")
         .stdin(Stdio::null())
         .output()

@@ -37,6 +37,20 @@ pub(crate) fn room(wanted: Room) -> Room {
     room
 }
 
+/// Files of bundles kept open, where there is no limit, or none to speak of.
+const FILES_MAX: usize = 1024;
+
+/// How many files of bundles may be kept open: a quarter of all descriptors.
+pub(crate) fn files() -> usize {
+    let limit = getrlimit(Resource::Nofile).current;
+    limit.map_or(FILES_MAX, files_within)
+}
+
+fn files_within(limit: u64) -> usize {
+    let quarter = usize::try_from(limit / 4).unwrap_or(usize::MAX);
+    quarter.clamp(1, FILES_MAX)
+}
+
 fn within(wanted: Room, limit: Option<usize>) -> Room {
     let Some(limit) = limit else {
         return wanted;
@@ -70,6 +84,8 @@ mod tests {
                 room.peers + room.handshakes <= limit / 2,
                 "{limit}: {room:?}"
             );
+            let files = files_within(limit as u64);
+            assert!(room.peers + room.handshakes + files <= limit * 3 / 4);
             assert!(room.peers > 0 && room.handshakes > 0, "{limit}: {room:?}");
         }
     }

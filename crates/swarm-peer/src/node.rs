@@ -34,6 +34,10 @@ pub use bundle::{AddBundle, Source};
 pub(crate) use config::MEMORY;
 pub use config::NodeConfig;
 
+/// Bundles checked at a time, each on all cores, with a whole piece in memory for each: a second
+/// one, so that small bundles need not wait for a large one.
+const CHECKS_MAX: usize = 2;
+
 /// Why a node does not start, or does not take a bundle.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -116,6 +120,7 @@ struct Inner {
     dht: watch::Sender<Option<DhtNode>>,
     memory: Arc<Memory>,
     permits: Arc<Semaphore>,
+    checks: Arc<Semaphore>,
     next_conn: AtomicU64,
     /// Both ids of a hybrid lead to the same swarm.
     swarms: Mutex<HashMap<SwarmId, SwarmHandle>>,
@@ -154,6 +159,7 @@ impl Node {
             utp: port.utp,
             dht: watch::Sender::new(None),
             memory: Memory::new(config.memory),
+            checks: Arc::new(Semaphore::new(CHECKS_MAX)),
             permits: Arc::new(Semaphore::new(config.peers_max)),
             next_conn: AtomicU64::new(1),
             swarms: Mutex::default(),
@@ -358,6 +364,11 @@ impl Node {
             key: self.inner.key,
             listen: self.inner.addr,
         }
+    }
+
+    /// Resolves when a bundle more may be checked.
+    pub(crate) async fn check_permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.inner.checks).acquire_owned().await.ok()
     }
 
     pub(crate) fn connection_permit(&self) -> Option<OwnedSemaphorePermit> {

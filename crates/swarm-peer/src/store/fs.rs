@@ -1,9 +1,9 @@
 //! Pieces in files, read and written at offsets.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, IoSliceMut};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::io::{ErrorKind, IoSliceMut};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,11 +16,11 @@ use swarm_proto::metainfo::Metainfo;
 use swarm_proto::verify::VerifiedBytes;
 
 use super::layout::Layout;
+use super::open_files::{Opened, StoreFiles};
 use super::{PieceStore, Stamp, StoreError};
 
-/// Files that one store keeps open. A host holds hundreds of bundles, so this is small; sequential
-/// access needs one.
-const OPEN_FILES_MAX: usize = 16;
+/// Locks for writing, shared by the files of a store.
+const TURNS: usize = 16;
 
 /// Bytes given to one write. Longer ones make the page cache allocate large folios, which come
 /// from memory that nobody touched lately: in a virtual machine, where such memory is given back to
@@ -38,7 +38,10 @@ pub struct FileStore {
     known: Mutex<Vec<Option<Stamp>>>,
     piece_length: u64,
     lost: Mutex<Lost>,
-    open: Mutex<Handles>,
+    open: StoreFiles,
+    /// Whose turn it is to write to a file: the file system takes one writer at a time and has the
+    /// others spin; and who is in doubt about a stamp waits for the write that it belongs to.
+    turns: [Mutex<()>; TURNS],
     /// Files written to since the last sync.
     dirty: Mutex<BTreeSet<usize>>,
     /// A sync failed: the system may have dropped what was written, and the next sync would not
@@ -52,37 +55,6 @@ struct Lost {
     pieces: BTreeSet<u64>,
     /// How often some were found out.
     times: u64,
-}
-
-#[derive(Default)]
-struct Handles {
-    by_index: BTreeMap<usize, Handle>,
-    clock: u64,
-}
-
-struct Handle {
-    file: Arc<Opened>,
-    writable: bool,
-    used: u64,
-}
-
-/// A file, and whose turn it is to write to it: the file system takes one writer at a time and has
-/// the others spin.
-pub(super) struct Opened {
-    pub(super) file: File,
-    writing: Mutex<()>,
-}
-
-impl Opened {
-    /// What the file is like; `None` if nothing has its name any more.
-    pub(super) fn stamp(&self) -> io::Result<Option<Stamp>> {
-        let found = self.file.metadata()?;
-        Ok(Stamp::of_metadata(&found).filter(|_| found.nlink() > 0))
-    }
-
-    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
-        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl FileStore {
@@ -123,7 +95,8 @@ impl FileStore {
             known: Mutex::new(vec![None; files]),
             piece_length: meta.geometry().piece_length().into(),
             lost: Mutex::default(),
-            open: Mutex::default(),
+            open: StoreFiles::of_process(),
+            turns: Default::default(),
             dirty: Mutex::default(),
             unsound: AtomicBool::new(false),
         }
@@ -141,42 +114,14 @@ impl FileStore {
     }
 
     pub(super) fn handle(&self, index: usize, write: bool) -> Result<Arc<Opened>, StoreError> {
-        let mut handles = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        handles.clock += 1;
-        let used = handles.clock;
-        if let Some(handle) = handles.by_index.get_mut(&index)
-            && (handle.writable || !write)
-        {
-            handle.used = used;
-            return Ok(Arc::clone(&handle.file));
-        }
-        let file = Arc::new(Opened {
-            file: self.open_file(index, write)?,
-            writing: Mutex::default(),
-        });
-        if handles.by_index.len() >= OPEN_FILES_MAX {
-            let oldest = handles.by_index.iter().min_by_key(|(_, h)| h.used);
-            if let Some((&oldest, _)) = oldest {
-                handles.by_index.remove(&oldest);
-            }
-        }
-        let handle = Handle {
-            file: Arc::clone(&file),
-            writable: write,
-            used,
-        };
-        handles.by_index.insert(index, handle);
-        Ok(file)
+        let open = || self.open_file(index, write);
+        self.open.get(index, write, open, StoreError::fault)
     }
 
-    /// The file, if it is open and nobody opens another.
-    fn handle_at_hand(&self, index: usize) -> Option<Arc<Opened>> {
-        let mut handles = self.open.try_lock().ok()?;
-        handles.clock += 1;
-        let used = handles.clock;
-        let handle = handles.by_index.get_mut(&index)?;
-        handle.used = used;
-        Some(Arc::clone(&handle.file))
+    pub(super) fn turn(&self, index: usize) -> MutexGuard<'_, ()> {
+        let [first, ..] = &self.turns;
+        let turn = self.turns.get(index % TURNS).unwrap_or(first);
+        turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn known(&self) -> MutexGuard<'_, Vec<Option<Stamp>>> {
@@ -206,7 +151,7 @@ impl FileStore {
             return Ok(());
         }
         // A write of ours may be under way, and its stamp not noted yet.
-        let _turn = opened.turn();
+        let _turn = self.turn(index);
         match self.is_ours(index, &opened)? {
             true => Ok(()),
             false => Err(StoreError::Changed(self.path(index).to_owned())),
@@ -217,7 +162,7 @@ impl FileStore {
     /// that one, as [`ErrorKind::WouldBlock`].
     fn read_cached(&self, index: usize, at: u64, out: &mut [u8]) -> Result<(), StoreError> {
         let later = || StoreError::io("read", self.path(index), ErrorKind::WouldBlock.into());
-        let opened = self.handle_at_hand(index).ok_or_else(later)?;
+        let opened = self.open.at_hand(index).ok_or_else(later)?;
         let mut slices = [IoSliceMut::new(out)];
         let read = preadv2(&opened.file, &mut slices, at, ReadWriteFlags::NOWAIT);
         match read.is_ok_and(|read| read == out.len()) && self.is_ours(index, &opened)? {
@@ -238,7 +183,7 @@ impl FileStore {
     fn write_file(&self, index: usize, at: u64, bytes: &[u8]) -> Result<(), StoreError> {
         let failed = |source| StoreError::io("write", self.path(index), source);
         let opened = self.handle(index, true)?;
-        let _turn = opened.turn();
+        let _turn = self.turn(index);
         let stamp = || opened.stamp().map_err(failed);
         let known = self.known_of(index);
         let is_ours = known.is_none() || known == stamp()?;
@@ -256,7 +201,7 @@ impl FileStore {
     fn shorten(&self, index: usize, length: u64) -> Result<(), StoreError> {
         let failed = |source| StoreError::io("shorten", self.path(index), source);
         let opened = self.handle(index, true)?;
-        let _turn = opened.turn();
+        let _turn = self.turn(index);
         let stamp = || opened.stamp().map_err(failed);
         let is_ours = self.is_untouched(index, stamp()?);
         opened.file.set_len(length).map_err(failed)?;
@@ -373,7 +318,9 @@ impl PieceStore for FileStore {
         let mut bytes = vec![0; len];
         self.read_with(range.start, &mut bytes, |index, at, out| {
             // Opened anew: the file that is held open may have lost its name to another.
-            let read = self.open_file(index, false)?.read_exact_at(out, at);
+            let open = || self.open_file(index, false);
+            let file = self.open.anew(open, StoreError::fault)?;
+            let read = file.read_exact_at(out, at);
             read.map_err(|source| StoreError::io("read", self.path(index), source))
         })?;
         Ok(bytes.into())
@@ -393,8 +340,7 @@ impl PieceStore for FileStore {
 
     fn believe(&self, file: usize, stamp: Option<Stamp>) {
         // It may be another file by now that has the name.
-        let mut handles = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        handles.by_index.remove(&file);
+        self.open.forget(file);
         self.note(file, stamp);
     }
 

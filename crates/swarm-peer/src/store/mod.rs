@@ -8,6 +8,7 @@ mod fs;
 mod hashed;
 mod layout;
 mod mem;
+mod open_files;
 mod preallocate;
 mod recheck;
 mod resume;
@@ -100,6 +101,14 @@ impl StoreError {
             doing,
             path: path.to_owned(),
             source,
+        }
+    }
+
+    /// What the system said, where it was the system.
+    fn fault(&self) -> Option<&io::Error> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            _ => None,
         }
     }
 

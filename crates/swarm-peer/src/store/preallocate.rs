@@ -42,7 +42,7 @@ impl FileStore {
     fn set_aside_part(&self, index: usize, part: &Part) -> Result<(), StoreError> {
         let failed = |source| StoreError::io("set aside room for", self.path(index), source);
         let opened = self.handle(index, true)?;
-        let _turn = opened.turn();
+        let _turn = self.turn(index);
         let before = opened.file.metadata().map_err(failed)?;
         let length = self.layout.lengths().get(index).copied().unwrap_or(0);
         // Left alone, or its time of change would move, and it would be hashed again.
@@ -61,7 +61,7 @@ impl FileStore {
     /// Frees what lies past the end of the file, as far as the file system lets us.
     fn give_back(&self, index: usize) {
         if let Ok(opened) = self.handle(index, true) {
-            let _turn = opened.turn();
+            let _turn = self.turn(index);
             let cut = || opened.file.set_len(opened.file.metadata()?.len());
             let is_ours = opened
                 .stamp()

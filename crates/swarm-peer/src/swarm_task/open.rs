@@ -32,6 +32,11 @@ struct Opening {
 }
 
 impl Opening {
+    async fn run_beside(self) -> Result<Opened, SwarmError> {
+        let done = tokio::task::spawn_blocking(move || self.run()).await;
+        done.unwrap_or_else(|error| Err(SwarmError::Storage(error.to_string())))
+    }
+
     fn run(self) -> Result<Opened, SwarmError> {
         let meta = &*self.meta;
         let failed = |error: &dyn std::error::Error| {
@@ -92,7 +97,11 @@ impl SwarmTask {
         }
         let opening = self.opening(meta);
         let (done, stop) = (Arc::clone(&opening.done), Arc::clone(&opening.stop));
-        let mut job = tokio::task::spawn_blocking(move || opening.run());
+        let node = self.node.clone();
+        let mut job = tokio::spawn(async move {
+            let _permit = node.check_permit().await;
+            opening.run_beside().await
+        });
         let mut tick = tokio::time::interval(Duration::from_millis(200));
         let shared = Arc::clone(&self.shared);
         loop {
@@ -126,7 +135,10 @@ impl SwarmTask {
     pub(super) fn open_later(&mut self, meta: Arc<Metainfo>) {
         tracing::info!(bundle = %meta.name(), "metadata is here");
         let opening = self.opening(meta);
-        self.jobs
-            .spawn_blocking(move || Done::Opened(Box::new(opening.run())));
+        let node = self.node.clone();
+        self.jobs.spawn(async move {
+            let _permit = node.check_permit().await;
+            Done::Opened(Box::new(opening.run_beside().await))
+        });
     }
 }
