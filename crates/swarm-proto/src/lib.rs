@@ -27,6 +27,7 @@ pub mod download;
 pub mod fuzzing;
 pub mod geometry;
 pub mod id;
+mod lanes;
 pub mod limits;
 pub mod magnet;
 pub mod manifest;

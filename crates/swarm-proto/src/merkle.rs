@@ -9,6 +9,7 @@
 use sha2::{Digest as _, Sha256};
 
 use crate::geometry::BLOCK_LEN;
+use crate::lanes::two_sha256;
 
 /// A node of a tree.
 pub type Hash = [u8; 32];
@@ -36,7 +37,14 @@ pub fn pad(level: u32) -> Hash {
 
 /// The leaf hashes of `data`, block by block. Empty data has none.
 pub fn leaves(data: &[u8]) -> Vec<Hash> {
-    data.chunks(BLOCK_LEN as usize).map(leaf).collect()
+    let mut leaves = Vec::with_capacity(data.len().div_ceil(BLOCK_LEN as usize));
+    for pair in data.chunks(2 * BLOCK_LEN as usize) {
+        match pair.split_at_checked(BLOCK_LEN as usize) {
+            Some((left, right)) if !right.is_empty() => leaves.extend(two_sha256(left, right)),
+            _ => leaves.push(leaf(pair)),
+        }
+    }
+    leaves
 }
 
 /// Number of blocks of a file, bytes to leaves.

@@ -23,7 +23,7 @@ fn hashes_are_the_same_however_the_file_is_cut() {
         ] {
             let bytes = content(3, length);
             let whole = hashes(&bytes, piece_length);
-            for cut in [1000, 4096, 16_384, 16_385, 100_000] {
+            for cut in [61, 1000, 4096, 16_384, 16_385, 100_000] {
                 let mut hasher = FileHasher::new(piece_length);
                 bytes.chunks(cut).for_each(|part| hasher.update(part));
                 hasher.update(&[]);
@@ -36,7 +36,10 @@ fn hashes_are_the_same_however_the_file_is_cut() {
 #[test]
 fn hashes_are_those_of_the_definition() {
     use sha1::{Digest as _, Sha1};
-    for length in [0_usize, 1, 16_384, 20_000, 32_768, 40_000, 65_536, 100_000] {
+    for length in [
+        0_usize, 1, 63, 64, 65, 120, 16_384, 20_000, 32_760, 32_768, 32_769, 40_037, 65_536,
+        100_000,
+    ] {
         let bytes = content(4, length);
         let got = hashes(&bytes, 32_768);
         assert_eq!(got.length, length as u64);
