@@ -9,7 +9,9 @@ use swarm_proto::geometry::PieceIndex;
 use swarm_proto::id::SwarmId;
 use swarm_proto::merkle::{self, Hash};
 use swarm_proto::metainfo::Metainfo;
-use swarm_proto::verify::{VerifiedBytes, VerifyError, verify};
+use swarm_proto::verify::{
+    AssembledPiece, VerifiedBytes, VerifyError, is_sha1_decisive, verify, verify_two,
+};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::open::Opened;
@@ -25,6 +27,8 @@ use crate::swarm::{SwarmError, SwarmState};
 pub(super) enum Done {
     /// Verified and written.
     Stored(PieceIndex),
+    /// Two pieces that were verified together.
+    Both(Box<[Done; 2]>),
     /// Not what the torrent says.
     False(VerifyError),
     /// Pieces in doubt that are not there any more.
@@ -53,7 +57,7 @@ pub(super) enum Done {
 /// Bytes read at a time to hash them; a multiple of a block.
 const LEAVES_READ_LEN: u32 = 256 * 1024;
 
-/// Verifying and writing jobs at a time: enough to keep all cores and the disk busy.
+/// Pieces being verified and written at a time: enough to keep all cores and the disk busy.
 fn parallel() -> usize {
     // The system reads several files to tell.
     static CORES: OnceLock<usize> = OnceLock::new();
@@ -63,21 +67,40 @@ fn parallel() -> usize {
 
 impl SwarmTask {
     /// Starts verifying what waits, as far as there is room.
+    ///
+    /// Two pieces held against their SHA-1 cost little more than one, so while another is being
+    /// verified a single one waits for company.
     pub(super) fn verify_more(&mut self) {
         let Some(content) = &self.content else {
             return;
         };
+        let decided_by_sha1 = |next: &AssembledPiece| is_sha1_decisive(&content.meta, next.piece);
         while self.verifying < parallel()
-            && let Some(assembled) = self.to_verify.pop_front()
+            && let Some(first) = self.to_verify.pop_front()
         {
-            self.verifying += 1;
+            let mut second = None;
+            if decided_by_sha1(&first) {
+                let next = self.to_verify.front();
+                if next.is_none() && self.verifying > 0 {
+                    return self.to_verify.push_front(first);
+                }
+                if next.is_some_and(decided_by_sha1) {
+                    second = self.to_verify.pop_front();
+                }
+            }
             let meta = Arc::clone(&content.meta);
             let store = Arc::clone(&content.store);
-            self.jobs
-                .spawn_blocking(move || match verify(&meta, assembled) {
-                    Ok(piece) => write(&*store, piece),
-                    Err(error) => Done::False(error),
-                });
+            self.verifying += 1 + usize::from(second.is_some());
+            let stored = move |result| match result {
+                Ok(piece) => write(&*store, piece),
+                Err(error) => Done::False(error),
+            };
+            self.jobs.spawn_blocking(move || match second {
+                None => stored(verify(&meta, first)),
+                Some(second) => {
+                    Done::Both(Box::new(verify_two(&meta, [first, second]).map(stored)))
+                }
+            });
         }
     }
 
@@ -114,6 +137,11 @@ impl SwarmTask {
                 self.trouble = None;
                 self.stored(piece);
                 download.piece_verified(now, piece);
+            }
+            Done::Both(both) => {
+                for done in *both {
+                    self.done(download, done)?;
+                }
             }
             Done::False(error) => {
                 self.verifying = self.verifying.saturating_sub(1);
@@ -234,6 +262,13 @@ impl SwarmTask {
         while let Some(done) = self.jobs.join_next().await {
             match done {
                 Ok(Done::Stored(piece)) => self.stored(piece),
+                Ok(Done::Both(both)) => {
+                    for done in *both {
+                        if let Done::Stored(piece) = done {
+                            self.stored(piece);
+                        }
+                    }
+                }
                 Ok(Done::Saved(result)) => {
                     if let Some(content) = &mut self.content {
                         content.saved(&result);

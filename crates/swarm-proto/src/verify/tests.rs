@@ -228,6 +228,41 @@ fn without_its_layers_a_hybrid_falls_back_to_sha_1_and_v2_has_nothing() {
 }
 
 #[test]
+fn two_pieces_at_once_are_judged_as_each_is_alone() {
+    let whole = hybrid();
+    let bare = Metainfo::from_info(hybrid().raw_info()).unwrap();
+    let content = bytes(2, 40_000);
+    let mut flipped = content.clone();
+    flipped[100] ^= 1;
+    flipped[PIECE + 100] ^= 1;
+    let mut claims = Vec::new();
+    for content in [&content, &flipped] {
+        claims.push((1, Bytes::copy_from_slice(&content[..PIECE])));
+        claims.push((2, Bytes::copy_from_slice(&content[PIECE..])));
+    }
+    claims.push((2, Bytes::copy_from_slice(&content[..PIECE])));
+    claims.push((0, padded(bytes(1, 5_000))));
+    claims.push((1, Bytes::new()));
+    let mut right = 0;
+    for meta in [&whole, &bare] {
+        let claim = |(index, bytes): &(u32, Bytes)| AssembledPiece {
+            piece: meta.geometry().piece(*index).unwrap(),
+            bytes: bytes.clone(),
+        };
+        assert!(!is_sha1_decisive(meta, meta.geometry().piece(0).unwrap()));
+        for first in &claims {
+            for second in &claims {
+                let alone = [first, second].map(|one| verify(meta, claim(one)));
+                right += alone.iter().filter(|one| one.is_ok()).count();
+                assert_eq!(verify_two(meta, [claim(first), claim(second)]), alone);
+            }
+        }
+    }
+    assert!(is_sha1_decisive(&bare, bare.geometry().piece(1).unwrap()));
+    assert_eq!(right, 2 * 2 * 3 * claims.len());
+}
+
+#[test]
 fn t7_blocks_pass_alone_against_leaves_that_lead_to_the_root() {
     let meta = hybrid();
     let content = bytes(2, 40_000);
