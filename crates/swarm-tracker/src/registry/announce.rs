@@ -169,7 +169,9 @@ impl Registry {
             self.config.announce.peer_age
         };
         let swarm = self.swarms.entry(id).or_default();
-        swarm.insert(peer, standing, now.tick_after(age));
+        if !swarm.insert(peer, standing, now.tick_after(age)) {
+            return Some("enough peers of your network are listed: you are not".to_owned());
+        }
         if before.is_none() {
             self.peers += 1;
         }

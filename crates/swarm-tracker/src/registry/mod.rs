@@ -6,6 +6,7 @@
 mod announce;
 mod bundles;
 mod moment;
+mod network;
 mod sites;
 mod swarm;
 mod volunteer;

@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use rand::{Rng, RngExt as _};
 
 use super::Families;
+use super::network::{Crowds, PER_SWARM_MAX, SCAN_MAX, Spread};
 
 /// Seconds since the registry was made. Four bytes a peer instead of sixteen; 136 years.
 pub(super) type Tick = u32;
@@ -29,6 +30,8 @@ pub(super) enum Standing {
 pub(super) struct SwarmPeers {
     v4: Family<[u8; 6]>,
     v6: Family<[u8; 18]>,
+    /// Kept from the size on that makes a difference.
+    crowds: Option<Box<Crowds>>,
     /// Downloads completed, as told by `completed` of peers that were leeches here.
     pub(super) downloaded: u32,
 }
@@ -91,32 +94,68 @@ impl SwarmPeers {
         }
     }
 
-    /// Puts a peer in, or renews it, until the tick `expires`.
-    pub(super) fn insert(&mut self, peer: SocketAddr, standing: Standing, expires: Tick) {
-        match peer.ip() {
+    /// Puts a peer in, or renews it, until the tick `expires`. `false`: it is new, and its network
+    /// has enough in this swarm.
+    pub(super) fn insert(&mut self, peer: SocketAddr, standing: Standing, expires: Tick) -> bool {
+        let ip = peer.ip();
+        if self.crowds.is_none() && self.len() >= usize::from(PER_SWARM_MAX) {
+            self.count_crowds();
+        }
+        if let Some(crowds) = &self.crowds
+            && crowds.is_full(ip)
+            && self.standing(peer).is_none()
+        {
+            return false;
+        }
+        let before = self.len();
+        match ip {
             IpAddr::V4(ip) => self.v4.insert(pack_v4(ip, peer.port()), standing, expires),
             IpAddr::V6(ip) => self.v6.insert(pack_v6(ip, peer.port()), standing, expires),
         }
+        if self.len() > before
+            && let Some(crowds) = &mut self.crowds
+        {
+            crowds.add(ip);
+        }
+        true
+    }
+
+    /// Counts anew, or no more where the swarm has become small.
+    fn count_crowds(&mut self) {
+        let v4 = self.v4.addresses();
+        let crowds = (self.len() >= usize::from(PER_SWARM_MAX) / 2)
+            .then(|| Box::new(Crowds::of(v4.chain(self.v6.addresses()))));
+        self.crowds = crowds;
     }
 
     /// Takes a peer out. Returns whether it was in.
     pub(super) fn remove(&mut self, peer: SocketAddr) -> bool {
-        match peer.ip() {
+        let was_in = match peer.ip() {
             IpAddr::V4(ip) => self.v4.remove(&pack_v4(ip, peer.port())),
             IpAddr::V6(ip) => self.v6.remove(&pack_v6(ip, peer.port())),
+        };
+        if was_in && let Some(crowds) = &mut self.crowds {
+            crowds.remove(peer.ip());
         }
+        was_in
     }
 
     /// Takes out all peers whose tick has come. Returns how many.
     pub(super) fn sweep(&mut self, now: Tick) -> usize {
-        self.v4.sweep(now) + self.v6.sweep(now)
+        let gone = self.v4.sweep(now) + self.v6.sweep(now);
+        if gone > 0 && self.crowds.is_some() {
+            self.count_crowds();
+        }
+        gone
     }
 
     /// Moves all peers of `other` in; its completions count here. Returns how many of them were
     /// in both.
     pub(super) fn absorb(&mut self, other: SwarmPeers) -> usize {
         self.downloaded = self.downloaded.saturating_add(other.downloaded);
-        self.v4.absorb(other.v4) + self.v6.absorb(other.v6)
+        let twice = self.v4.absorb(other.v4) + self.v6.absorb(other.v6);
+        self.count_crowds();
+        twice
     }
 
     /// How many seeds.
@@ -154,10 +193,12 @@ impl SwarmPeers {
             Families::Both => &order[..],
             Families::Own => &order[..1],
         };
+        let mut spread = Spread::new(wanted);
         for v6 in families {
+            let spread = &mut spread;
             match v6 {
-                false => self.v4.sample(asking, seeds_too, wanted, &mut peers, rng),
-                true => self.v6.sample(asking, seeds_too, wanted, &mut peers, rng),
+                false => (self.v4).sample(asking, seeds_too, wanted, &mut peers, spread, rng),
+                true => (self.v6).sample(asking, seeds_too, wanted, &mut peers, spread, rng),
             }
         }
         peers
@@ -183,6 +224,11 @@ impl<A: Packed> Family<A> {
         if !to.insert(peer, expires) {
             from.remove(&peer);
         }
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let all = self.leeches.entries.iter().chain(&self.seeds.entries);
+        all.map(|(peer, _)| peer.unpack().ip())
     }
 
     fn remove(&mut self, peer: &A) -> bool {
@@ -211,13 +257,14 @@ impl<A: Packed> Family<A> {
 
     /// A window at a random place in the ring of leeches, then seeds: swap-removal and arrival
     /// keep the ring mixed, so neighbours mean nothing, and every peer is in a window equally
-    /// often.
+    /// often. Peers of a network that has its share come in only where nobody else is left (T17).
     fn sample(
         &self,
         asking: SocketAddr,
         seeds_too: bool,
         wanted: usize,
         peers: &mut Vec<SocketAddr>,
+        spread: &mut Spread,
         rng: &mut impl Rng,
     ) {
         let leeches = self.leeches.len();
@@ -228,15 +275,24 @@ impl<A: Packed> Family<A> {
         let start = rng.random_range(0..total);
         let ring = self.leeches.entries.iter().chain(&self.seeds.entries);
         let ring = ring.take(total);
-        for (peer, _) in ring.clone().skip(start).chain(ring.take(start)) {
+        let mut crowded = Vec::new();
+        let ring = ring.clone().skip(start).chain(ring.take(start));
+        for (peer, _) in ring.take(SCAN_MAX) {
             if peers.len() >= wanted {
                 return;
             }
             let peer = peer.unpack();
-            if peer != asking {
+            if peer == asking {
+                continue;
+            }
+            if spread.take(peer.ip()) {
                 peers.push(peer);
+            } else if crowded.len() < wanted {
+                crowded.push(peer);
             }
         }
+        crowded.truncate(wanted.saturating_sub(peers.len()));
+        peers.append(&mut crowded);
     }
 }
 
@@ -422,6 +478,59 @@ mod tests {
             assert_eq!(swarm.remove(v4(n)), kept, "{n}");
         }
         assert_eq!(swarm.len(), 0);
+    }
+
+    #[test]
+    fn t17_fakes_of_four_networks_leave_half_of_each_reply_to_others() {
+        let mut swarm = SwarmPeers::default();
+        let fake = |n: u32| {
+            let ip = [198, 51, 100 + (n % 4) as u8, (n >> 2) as u8];
+            SocketAddr::from((ip, 1024 + (n >> 10) as u16))
+        };
+        let honest = |n: u16| SocketAddr::from(([8, (n >> 8) as u8, n as u8, 1], 6881));
+        let mut kept = 0;
+        for n in 0..1_000_000 {
+            kept += u32::from(swarm.insert(fake(n), Standing::Seed, 9));
+            if n % 10_000 == 0 {
+                let new = swarm.insert(honest((n / 10_000) as u16), Standing::Leech, 9);
+                assert!(new, "nobody else is kept out");
+            }
+        }
+        assert_eq!(kept, 4 * u32::from(PER_SWARM_MAX));
+        assert_eq!(swarm.len(), kept as usize + 100);
+        let mut rng = rng();
+        for n in 0..1000 {
+            let asking = honest(200 + n);
+            let found = swarm.sample(asking, Standing::Leech, 50, Families::Both, &mut rng);
+            let good = found.iter().filter(|peer| peer.port() == 6881).count();
+            assert!(found.len() == 50 && good >= 25, "{good} of {}", found.len());
+        }
+        // One that is in is renewed, whoever else is; and whoever leaves makes room.
+        assert!(swarm.insert(fake(0), Standing::Leech, 9));
+        assert!(!swarm.insert(fake(999_996), Standing::Seed, 9));
+        assert!(swarm.remove(fake(0)));
+        assert!(swarm.insert(fake(999_996), Standing::Seed, 9));
+        assert_eq!(
+            swarm.sweep(9),
+            swarm.downloaded as usize + kept as usize + 100
+        );
+        assert!(
+            swarm.crowds.is_none(),
+            "nothing is counted in a small swarm"
+        );
+    }
+
+    #[test]
+    fn a_swarm_of_one_network_is_told_all_the_same() {
+        let mut swarm = SwarmPeers::default();
+        for n in 1..=60 {
+            let peer = SocketAddr::from(([198, 51, 100, n], 6881));
+            swarm.insert(peer, Standing::Leech, 9);
+        }
+        let asking = SocketAddr::from(([8, 8, 8, 8], 1));
+        let found = swarm.sample(asking, Standing::Leech, 50, Families::Both, &mut rng());
+        let distinct: std::collections::HashSet<_> = found.iter().collect();
+        assert_eq!((found.len(), distinct.len()), (50, 50));
     }
 
     #[test]
