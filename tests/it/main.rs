@@ -12,6 +12,7 @@ mod matrix;
 mod punch;
 mod real_site;
 mod scarce;
+mod tracker_udp;
 mod transfer;
 mod truth;
 mod utp;

@@ -122,7 +122,8 @@ pub fn libtorrent(job: &Job<'_>, role: &str, more: &[&str]) -> Proc {
     job.lab.start(End::Theirs, "libtorrent", python, args)
 }
 
-fn aria2(job: &Job<'_>, more: &[&str]) -> Proc {
+/// Starts aria2 with more arguments.
+pub fn aria2(job: &Job<'_>, more: &[&str]) -> Proc {
     let mut args = vec![
         format!("--listen-port={}", job.port),
         format!("--interface={THEIRS}"),
