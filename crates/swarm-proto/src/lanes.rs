@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn hashes_side_by_side_are_those_made_alone_whatever_their_lengths() {
-        let bytes: Vec<u8> = (0..20_000_u32).map(|n| (n * n >> 7) as u8).collect();
+        let bytes: Vec<u8> = (0..20_000_u32).map(|n| ((n * n) >> 7) as u8).collect();
         let lengths = (0..200).chain([1000, 16_383, 16_384, 16_385, 20_000]);
         let lengths: Vec<usize> = lengths.collect();
         for (nth, &length) in lengths.iter().enumerate() {

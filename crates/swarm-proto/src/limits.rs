@@ -260,6 +260,10 @@ pub const REQUESTS_REFUSED_MAX: u32 = 4000;
 /// unknown messages. An honest peer sends a few.
 pub const USELESS_MESSAGES_MAX: u32 = 5000;
 
+/// Messages of that kind that are forgiven for each block that the peer takes: who reads a film at
+/// full speed asks for the next piece in place of others, and cancels about as much as it takes.
+pub const USELESS_PER_BLOCK: u32 = 2;
+
 /// Bytes of messages other than blocks that wait for one peer to read: a bitfield of
 /// [`PIECES_MAX`] pieces and some answers.
 pub const CONTROL_LEN_MAX: usize = 512 * 1024;

@@ -230,6 +230,7 @@ impl PeerSession {
         self.sent_at = self.clock;
         for range in self.out.departed() {
             self.uploads.departed(range);
+            self.useless = self.useless.saturating_sub(limits::USELESS_PER_BLOCK);
         }
         Some(bytes)
     }

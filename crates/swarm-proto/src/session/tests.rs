@@ -376,6 +376,28 @@ fn cancelled_blocks_are_not_sent() {
 }
 
 #[test]
+fn who_takes_blocks_may_cancel_as_many_and_who_takes_none_may_not() {
+    for takes in [true, false] {
+        let mut table = Table::open(everything());
+        table.command(Command::Choke(false));
+        for _ in 0..=limits::USELESS_MESSAGES_MAX {
+            table.say(Message::Request(raw(block(0, 0))));
+            table.say(Message::Request(raw(block(1, 0))));
+            table.events();
+            if takes {
+                table.command(Command::SendBlock(block(0, 0), vec![0; 16_384].into()));
+            } else {
+                table.say(Message::Cancel(raw(block(0, 0))));
+            }
+            table.say(Message::Cancel(raw(block(1, 0))));
+            table.sent();
+        }
+        let flood = (!takes).then_some(Misbehaviour::Flood);
+        assert_eq!(table.misbehaviour(), flood);
+    }
+}
+
+#[test]
 fn requests_are_passed_on_as_their_blocks_leave() {
     let mut table = Table::open(everything());
     table.command(Command::Choke(false));
