@@ -276,6 +276,18 @@ pub fn announce(data: &[u8]) {
     let _ = http::decode_scrape_reply(data);
 }
 
+/// Replies of the register: whatever is taken survives being written and read again.
+pub fn register(data: &[u8]) {
+    use crate::tracker::register::{BridgesReply, SitesReply};
+
+    if let Ok(reply) = SitesReply::decode(data) {
+        assert_eq!(SitesReply::decode(&reply.to_bytes()).as_ref(), Ok(&reply));
+    }
+    if let Ok(reply) = BridgesReply::decode(data) {
+        assert_eq!(BridgesReply::decode(&reply.to_bytes()).as_ref(), Ok(&reply));
+    }
+}
+
 // ---- site manifest ----
 
 /// Everything a site signs: writing undoes reading, what is believed was signed, and names and

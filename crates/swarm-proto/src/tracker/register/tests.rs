@@ -182,3 +182,23 @@ fn nobody_is_sent_where_he_cannot_go() {
         );
     }
 }
+
+#[test]
+fn replies_survive_changed_input() {
+    let sites = SitesReply {
+        version: 7,
+        sites: vec![SiteInNeed {
+            site: site("example.org:8080"),
+            alarm: b"signed".to_vec(),
+            bundles: vec![InfoHashV2::new([2; 32])],
+        }],
+    };
+    let bridges = BridgesReply {
+        bridges: vec![
+            bridge("127.0.0.1:8081", Some("localhost")),
+            bridge("[::1]:8081", None),
+        ],
+    };
+    let corpus = [sites.to_bytes(), bridges.to_bytes()];
+    crate::fuzzing::tests::hammer(&corpus, 23, 30_000, crate::fuzzing::register);
+}
