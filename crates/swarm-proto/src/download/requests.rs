@@ -77,6 +77,7 @@ impl Download {
         if self.is_guided_by(now, conn) {
             return self
                 .pick_suggested(now, conn)
+                .or_else(|| self.pick_orphan(conn))
                 .or_else(|| self.pick_last(conn))
                 .or_else(|| self.pick_endgame(now, conn));
         }
@@ -161,6 +162,19 @@ impl Download {
             0 => self.pick_open(conn),
             _ => None,
         }
+    }
+
+    /// A block of a piece under way that of all who are not silent this peer alone has: whatever
+    /// else it suggests, there is nobody to wait for.
+    fn pick_orphan(&self, conn: ConnectionId) -> Option<BlockRange> {
+        let is_orphan = |piece: &PieceIndex| {
+            let mut others = self.peers.iter().filter(|(other, _)| **other != conn);
+            !others.any(|(_, peer)| !peer.snubs && peer.has(piece.get()))
+        };
+        self.assembler
+            .open()
+            .filter(is_orphan)
+            .find_map(|piece| self.unasked(piece, 0, conn))
     }
 
     /// The peer suggests a piece (BEP 6).

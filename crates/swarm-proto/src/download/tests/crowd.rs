@@ -59,3 +59,34 @@ fn a_peer_that_suggests_is_asked_for_nothing_else() {
     table.wait(Duration::from_secs(3));
     assert!(!table.requests(1).is_empty());
 }
+
+#[test]
+fn f8_what_a_silent_peer_owes_is_asked_at_once_of_a_seed_that_suggests_other_pieces() {
+    let mut table = Table::leech();
+    let piece = |table: &Table, n| table.meta.geometry().piece(n).unwrap();
+    table.join(1, table.meta.swarm_ids()[0]);
+    table.event(1, SessionEvent::PeerHas(PieceSet::All));
+    let suggested = piece(&table, 77);
+    table.event(1, SessionEvent::Suggested(suggested));
+    let begun = piece(&table, 5);
+    for conn in [2, 3] {
+        table.join(conn, table.meta.swarm_ids()[0]);
+        table.event(conn, SessionEvent::PeerHas(PieceSet::One(begun)));
+    }
+    table.event(2, SessionEvent::Choked(false));
+    let owed = table.requests(2);
+    assert!(!owed.is_empty() && owed.iter().all(|range| range.piece() == begun));
+    table.event(1, SessionEvent::Choked(false));
+    assert!(table.requests(1).iter().all(|r| r.piece() == suggested));
+    let asked_again = |table: &mut Table| {
+        let asked = table.requests(1);
+        owed.iter().all(|range| asked.contains(range))
+    };
+    // There is another that has it, and may let us ask yet.
+    for range in &owed {
+        table.event(2, SessionEvent::TimedOut(*range));
+    }
+    assert!(!asked_again(&mut table));
+    table.download.peer_left(table.now, ConnectionId(3));
+    assert!(asked_again(&mut table));
+}
