@@ -28,7 +28,8 @@ fn f8_silent_peers_cost_seconds_and_not_the_file() {
 /// leech stay. What they owed is asked of others within ten seconds.
 #[test]
 fn f8_blocks_of_peers_that_vanish_are_asked_of_others_within_ten_seconds() {
-    seeds(many(60), |seed| {
+    // Few seeds show that time-outs are missing: the fourth does.
+    seeds(many(100), |seed| {
         let mut net = Net::new(seed, CALM, large());
         net.seed(UPLINK);
         (0..6).for_each(|_| {
