@@ -309,7 +309,8 @@ fn the_codes_that_help_names_are_the_codes_there_are() {
 #[test]
 fn man_pages_and_completions_know_every_verb() {
     for verb in [
-        "publish", "seed", "fetch", "status", "limit", "stop", "inspect", "verify",
+        "publish", "seed", "fetch", "status", "limit", "pause", "resume", "add", "remove", "stop",
+        "inspect", "verify",
     ] {
         let page = run_ok("swarm-peer", ["man", verb]).stdout;
         assert!(page.contains(".TH"), "{page}");

@@ -1,6 +1,7 @@
 //! End-to-end tests: the real binaries, on loopback, as a user would run them.
 
 mod cli;
+mod control;
 mod face;
 mod faults;
 mod floods;

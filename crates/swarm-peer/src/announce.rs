@@ -120,7 +120,7 @@ impl Announcer {
         let lens = self.tiers.iter().copied();
         let (now, complete) = (Instant::now(), self.is_complete());
         let mut tiers = AnnounceTiers::new(now, lens, complete, rand::random());
-        let stop = self.shared.stop.clone();
+        let stop = self.shared.life();
         while let Some(due) = tiers.due() {
             let sleep = tokio::time::sleep_until(due.into());
             tokio::select! {

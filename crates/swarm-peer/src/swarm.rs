@@ -175,6 +175,14 @@ impl SwarmHandle {
         changed.map_or(SwarmState::Stopped, |state| state.clone())
     }
 
+    /// Has it rest, or go on. A bundle that rests leaves its peers and tells its trackers that it
+    /// stopped; what is stored stays, and can be read.
+    pub fn set_paused(&self, paused: bool) {
+        self.shared
+            .paused
+            .send_if_modified(|now| std::mem::replace(now, paused) != paused);
+    }
+
     /// Changes what is fetched. What is stored already stays, wanted or not.
     pub async fn set_want(&self, want: Want) {
         self.shared.tell(Message::Want(want)).await;

@@ -10,6 +10,7 @@ mod links;
 mod open;
 mod pex;
 mod reading;
+mod rest;
 mod room;
 mod slots;
 mod web;
@@ -28,6 +29,7 @@ use swarm_proto::session::ConnectionId;
 use swarm_proto::verify::{AssembledPiece, VerifiedBytes};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
 
 use crate::announce::{self, Announcer};
 use crate::connector::Trust;
@@ -65,6 +67,8 @@ pub(crate) struct SwarmTask {
     web: WebSeeds,
     links: HashMap<ConnectionId, Link>,
     memory: PieceShare,
+    /// Tasks that end when it rests.
+    life: TaskTracker,
     book: AddressBook,
     pex: PexExchange,
     /// Where our node of the DHT is, once it is somewhere.
@@ -120,6 +124,7 @@ impl SwarmTask {
         Self {
             node,
             memory,
+            life: TaskTracker::new(),
             shared,
             bundle,
             messages,
@@ -148,11 +153,14 @@ impl SwarmTask {
 
     /// Runs until the swarm is stopped or its storage fails.
     pub(crate) async fn run(mut self) {
-        let ended = match self.live().await {
-            Ok(()) => SwarmState::Stopped,
-            Err(error) => {
-                tracing::error!(bundle = %self.name(), "{error}");
-                SwarmState::Failed(error)
+        let ended = loop {
+            match self.live().await {
+                Ok(()) if self.shared.stop.is_cancelled() => break SwarmState::Stopped,
+                Ok(()) => self.rest().await,
+                Err(error) => {
+                    tracing::error!(bundle = %self.name(), "{error}");
+                    break SwarmState::Failed(error);
+                }
             }
         };
         self.shared.stop.cancel();
@@ -165,12 +173,13 @@ impl SwarmTask {
         let now = Instant::now();
         self.note_operators_peers(now);
         let mut want = std::mem::replace(&mut self.bundle.want, Want::None);
-        let opened = match self.bundle.source.clone() {
-            Source::Metainfo(meta) => match self.open(meta, &mut want).await? {
+        let opened = match (self.rested(), self.bundle.source.clone()) {
+            (Some(rested), _) => Some(rested),
+            (None, Source::Metainfo(meta)) => match self.open(meta, &mut want).await? {
                 Some(opened) => Some(opened),
                 None => return Ok(()),
             },
-            Source::Magnet(_) => None,
+            (None, Source::Magnet(_)) => None,
         };
         let (source, have) = match (&opened, &self.bundle.source) {
             (Some(opened), _) => (
@@ -212,7 +221,11 @@ impl SwarmTask {
     async fn drive(&mut self, download: &mut Download) -> Result<(), SwarmError> {
         let shared = Arc::clone(&self.shared);
         let turn = self.memory.turn();
+        let mut paused = shared.paused.subscribe();
         loop {
+            if *paused.borrow_and_update() {
+                return Ok(());
+            }
             self.act(download);
             if let Some(room) = self.memory.settle(download.need()) {
                 download.set_room(Instant::now(), room);
@@ -223,6 +236,7 @@ impl SwarmTask {
             let wake = self.next_wake(download);
             tokio::select! {
                 () = shared.stop.cancelled() => return Ok(()),
+                _ = paused.changed() => {}
                 Some(events) = self.events.recv() => {
                     self.hear(download, events);
                     for _ in 0..EVENTS_PER_TURN {
@@ -377,7 +391,9 @@ impl SwarmTask {
         for tiers in announce::groups(&self.bundle, self.node.config().discovery.udp_trackers) {
             let (node, shared) = (self.node.announcing(), Arc::clone(&self.shared));
             let announcer = Announcer::new(node, shared, tiers);
-            self.node.tasks().spawn(announcer.run());
+            self.node
+                .tasks()
+                .spawn(self.life.track_future(announcer.run()));
         }
     }
 

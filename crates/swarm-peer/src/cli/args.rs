@@ -115,7 +115,7 @@ pub(crate) struct NodeArgs {
     /// Where sites' keys and what was verified are kept.
     #[arg(long, value_name = "DIR", env = "SWARM_PEER_STATE")]
     pub(super) state: Option<PathBuf>,
-    /// The control socket, which `status`, `limit` and `stop` ask.
+    /// The control socket, which `status`, `limit`, `add` and others ask.
     #[arg(long, value_name = "PATH", env = "SWARM_PEER_CONTROL")]
     pub(super) control: Option<PathBuf>,
     /// A site's root key, so that it need not be learnt from the site; may be given more than once.

@@ -1,11 +1,12 @@
 //! The control socket: where it is, and the verbs that only tell the peer behind it something.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use swarm_peer::Node;
 use swarm_peer::config::PeerConfig;
-use swarm_peer::control::{AskError, Control, Request, ask};
+use swarm_peer::control::{Added, AskError, Control, Request, ask};
 use swarm_peer::uplink::parse_rate;
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +45,44 @@ pub(super) struct LimitArgs {
     /// What may be received.
     #[arg(long, visible_alias = "down", value_name = "RATE", value_parser = rate)]
     download: Option<String>,
+    #[command(flatten)]
+    pub(super) target: TargetArgs,
+}
+
+/// Flags of `pause` and `resume`.
+#[derive(Debug, Args)]
+pub(super) struct BundleArgs {
+    /// Only this bundle: its info hash, or the first digits of it.
+    #[arg(value_name = "HASH")]
+    bundle: Option<String>,
+    #[command(flatten)]
+    pub(super) target: TargetArgs,
+}
+
+/// Flags of `remove`.
+#[derive(Debug, Args)]
+pub(super) struct RemoveArgs {
+    /// Its info hash, or the first digits of it.
+    #[arg(value_name = "HASH")]
+    bundle: String,
+    #[command(flatten)]
+    pub(super) target: TargetArgs,
+}
+
+/// Flags of `add`.
+#[derive(Debug, Args)]
+pub(super) struct AddArgs {
+    /// A torrent, or a magnet link.
+    what: String,
+    /// The directory that holds the torrent's top-level name.
+    #[arg(long, value_name = "DIR", env = "SWARM_PEER_OUT")]
+    out: PathBuf,
+    /// A peer to call; may be given more than once.
+    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
+    peer: Vec<SocketAddr>,
+    /// A tracker besides those that it names; may be given more than once.
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    tracker: Vec<String>,
     #[command(flatten)]
     pub(super) target: TargetArgs,
 }
@@ -143,6 +182,41 @@ pub(super) fn limit(config: &PeerConfig, args: &LimitArgs) -> Result<(), Failure
         download: args.download.clone(),
     };
     told(&the_one(config)?, &request)
+}
+
+pub(super) fn pause(config: &PeerConfig, args: &BundleArgs) -> Result<(), Failure> {
+    let bundle = args.bundle.clone();
+    told(&the_one(config)?, &Request::Pause { bundle })
+}
+
+pub(super) fn resume(config: &PeerConfig, args: &BundleArgs) -> Result<(), Failure> {
+    let bundle = args.bundle.clone();
+    told(&the_one(config)?, &Request::Resume { bundle })
+}
+
+pub(super) fn remove(config: &PeerConfig, args: &RemoveArgs) -> Result<(), Failure> {
+    let bundle = args.bundle.clone();
+    told(&the_one(config)?, &Request::Remove { bundle })
+}
+
+pub(super) fn add(config: &PeerConfig, args: &AddArgs) -> Result<(), Failure> {
+    // The running peer has a directory of its own.
+    let absolute =
+        |path: &Path| std::path::absolute(path).map_err(|error| Failure::new(EXIT_USAGE, error));
+    let what = match args.what.starts_with("magnet:") {
+        true => args.what.clone(),
+        false => absolute(Path::new(&args.what))?
+            .to_string_lossy()
+            .into_owned(),
+    };
+    let trackers = args.tracker.iter().chain(&config.trackers);
+    let added = Added {
+        what,
+        out: absolute(&args.out)?,
+        trackers: trackers.cloned().collect(),
+        peers: args.peer.clone(),
+    };
+    told(&the_one(config)?, &Request::Add(added))
 }
 
 pub(super) fn stop(config: &PeerConfig) -> Result<(), Failure> {

@@ -71,6 +71,14 @@ enum Command {
     Status(status::StatusArgs),
     /// Change the limits of a running peer.
     Limit(control::LimitArgs),
+    /// Have a running peer rest: no peers, no announces.
+    Pause(control::BundleArgs),
+    /// Have it go on.
+    Resume(control::BundleArgs),
+    /// Have a running peer fetch and serve another torrent or magnet link.
+    Add(control::AddArgs),
+    /// Have a running peer be done with a bundle; its files stay.
+    Remove(control::RemoveArgs),
     /// Stop a running peer in good order.
     Stop(control::TargetArgs),
     Inspect(inspect::InspectArgs),
@@ -199,6 +207,10 @@ fn perform(cli: Cli) -> Result<(), Failure> {
         Command::Fetch(args) => fetch::fetch(configure(file, &args.node)?, args),
         Command::Status(args) => status::status(&configure(file, &args.target.node())?, &args),
         Command::Limit(args) => control::limit(&configure(file, &args.target.node())?, &args),
+        Command::Pause(args) => control::pause(&configure(file, &args.target.node())?, &args),
+        Command::Resume(args) => control::resume(&configure(file, &args.target.node())?, &args),
+        Command::Add(args) => control::add(&configure(file, &args.target.node())?, &args),
+        Command::Remove(args) => control::remove(&configure(file, &args.target.node())?, &args),
         Command::Stop(args) => control::stop(&configure(file, &args.node())?),
         Command::Config { command } => match command {
             ConfigCommand::Check { file: named } => {

@@ -9,27 +9,34 @@
 //! {"do":"status","peers":true}                       what it does, with each connection
 //! {"do":"limit","upload":"20Mbit","download":"unlimited"}    of all bundles together
 //! {"do":"limit","bundle":"<info hash>","upload":"1MB/s"}     of one
+//! {"do":"pause","bundle":"<info hash>"}              one, or all where none is named
+//! {"do":"resume"}                                    the same
+//! {"do":"add","what":"magnet:?xt=…","out":"/dir"}    or the path of a .torrent
+//! {"do":"remove","bundle":"<info hash>"}             its files stay
 //! {"do":"announce"}                                  asks all trackers anew
 //! {"do":"stop"}                                      as the first SIGTERM
 //! ```
 
+mod add;
 mod client;
 mod report;
 mod server;
 
 use serde::{Deserialize, Serialize};
 use swarm_proto::id::SwarmId;
+use swarm_proto::limits::MAGNET_LEN_MAX;
 
 use crate::swarm::SwarmHandle;
 use crate::uplink::parse_rate;
 use crate::{Node, SwarmState};
 
+pub use add::Added;
 pub use client::{AskError, ask};
 pub use report::status;
 pub use server::{Control, OpenError};
 
-/// Bytes of one request; the longest there is names a bundle and two rates.
-const REQUEST_LEN_MAX: usize = 4096;
+/// Bytes of one request; the longest there is has a magnet link.
+const REQUEST_LEN_MAX: usize = MAGNET_LEN_MAX + 16 * 1024;
 
 /// What a caller wants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +62,25 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         download: Option<String>,
     },
+    /// Leaves peers and trackers, and rests.
+    Pause {
+        /// As for `limit`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bundle: Option<String>,
+    },
+    /// Goes on.
+    Resume {
+        /// As for `limit`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bundle: Option<String>,
+    },
+    /// Fetches and serves another bundle.
+    Add(Added),
+    /// Is done with a bundle; its files stay.
+    Remove {
+        /// An info hash, or as many of its first digits as tell it apart.
+        bundle: String,
+    },
     /// Asks all trackers anew, as soon as they allow it.
     Announce,
     /// Ends the peer in good order.
@@ -74,6 +100,14 @@ pub enum RequestError {
     /// No bundle here has this info hash.
     #[error("no bundle {0} here")]
     NoBundle(String),
+    /// What was to be added is no torrent and no magnet link, or can't be read.
+    #[error("cannot add {what}: {why}")]
+    What {
+        /// The path, or the beginning of the link.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// More than one bundle begins with these digits.
     #[error("{0} is not one bundle but several")]
     Ambiguous(String),
@@ -121,6 +155,14 @@ fn find(node: &Node, digits: &str) -> Result<SwarmHandle, RequestError> {
     }
 }
 
+/// One bundle, or all where none is named.
+fn named(node: &Node, bundle: Option<&str>) -> Result<Vec<SwarmHandle>, RequestError> {
+    match bundle {
+        Some(digits) => Ok(vec![find(node, digits)?]),
+        None => Ok(node.bundles()),
+    }
+}
+
 /// Sets limits; all of them are read before any is set.
 fn limit(
     node: &Node,
@@ -159,6 +201,7 @@ pub fn state_name(state: &SwarmState) -> &'static str {
         SwarmState::Metadata => "metadata",
         SwarmState::Fetching => "fetching",
         SwarmState::Seeding => "seeding",
+        SwarmState::Paused => "paused",
         SwarmState::Failed(_) => "failed",
         SwarmState::Stopped => "stopped",
     }

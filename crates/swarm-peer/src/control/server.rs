@@ -12,7 +12,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::{REQUEST_LEN_MAX, Request, RequestError, limit, status};
+use super::add::add;
+use super::{REQUEST_LEN_MAX, Request, RequestError, find, limit, named, status};
 use crate::Node;
 
 /// Time given to one caller, for all of it.
@@ -185,6 +186,13 @@ async fn read_line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
     }
 }
 
+fn pause(node: &Node, bundle: Option<&str>, paused: bool) -> Result<(), RequestError> {
+    for handle in named(node, bundle)? {
+        handle.set_paused(paused);
+    }
+    Ok(())
+}
+
 async fn perform(node: &Node, request: Request) -> Result<Value, RequestError> {
     match request {
         Request::Status { peers } => return Ok(status(node, peers).await),
@@ -198,6 +206,14 @@ async fn perform(node: &Node, request: Request) -> Result<Value, RequestError> {
             upload.as_deref(),
             download.as_deref(),
         )?,
+        Request::Pause { bundle } => pause(node, bundle.as_deref(), true)?,
+        Request::Resume { bundle } => pause(node, bundle.as_deref(), false)?,
+        Request::Add(added) => return add(node, added).await,
+        Request::Remove { bundle } => {
+            if let Some(id) = find(node, &bundle)?.swarm_ids().first() {
+                node.remove(id);
+            }
+        }
         Request::Announce => node.bundles().iter().for_each(|one| one.announce_now()),
         Request::Stop => {}
     }

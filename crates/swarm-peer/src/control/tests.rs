@@ -164,3 +164,135 @@ async fn a_caller_that_says_nothing_keeps_nobody_else_waiting() {
 
 /// One fewer than are served at a time.
 const CALLERS: usize = 7;
+
+/// Waits until `status` says of the first bundle what is wanted.
+async fn until(path: &Path, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    for _ in 0..600 {
+        let told = asked(path, Request::Status { peers: true }).await.unwrap();
+        let bundle = told["bundles"][0].clone();
+        if wanted(&bundle) {
+            return bundle;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("never {what}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_is_added_paused_resumed_and_removed_while_it_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes: Vec<u8> = (0..600_000_u32)
+        .map(|n| (n.wrapping_mul(n) >> 7) as u8)
+        .collect();
+    let mut hasher = FileHasher::new(16_384);
+    hasher.update(&bytes);
+    let mut builder = MetainfoBuilder::new("more.test", 16_384);
+    builder.file(vec!["a".into()], hasher.finish());
+    let meta = builder.build().unwrap();
+    let torrent = dir.path().join("a.torrent");
+    std::fs::write(&torrent, meta.to_bytes()).unwrap();
+    std::fs::create_dir_all(dir.path().join("seed/more.test")).unwrap();
+    std::fs::write(dir.path().join("seed/more.test/a"), &bytes).unwrap();
+    // Both are asked by their sockets; one has all of it.
+    let add = |out: &str, peers: Vec<SocketAddr>| {
+        Request::Add(Added {
+            what: torrent.to_str().unwrap().into(),
+            out: dir.path().join(out),
+            trackers: Vec::new(),
+            peers,
+        })
+    };
+    let (seed_at, leech_at) = (dir.path().join("seed.sock"), dir.path().join("leech.sock"));
+    let (seed, _stop_seed, _seed_control) = controlled(&seed_at).await;
+    let (leech, _stop_leech, _leech_control) = controlled(&leech_at).await;
+    for (node, path) in [(&seed, &seed_at), (&leech, &leech_at)] {
+        let first = node.bundles().remove(0).swarm_ids()[0].to_string();
+        asked(path, Request::Remove { bundle: first })
+            .await
+            .unwrap();
+        assert!(node.bundles().is_empty());
+    }
+    asked(&seed_at, add("seed", Vec::new())).await.unwrap();
+    until(&seed_at, "a seed", |bundle| bundle["state"] == "seeding").await;
+    // Slow enough to be paused in the middle.
+    leech.downlink().set_rate(Some(800_000));
+    asked(&leech_at, add("leech", vec![seed.listen_addr()]))
+        .await
+        .unwrap();
+    until(&leech_at, "begun", |bundle| {
+        bundle["have"].as_u64() > Some(3)
+    })
+    .await;
+    let pause = Request::Pause { bundle: None };
+    asked(&leech_at, pause).await.unwrap();
+    let paused = until(&leech_at, "paused", |bundle| bundle["state"] == "paused").await;
+    assert_eq!(
+        (&paused["peers"], &paused["connected"]),
+        (&0.into(), &serde_json::json!([]))
+    );
+    until(&seed_at, "alone", |bundle| bundle["peers"] == 0).await;
+    let have = leech.bundles().remove(0).stats().have;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let rested = leech.bundles().remove(0).stats();
+    assert!(
+        rested.have == have && rested.have < rested.pieces,
+        "{rested:?}"
+    );
+    // A paused bundle answers nobody who calls.
+    let handle = seed.bundles().remove(0);
+    handle
+        .add_peers(
+            vec![leech.listen_addr()],
+            crate::connector::Trust::CommandLine,
+        )
+        .await;
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    assert!(leech.bundles().remove(0).peers().await.is_empty());
+    leech.downlink().set_rate(None);
+    asked(&leech_at, Request::Resume { bundle: None })
+        .await
+        .unwrap();
+    let whole = until(&leech_at, "whole", |bundle| bundle["state"] == "seeding").await;
+    assert_eq!(
+        std::fs::read(dir.path().join("leech/more.test/a")).unwrap(),
+        bytes
+    );
+    // What was there before the pause was not fetched again.
+    let again = whole["down_bytes"].as_u64().unwrap();
+    assert!(
+        again <= u64::from(rested.pieces - have + 1) * 16_384,
+        "{again}"
+    );
+    // A seed that rested seeds on.
+    asked(&leech_at, Request::Pause { bundle: None })
+        .await
+        .unwrap();
+    until(&leech_at, "paused", |bundle| bundle["state"] == "paused").await;
+    asked(&leech_at, Request::Resume { bundle: None })
+        .await
+        .unwrap();
+    until(&leech_at, "seeding", |bundle| bundle["state"] == "seeding").await;
+    let id = whole["info_hash_v1"].as_str().unwrap().to_owned();
+    asked(&leech_at, Request::Remove { bundle: id })
+        .await
+        .unwrap();
+    assert!(leech.bundles().is_empty());
+    assert!(dir.path().join("leech/more.test/a").exists());
+    for bad in [
+        "relative.torrent",
+        "/nonexistent/x.torrent",
+        "magnet:?xt=urn:btih:zz",
+    ] {
+        let added = Added {
+            what: bad.into(),
+            out: dir.path().to_owned(),
+            trackers: Vec::new(),
+            peers: Vec::new(),
+        };
+        let refused = asked(&leech_at, Request::Add(added)).await;
+        assert!(
+            matches!(refused, Err(AskError::Refused(_))),
+            "{bad}: {refused:?}"
+        );
+    }
+}

@@ -95,9 +95,10 @@ pub(crate) async fn run(
     shared: Arc<Shared>,
     port: u16,
 ) {
+    let life = shared.life();
     let entered = async { ready.wait_for(Option::is_some).await.ok()?.clone() };
     let dht = tokio::select! {
-        () = shared.stop.cancelled() => return,
+        () = life.cancelled() => return,
         dht = entered => dht,
     };
     if let Some(dht) = dht {
@@ -204,6 +205,7 @@ impl DhtNode {
 
     /// Looks for peers and announces, until the swarm stops or turns out to be private.
     async fn look_up_all(self, shared: Arc<Shared>, port: u16) {
+        let life = shared.life();
         let mut hunger = 0_u32;
         let mut node = self.inner.node.subscribe();
         let mut told = None;
@@ -219,7 +221,7 @@ impl DhtNode {
                 }
             };
             tokio::select! {
-                () = shared.stop.cancelled() => return,
+                () = life.cancelled() => return,
                 () = round => {}
             }
             hunger = match is_hungry(&shared) {
@@ -234,7 +236,7 @@ impl DhtNode {
             let mut meta = shared.meta.subscribe();
             meta.mark_unchanged();
             tokio::select! {
-                () = shared.stop.cancelled() => return,
+                () = life.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
                 // It may be private.
                 _ = meta.changed() => {}

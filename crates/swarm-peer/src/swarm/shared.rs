@@ -63,6 +63,10 @@ pub(crate) struct Shared {
     pub(crate) announce_now: watch::Sender<u64>,
     pub(super) mailbox: mpsc::Sender<Message>,
     pub(crate) stop: CancellationToken,
+    /// Whether it is to rest.
+    pub(crate) paused: watch::Sender<bool>,
+    /// What goes on only until it rests or stops.
+    life: Mutex<CancellationToken>,
 }
 
 impl Shared {
@@ -90,9 +94,25 @@ impl Shared {
             readers_changed: Notify::new(),
             announce_now: watch::Sender::new(0),
             mailbox,
+            paused: watch::Sender::new(false),
+            life: Mutex::new(stop.child_token()),
             stop,
         };
         (Arc::new(shared), messages)
+    }
+
+    /// Cancelled when it rests or stops.
+    pub(crate) fn life(&self) -> CancellationToken {
+        self.life
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Begins anew after a rest.
+    pub(crate) fn revive(&self) {
+        let life = self.life.lock();
+        *life.unwrap_or_else(PoisonError::into_inner) = self.stop.child_token();
     }
 
     pub(crate) fn has(&self, piece: PieceIndex) -> bool {

@@ -17,6 +17,8 @@ pub enum SwarmState {
     Fetching,
     /// Everything is there; only serving.
     Seeding,
+    /// Told to rest: no connection, no announce, and nothing fetched or served.
+    Paused,
     /// Given up.
     Failed(SwarmError),
     /// Removed, or the node shut down.

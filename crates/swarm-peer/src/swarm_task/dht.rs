@@ -16,7 +16,7 @@ impl SwarmTask {
         if let (Some(ready), false) = (self.node.dht(), self.is_private()) {
             let port = self.node.listen_addr().port();
             let task = dht::run(ready, Arc::clone(&self.shared), port);
-            self.node.tasks().spawn(task);
+            self.node.tasks().spawn(self.life.track_future(task));
         }
     }
 
