@@ -176,7 +176,9 @@ fn f1_a_fetch_killed_at_random_moments_asks_for_nothing_synced_again() {
         }
     });
     let (kept, finished) = (kept.into_inner(), finished.into_inner());
-    println!("{kills} kills, {kept} synced pieces found after them, {finished} fetches whole");
+    println!(
+        "{kills} kills, {kept} synced pieces found after them, none asked for again, {finished} fetches whole"
+    );
     assert!(
         kept > 0,
         "no kill found anything synced: the moments are wrong"

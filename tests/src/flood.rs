@@ -189,6 +189,18 @@ pub fn kinds(pieces: u32, root: &[u8; 32], own_ids: &OwnIds) -> Vec<Kind> {
             [extended(own_ids.holepunch, &[0, 0, 9, 9, 9, 9, 26, 225])],
         ),
         kind(
+            "lt_donthave",
+            some(&|n| extended(own_ids.dont_have, &words(&[n % pieces]))),
+        ),
+        kind(
+            "lt_donthave of no such piece",
+            some(&|n| extended(own_ids.dont_have, &words(&[pieces + n]))),
+        ),
+        kind(
+            "lt_donthave of no length",
+            [extended(own_ids.dont_have, &[])],
+        ),
+        kind(
             "hash request",
             [
                 message(21, &hashes(0, 0, 512, 8)),
@@ -228,6 +240,8 @@ pub struct OwnIds {
     pub pex: u8,
     /// `ut_holepunch`.
     pub holepunch: u8,
+    /// `lt_donthave`.
+    pub dont_have: u8,
 }
 
 impl OwnIds {
@@ -257,6 +271,7 @@ impl OwnIds {
             metadata: id("11:ut_metadatai", 90),
             pex: id("6:ut_pexi", 91),
             holepunch: id("12:ut_holepunchi", 92),
+            dont_have: id("11:lt_donthavei", 93),
         }
     }
 }
