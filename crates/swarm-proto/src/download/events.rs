@@ -281,7 +281,7 @@ impl Download {
         };
         peer.asked.remove(&range);
         peer.block_came(len, &self.config);
-        if !peer.guides(now) {
+        if !peer.guided_lately(now) {
             self.crowd_at = Some(now);
         }
         if let Some(block) = self.our_block(now, conn, block) {

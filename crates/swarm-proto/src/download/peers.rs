@@ -51,6 +51,8 @@ impl Rate {
 /// A peer that suggests is taken to go on so long after the last time, if it never paused longer.
 const GUIDED_MIN: Duration = Duration::from_secs(4);
 const GUIDED_MAX: Duration = Duration::from_secs(8);
+/// As long as others send something, it may be that those have more to pass on: then so long.
+const GUIDED_IN_CROWD: Duration = Duration::from_secs(15);
 
 /// One connected peer.
 #[derive(Debug)]
@@ -164,7 +166,12 @@ impl Peer {
         }
     }
 
-    /// Whether it is asked for nothing but what it suggests.
+    /// Whether it suggested something lately.
+    pub(super) fn guided_lately(&self, now: Instant) -> bool {
+        self.guided_at.is_some_and(|at| now < at + GUIDED_IN_CROWD)
+    }
+
+    /// Whether it is asked for nothing but what it suggests, if nobody else sends anything.
     pub(super) fn guides(&self, now: Instant) -> bool {
         let patience = (self.guided_every * 2).clamp(GUIDED_MIN, GUIDED_MAX);
         self.guided_at.is_some_and(|at| now < at + patience)

@@ -77,6 +77,7 @@ impl Download {
         if self.is_guided_by(now, conn) {
             return self
                 .pick_suggested(now, conn)
+                .or_else(|| self.pick_begun(conn))
                 .or_else(|| self.pick_orphan(conn))
                 .or_else(|| self.pick_last(conn))
                 .or_else(|| self.pick_endgame(now, conn));
@@ -148,6 +149,14 @@ impl Download {
             .find_map(|piece| self.unasked(piece, 0, conn))
     }
 
+    /// A block of a piece that was begun with this peer: it will be suggested to nobody else.
+    fn pick_begun(&self, conn: ConnectionId) -> Option<BlockRange> {
+        let begun = self.assembler.open();
+        begun
+            .filter(|piece| self.assembler.starter(*piece) == Some(conn))
+            .find_map(|piece| self.unasked(piece, 0, conn))
+    }
+
     /// A block of a piece that is under way.
     fn pick_open(&self, conn: ConnectionId) -> Option<BlockRange> {
         self.assembler
@@ -201,8 +210,10 @@ impl Download {
             return false;
         };
         peer.suggestions.retain(|piece| missing.contains(*piece));
-        let crowd = self.crowd_at.is_none_or(|at| now < at + CROWD_PATIENCE);
-        crowd && peer.guides(now)
+        match self.crowd_at {
+            Some(at) => now < at + CROWD_PATIENCE && peer.guided_lately(now),
+            None => peer.guides(now),
+        }
     }
 
     /// A block of a piece that the peer suggests.

@@ -27,6 +27,8 @@ const AHEAD_SECS: f64 = 1.0;
 const LOOKED_AT_MAX: usize = 4096;
 /// A leech waits so long for its first suggestion, then it is served without.
 const UNCHOKE_WITHIN: Duration = Duration::from_secs(1);
+/// However much a leech has to pass on, it gets another piece after so long.
+const GUIDE_EVERY: Duration = Duration::from_secs(8);
 /// A peer that leaves a suggestion unheeded for so long gets no more of them.
 const HEED_WITHIN: Duration = Duration::from_secs(30);
 
@@ -56,6 +58,8 @@ pub(super) struct Promised {
     /// Pieces suggested to it ever.
     given: usize,
     pub(super) ignored: bool,
+    /// When it was last suggested a piece.
+    at: Option<Instant>,
     /// When it was suggested all it lacked.
     all_at: Option<Instant>,
 }
@@ -217,7 +221,12 @@ impl Download {
                 && !peer.promised.ignored
                 && peer.promised.pieces.len() < limits::SUGGESTIONS_MAX
         };
-        let least = |(_, peer): &(_, &Peer)| (peer.promised.unshared, peer.promised.given);
+        // Whoever is left without for long takes what it likes.
+        let is_guided = |peer: &Peer| peer.promised.at.is_some_and(|at| now < at + GUIDE_EVERY);
+        let least = |(_, peer): &(_, &Peer)| {
+            let promised = &peer.promised;
+            (is_guided(peer), promised.unshared, promised.given)
+        };
         let leeches = self.peers.iter().filter(|(_, peer)| takes(peer));
         let Some(conn) = leeches.min_by_key(least).map(|(conn, _)| *conn) else {
             return false;
@@ -230,6 +239,7 @@ impl Download {
         };
         let len = torrent.meta.geometry().piece_len(piece);
         handout.promise(conn, peer, (piece, len), now);
+        peer.promised.at = Some(now);
         // In this order: whoever is unchoked asks at once.
         self.offer(now, conn, piece);
         self.set_choke(now, conn, false);

@@ -90,3 +90,77 @@ fn f8_what_a_silent_peer_owes_is_asked_at_once_of_a_seed_that_suggests_other_pie
     table.download.peer_left(table.now, ConnectionId(3));
     assert!(asked_again(&mut table));
 }
+
+#[test]
+fn whoever_came_first_and_has_most_to_pass_on_is_suggested_something_all_the_same() {
+    let mut table = Table::seed();
+    table.download.config.super_seed = SuperSeed::Never;
+    let suggested = |table: &mut Table| {
+        let of = |action| match action {
+            Action::Command(conn, Command::Suggest(_)) => Some(conn.0),
+            _ => None,
+        };
+        let all: Vec<_> = table.actions().into_iter().filter_map(of).collect();
+        all
+    };
+    // Alone it takes what it likes, much at once.
+    table.join(1, table.meta.swarm_ids()[0]);
+    table.event(1, SessionEvent::PeerInterested(true));
+    let geometry = table.meta.geometry().clone();
+    for piece in geometry.pieces().take(16) {
+        let block = geometry.nth_block(piece, 0).unwrap();
+        table.event(1, SessionEvent::Requested(block));
+    }
+    assert_eq!(suggested(&mut table), [] as [u64; 0]);
+    for conn in 2..=4 {
+        table.join(conn, table.meta.swarm_ids()[0]);
+        table.event(conn, SessionEvent::PeerInterested(true));
+    }
+    let first = suggested(&mut table);
+    assert!(first.contains(&1) && first.contains(&2), "{first:?}");
+}
+
+#[test]
+fn what_was_begun_with_a_seed_before_it_suggests_is_finished_with_it() {
+    let mut table = Table::leech();
+    table.join_seed(1);
+    let asked = table.requests(1);
+    let begun: std::collections::BTreeSet<_> = asked.iter().map(|range| range.piece()).collect();
+    let other = table.meta.geometry().piece(77).unwrap();
+    assert!(!begun.contains(&other));
+    // What it owes is refused, and so to be asked for again.
+    table.event(1, SessionEvent::Suggested(other));
+    for range in asked {
+        table.event(1, SessionEvent::Rejected(range));
+    }
+    table.wait(Duration::from_millis(500));
+    let again: Vec<_> = table
+        .requests(1)
+        .iter()
+        .map(|range| range.piece())
+        .collect();
+    assert!(again.contains(&other), "{again:?}");
+    let of_begun = again.iter().filter(|piece| begun.contains(piece));
+    assert_eq!(of_begun.count(), 2, "{again:?}");
+}
+
+#[test]
+fn while_others_send_a_peer_that_suggested_is_not_asked_for_more_for_longer() {
+    let mut table = Table::leech();
+    let geometry = table.meta.geometry().clone();
+    table.join(2, table.meta.swarm_ids()[0]);
+    table.event(2, SessionEvent::PeerHas(PieceSet::All));
+    table.event(2, SessionEvent::Suggested(geometry.piece(77).unwrap()));
+    table.event(2, SessionEvent::Choked(false));
+    assert_eq!(table.requests(2).len(), 2);
+    let others_send = |table: &mut Table, secs: u64| {
+        for _ in 0..secs {
+            table.download.crowd_at = Some(table.now);
+            table.wait(Duration::from_secs(1));
+        }
+    };
+    others_send(&mut table, 14);
+    assert_eq!(table.requests(2), []);
+    others_send(&mut table, 2);
+    assert!(!table.requests(2).is_empty());
+}
