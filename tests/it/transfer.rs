@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use serde_json::Value;
+use swarm_e2e::origin::Origin;
 use swarm_e2e::process::{run, run_ok};
 use swarm_e2e::{Proc, Tree, small_site};
 
@@ -119,6 +120,59 @@ fn the_site_record_brings_the_whole_site() {
     seeded
         .truth
         .assert_within(&Tree::of(&out.join("record.test")));
+}
+
+/// A mirror holds the site's files, but none of the compressed variants that were published beside
+/// them: who wants those too is told by `status` what the mirror lacks.
+#[test]
+fn a_whole_site_comes_from_a_web_seed_alone_and_status_tells_how_that_does() {
+    let scratch = tempfile::tempdir().expect("scratch");
+    let root = scratch.path().join("mirror/web.test");
+    small_site(&root);
+    let origin = Origin::start(&scratch.path().join("mirror"));
+    let mirror = format!("http://{}/", origin.addr);
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let dead = format!("http://{}/", nobody.local_addr().expect("bound"));
+    drop(nobody);
+    let site = "http://web.test";
+    let published = publish(scratch.path(), site, &root, &["--bundle-target", "2MiB"]);
+    let key = format!("web.test={}", published.root_key());
+    let (out, state) = (scratch.path().join("fetched"), scratch.path().join("state"));
+    let record = published.out.join("manifest");
+    let (record, state) = (text(&record), text(&state));
+    let mut args = vec!["fetch", record, "--site-key", &key, "--state", state];
+    args.extend([
+        "--web-seed",
+        &mirror,
+        "--web-seed",
+        &dead,
+        "--json",
+        "--out",
+    ]);
+    run_ok("swarm-peer", [&args[..], &[text(&out)]].concat());
+    Tree::of(&root).assert_within(&Tree::of(&out.join("web.test")));
+
+    let again = scratch.path().join("again");
+    let all = [&args[..], &[text(&again), "--seed"]].concat();
+    let _fetch = Proc::start("swarm-peer", all);
+    let began = std::time::Instant::now();
+    loop {
+        let told = run("swarm-peer", ["status", "--json", "--state", state]).stdout;
+        let told: Value = serde_json::from_str(&told).unwrap_or_default();
+        let bundles = told["bundles"].as_array().into_iter().flatten();
+        let seeds: Vec<_> = bundles.map(|bundle| &bundle["web_seeds"]).collect();
+        let urls = |seeds: &&&Value| seeds[0]["url"] == *mirror && seeds[1]["url"] == *dead;
+        assert_eq!(seeds.iter().filter(urls).count(), seeds.len(), "{told}");
+        let lacks = |seeds: &&Value| seeds[0]["missing_files"].as_u64() > Some(0);
+        let waits = |seeds: &&Value| seeds[1]["state"] == "waiting" && seeds[1]["wait"].is_u64();
+        if seeds.iter().any(lacks) && seeds.iter().any(waits) {
+            break;
+        }
+        assert!(began.elapsed() < SOON, "{told}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let words = run_ok("swarm-peer", ["status", "--state", state]).stdout;
+    assert!(words.contains(&format!("  web seed {mirror}: ")), "{words}");
 }
 
 #[test]

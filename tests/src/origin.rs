@@ -14,7 +14,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Serves the files below `root`; any POST is counted and answered with 200.
+    /// Serves the files below `root`, whole or one range of them; any POST is counted and answered with 200.
     pub fn start(root: &Path) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         let addr = listener
@@ -46,9 +46,11 @@ fn serve(stream: TcpStream, root: &Path, posts: &AtomicUsize) -> std::io::Result
         if reader.read_line(&mut request)? == 0 {
             return Ok(());
         }
+        let mut range = None;
         loop {
             let mut line = String::new();
             reader.read_line(&mut line)?;
+            range = range.or_else(|| asked_range(&line));
             if line.trim_end().is_empty() {
                 break;
             }
@@ -61,19 +63,56 @@ fn serve(stream: TcpStream, root: &Path, posts: &AtomicUsize) -> std::io::Result
         } else {
             file(root, target)
         };
+        let whole = body.len();
+        let part = range.filter(|(first, last)| first <= last && *last < whole);
+        let (status, body, more) = match part {
+            Some((first, last)) if status == "200 OK" => (
+                "206 Partial Content",
+                &body[first..=last],
+                format!("Content-Range: bytes {first}-{last}/{whole}\r\n"),
+            ),
+            _ => (status, &body[..], String::new()),
+        };
         write!(
             writer,
-            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
+            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\n{more}Content-Length: {}\r\n\r\n",
             body.len()
         )?;
         if method != "HEAD" {
-            writer.write_all(&body)?;
+            writer.write_all(body)?;
         }
     }
 }
 
+/// First and last byte of `Range: bytes=FIRST-LAST`.
+fn asked_range(line: &str) -> Option<(usize, usize)> {
+    let (name, value) = line.split_once(':')?;
+    let (first, last) = value.trim().strip_prefix("bytes=")?.split_once('-')?;
+    let range = (first.parse().ok()?, last.parse().ok()?);
+    name.eq_ignore_ascii_case("range").then_some(range)
+}
+
+/// Undoes percent-encoding; what is none stays.
+fn unescape(path: &str) -> String {
+    let mut parts = path.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let decoded = part
+            .get(..2)
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match decoded {
+            Some(byte) => {
+                bytes.push(byte);
+                bytes.extend(part.bytes().skip(2));
+            }
+            None => bytes.extend(format!("%{part}").bytes()),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 fn file(root: &Path, target: &str) -> (&'static str, &'static str, Vec<u8>) {
-    let path = target.split('?').next().unwrap_or("/");
+    let path = unescape(target.split('?').next().unwrap_or("/"));
     let mut file = root.join(path.trim_start_matches('/'));
     if file.is_dir() {
         file = file.join("index.html");

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 
-use swarm_proto::download::Want;
+use swarm_proto::download::{Want, WebSeedStats};
 use swarm_proto::geometry::ByteRange;
 use swarm_proto::id::SwarmId;
 use swarm_proto::metainfo::Metainfo;
@@ -127,6 +127,13 @@ impl SwarmHandle {
     pub async fn peers(&self) -> Vec<PeerReport> {
         let (to, from) = oneshot::channel();
         self.shared.tell(Message::Report(to)).await;
+        from.await.unwrap_or_default()
+    }
+
+    /// How the web seeds do; those of which none may be asked are left out.
+    pub async fn web_seeds(&self) -> Vec<WebSeedStats> {
+        let (to, from) = oneshot::channel();
+        self.shared.tell(Message::WebSeeds(to)).await;
         from.await.unwrap_or_default()
     }
 

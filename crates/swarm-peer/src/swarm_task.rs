@@ -347,6 +347,9 @@ impl SwarmTask {
                 // Whoever asked may have gone.
                 let _ = to.send(self.peer_reports(download));
             }
+            Message::WebSeeds(to) => {
+                let _ = to.send(download.web_seed_stats(now));
+            }
             peers @ Message::Peers { .. } => self.note_peers(peers, now),
         }
     }

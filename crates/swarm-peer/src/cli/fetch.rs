@@ -64,7 +64,7 @@ pub(super) struct FetchArgs {
     pub(super) timeout: Duration,
     /// A server that holds the files too, over http or https (BEP 19); may be given again.
     #[arg(long, value_name = "URL", env = "SWARM_PEER_WEB_SEED", value_delimiter = ',', value_parser = web_seed)]
-    web_seed: Vec<String>,
+    pub(super) web_seed: Vec<String>,
     #[command(flatten)]
     pub(super) node: NodeArgs,
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use swarm_peer::config::PeerConfig;
 use swarm_peer::connector::Trust;
 use swarm_peer::store::{folder_paths, write_atomic};
 use swarm_peer::trust::{Came, RecordError, TrustStore, Voucher, fetch_record, now};
+use swarm_peer::webseed::named_by_torrent;
 use swarm_peer::{AddBundle, Storage};
 use swarm_proto::download::Want;
 use swarm_proto::geometry::ByteRange;
@@ -229,6 +231,15 @@ async fn add_bundles(
         bundle.preallocate = args.preallocate;
         bundle.trust = vouched(record.came.as_ref());
         bundle.peers.clone_from(&args.node.peer);
+        bundle.web_seeds.clone_from(&args.web_seed);
+        // Those in a torrent that the site served are as near as the site.
+        bundle.web_seed_trust = match &record.came {
+            Some(came) => came.trust_in_contents(),
+            None => named_by_torrent(
+                args.node.peer.iter().map(SocketAddr::ip),
+                config.trackers.iter().map(String::as_str),
+            ),
+        };
         match &record.came {
             // A record in a file is the operator's as a torrent is.
             None => {

@@ -163,7 +163,11 @@ fn bundle(bundle: &Value, out: &mut String) {
         out.push_str(&format!("  tracker {}: {said}\n", text(&tracker["url"])));
     }
     for seed in each(&bundle["web_seeds"]) {
-        out.push_str(&format!("  web seed {}\n", text(seed)));
+        out.push_str(&format!(
+            "  web seed {}: {}\n",
+            text(&seed["url"]),
+            web_seed(seed)
+        ));
     }
     let mut peers = each(&bundle["connected"]).peekable();
     if peers.peek().is_some() {
@@ -185,6 +189,22 @@ fn bundle(bundle: &Value, out: &mut String) {
             text(&peer["client"]),
         ));
     }
+}
+
+fn web_seed(seed: &Value) -> String {
+    let mut said = text(&seed["state"]);
+    if let Some(wait) = seed["wait"].as_u64() {
+        said.push_str(&format!(" {wait} s after a failure"));
+    }
+    if seed["state"] == "asked" {
+        let (requests, rate) = (number(&seed["requests"]), speed(&seed["down_rate"]));
+        said.push_str(&format!(", {requests} requests, {rate}"));
+    }
+    match number(&seed["missing_files"]) {
+        0 => {}
+        missing => said.push_str(&format!("; lacks {missing} files")),
+    }
+    said
 }
 
 /// As other clients show them: `D` we want and may ask, `d` we want and are choked; `U` it wants

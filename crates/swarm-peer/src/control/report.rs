@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
+use swarm_proto::download::{WebSeedState, WebSeedStats};
 
 use super::state_name;
 use crate::report::{PeerReport, TrackerReport, shown_url};
@@ -39,8 +40,8 @@ async fn bundle(handle: &SwarmHandle, peers: bool) -> Value {
     let ids: Vec<String> = handle.swarm_ids().iter().map(ToString::to_string).collect();
     let meta = handle.try_metainfo();
     let meta = meta.as_deref();
-    let seeds = meta.map(|meta| meta.web_seeds()).unwrap_or_default();
-    let seeds: Vec<String> = seeds.iter().map(|url| shown_url(url)).collect();
+    let seeds = handle.web_seeds().await;
+    let seeds: Vec<Value> = seeds.iter().map(web_seed).collect();
     let trackers = handle.trackers();
     let trackers: Vec<Value> = trackers
         .iter()
@@ -94,6 +95,25 @@ fn tracker(url: &str, told: &TrackerReport) -> Value {
         "seeds": told.seeds,
         "leeches": told.leeches,
         "error": told.error,
+    })
+}
+
+fn web_seed(seed: &WebSeedStats) -> Value {
+    let (state, wait) = match seed.state {
+        WebSeedState::Ready => ("ready", None),
+        WebSeedState::Asked => ("asked", None),
+        WebSeedState::Waiting(wait) => ("waiting", Some(wait.as_secs())),
+        WebSeedState::GivenUp => ("given up", None),
+        WebSeedState::Banned => ("banned", None),
+        _ => ("unknown", None),
+    };
+    json!({
+        "url": shown_url(&seed.url),
+        "state": state,
+        "wait": wait,
+        "requests": seed.requests,
+        "down_rate": seed.down_rate.round(),
+        "missing_files": seed.missing_files,
     })
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use swarm_proto::bitfield::Bitfield;
-use swarm_proto::download::Want;
+use swarm_proto::download::{Want, WebSeedStats};
 use swarm_proto::geometry::{ByteRange, Geometry, PieceIndex};
 use swarm_proto::id::SwarmId;
 use swarm_proto::metainfo::Metainfo;
@@ -39,6 +39,7 @@ pub(crate) enum Message {
     /// Pieces that a reader could not get from the store.
     Unread(Vec<PieceIndex>),
     Report(oneshot::Sender<Vec<PeerReport>>),
+    WebSeeds(oneshot::Sender<Vec<WebSeedStats>>),
 }
 
 /// What the task and its handles share.

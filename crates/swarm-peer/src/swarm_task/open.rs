@@ -117,7 +117,10 @@ impl SwarmTask {
                 }
                 Some(message) = self.messages.recv() => match message {
                     // Dropping the sender of a report says that there are no peers yet.
-                    Message::Incoming(_) | Message::Report(_) | Message::Unread(_) => {}
+                    Message::Incoming(_)
+                    | Message::Report(_)
+                    | Message::WebSeeds(_)
+                    | Message::Unread(_) => {}
                     Message::Want(new) => *want = new,
                     Message::DhtPort(port) => self.tell_dht_port(port),
                     peers @ Message::Peers { .. } => self.note_peers(peers, Instant::now()),

@@ -54,7 +54,9 @@ pub use budget::{MemberId, Need, PieceBudget, Room};
 pub use pex::PexExchange;
 pub use priority::{Prefix, Standing, canonical_priority, who_yields};
 pub use super_seed::{NoSuchSuperSeed, SuperSeed};
-pub use webseed::{WebFailure, WebFetch, WebHead, WebRange, WebRequestId, judge};
+pub use webseed::{
+    WebFailure, WebFetch, WebHead, WebRange, WebRequestId, WebSeedState, WebSeedStats, judge,
+};
 
 use crate::bitfield::Bitfield;
 use crate::geometry::{BLOCK_LEN, Geometry, PieceIndex};

@@ -34,6 +34,11 @@ impl Health {
         !self.given_up && self.until.is_none_or(|until| until <= now)
     }
 
+    /// Until when it is left alone, if it is.
+    pub(super) fn waits_until(&self, now: Instant) -> Option<Instant> {
+        self.until.filter(|until| now < *until)
+    }
+
     /// Whether it will never be asked again.
     pub(super) fn is_given_up(&self) -> bool {
         self.given_up

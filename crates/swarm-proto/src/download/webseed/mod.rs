@@ -10,6 +10,7 @@ mod gather;
 mod health;
 mod judge;
 mod plan;
+mod stats;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use rand::RngExt as _;
 
 pub use judge::{WebFailure, WebHead, WebRange, judge};
+pub use stats::{WebSeedState, WebSeedStats};
 
 use super::peers::Rate;
 use super::{Action, Download};
