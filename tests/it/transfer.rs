@@ -122,6 +122,32 @@ fn the_site_record_brings_the_whole_site() {
         .assert_within(&Tree::of(&out.join("record.test")));
 }
 
+#[test]
+fn the_tracker_tells_how_many_hold_a_torrent_to_who_only_asks() {
+    let seeded = seeded("scrape.test", &[]);
+    let torrent = largest(&seeded.published.torrents());
+    // Seeds and leeches, by each id of the torrent.
+    let asked = || -> Vec<(u64, u64)> {
+        let told = run_ok(
+            "swarm-peer",
+            ["inspect", "--scrape", "--json", text(&torrent)],
+        );
+        let told: Value = serde_json::from_str(&told.stdout).expect("inspect prints JSON");
+        let rows = told["scrape"].as_array().expect("figures").iter();
+        let figure = |row: &Value, name: &str| row[name].as_u64().unwrap_or(99);
+        let row = |row| (figure(row, "seeds"), figure(row, "leeches"));
+        rows.map(row).collect()
+    };
+    let one_seed = |rows: Vec<(u64, u64)>| rows.len() >= 2 && rows.iter().all(|r| *r == (1, 0));
+    let began = std::time::Instant::now();
+    // Until the seed is listed.
+    while !one_seed(asked()) {
+        assert!(began.elapsed() < SOON, "{:?}", asked());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert!(one_seed(asked()), "who asks is nobody");
+}
+
 /// A mirror holds the site's files, but none of the compressed variants that were published beside
 /// them: who wants those too is told by `status` what the mirror lacks.
 #[test]

@@ -7,9 +7,12 @@
 
 mod groups;
 mod http;
+mod scrape;
 mod udp;
 
 pub(crate) use groups::groups;
+pub use scrape::{Scraped, Scraper};
+pub use udp::UdpError;
 
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,7 +20,7 @@ use std::time::{Duration, Instant};
 use swarm_proto::id::{PeerId, SwarmId};
 use swarm_proto::limits;
 use swarm_proto::tracker::{
-    AnnounceEvent, AnnounceReply, AnnounceRequest, AnnounceTiers, TrackerNumber,
+    AnnounceEvent, AnnounceReply, AnnounceRequest, AnnounceTiers, ScrapeEntry, TrackerNumber,
 };
 
 use crate::connector::{Connector, Trust};
@@ -58,27 +61,44 @@ struct Tracker {
 
 /// Why an announce brought nothing.
 #[derive(Debug, thiserror::Error)]
-enum AnnounceError {
+#[non_exhaustive]
+pub enum AnnounceError {
+    /// No answer over HTTP.
     #[error("tracker cannot be reached: {0}")]
     Http(#[from] HttpError),
+    /// No answer over UDP.
     #[error(transparent)]
     Udp(#[from] udp::UdpError),
+    /// It says so.
     #[error("tracker is gone for good (410)")]
     Gone,
+    /// A status that is no success, and no reason with it.
     #[error("tracker answered {0}")]
     Status(::http::StatusCode),
+    /// Its URL names no place to ask for figures (BEP 48).
+    #[error("tracker has no scrape to its URL")]
+    NoScrape,
     /// And another may.
     #[error("tracker does not answer in time")]
     Slow,
     /// About this swarm alone; another may be welcome.
     #[error("tracker refuses: {reason}")]
     Refused {
+        /// In its words.
         reason: String,
+        /// When to come back (BEP 31), if it says so.
         retry_in: Option<Duration>,
     },
+    /// No reply of a tracker.
     #[error("tracker answered rubbish: {0}")]
     Rubbish(swarm_proto::tracker::http::ReplyError),
 }
+
+/// Figures of swarms, as far as a tracker knows them.
+type Figures = Vec<(SwarmId, ScrapeEntry)>;
+
+/// Time for figures, while announces wait.
+const SCRAPE_MAX: Duration = Duration::from_secs(5);
 
 /// A tracker's answer, and how far the peers in it may be trusted.
 struct Answer {
@@ -117,6 +137,7 @@ impl Announcer {
     pub(crate) async fn run(mut self) {
         let mut by_hand = self.shared.announce_now.subscribe();
         let mut state = self.shared.state.subscribe();
+        let mut looked = self.shared.looked.subscribe();
         let lens = self.tiers.iter().copied();
         let (now, complete) = (Instant::now(), self.is_complete());
         let mut tiers = AnnounceTiers::new(now, lens, complete, rand::random());
@@ -128,6 +149,12 @@ impl Announcer {
                 () = sleep => {}
                 _ = by_hand.changed() => {
                     tiers.asked_by_hand();
+                    continue;
+                }
+                _ = looked.changed() => {
+                    if let Some(number) = tiers.scrape(Instant::now()) {
+                        self.scrape(number).await;
+                    }
                     continue;
                 }
                 _ = state.changed() => {
@@ -196,6 +223,35 @@ impl Announcer {
                 let failures = tiers.failures(number);
                 tracing::warn!(%tracker, failures, "{}", chain(&error));
             }
+        }
+    }
+
+    /// Asks a tracker for figures, since somebody looks at them.
+    async fn scrape(&mut self, number: TrackerNumber) {
+        let (name, shared) = (self.name(number), Arc::clone(&self.shared));
+        let Some(tracker) = self.trackers.get_mut(number) else {
+            return;
+        };
+        let asked = tracker.transport.scrape(&shared.swarm_ids);
+        let said = tokio::select! {
+            said = tokio::time::timeout(SCRAPE_MAX, asked) => said.unwrap_or(Err(AnnounceError::Slow)),
+            () = shared.stop.cancelled() => Err(AnnounceError::Slow),
+        };
+        tracker.transport.round_is_over();
+        match said {
+            Ok(figures) => {
+                // Of a hybrid's ids some trackers know one swarm, others one each.
+                let all = figures.iter().map(|(_, figures)| *figures);
+                let most = all.reduce(|a, b| ScrapeEntry {
+                    complete: a.complete.max(b.complete),
+                    downloaded: a.downloaded.max(b.downloaded),
+                    incomplete: a.incomplete.max(b.incomplete),
+                });
+                if let Some(most) = most {
+                    shared.tracker_counts(&tracker.url, most);
+                }
+            }
+            Err(error) => tracing::debug!(tracker = name, "no figures: {}", chain(&error)),
         }
     }
 
@@ -355,6 +411,13 @@ impl Transport {
         match self {
             Self::Http(tracker) => tracker.announce(&request).await,
             Self::Udp(tracker) => tracker.announce(request).await,
+        }
+    }
+
+    async fn scrape(&mut self, ids: &[SwarmId]) -> Result<Figures, AnnounceError> {
+        match self {
+            Self::Http(tracker) => tracker.scrape(ids).await,
+            Self::Udp(tracker) => tracker.scrape(ids).await,
         }
     }
 

@@ -64,6 +64,7 @@ pub mod trust;
 pub mod uplink;
 pub mod webseed;
 
+pub use announce::{AnnounceError, Scraped, Scraper, UdpError};
 pub use connector::Trust;
 pub use link::port::Transport;
 pub use memory::MemoryReport;

@@ -36,6 +36,8 @@ pub struct TrackerReport {
     pub seeds: u32,
     /// Leeches it counts.
     pub leeches: u32,
+    /// Downloads that were completed, as far as it counts and was asked (BEP 48).
+    pub completed: Option<u32>,
     /// Why it was of no use.
     pub error: Option<String>,
 }
@@ -47,6 +49,7 @@ impl TrackerReport {
             peers: reply.peers.len(),
             seeds: reply.complete,
             leeches: reply.incomplete,
+            completed: None,
             error: None,
         }
     }
@@ -57,6 +60,7 @@ impl TrackerReport {
             peers: 0,
             seeds: 0,
             leeches: 0,
+            completed: None,
             error: Some(error),
         }
     }

@@ -137,6 +137,12 @@ impl SwarmHandle {
         from.await.unwrap_or_default()
     }
 
+    /// Has the trackers asked for figures (BEP 48), as far as that is polite: they show in
+    /// [`Self::trackers`] as soon as they are here.
+    pub fn ask_figures(&self) {
+        self.shared.looked.send_modify(|count| *count += 1);
+    }
+
     /// What each tracker said last, by its URL without what may be secret in it.
     pub fn trackers(&self) -> BTreeMap<String, TrackerReport> {
         let trackers = self.shared.trackers.lock();

@@ -1,12 +1,15 @@
-//! Announces over HTTP (BEP 3, 7, 23).
+//! Announces and scrapes over HTTP (BEP 3, 7, 23, 48).
 
 use std::time::Duration;
 
+use swarm_proto::id::SwarmId;
 use swarm_proto::limits;
-use swarm_proto::tracker::AnnounceRequest;
-use swarm_proto::tracker::http::{ReplyError, announce_url, decode_reply};
+use swarm_proto::tracker::http::{
+    ReplyError, announce_url, decode_reply, decode_scrape_reply, scrape_url,
+};
+use swarm_proto::tracker::{AnnounceRequest, ScrapeRequest};
 
-use super::{AnnounceError, Answer};
+use super::{AnnounceError, Answer, Figures};
 use crate::connector::Trust;
 use crate::http::HttpClient;
 
@@ -21,6 +24,25 @@ pub(super) struct HttpTracker {
 }
 
 impl HttpTracker {
+    /// Asks for figures (BEP 48).
+    pub(super) async fn scrape(&self, ids: &[SwarmId]) -> Result<Figures, AnnounceError> {
+        let request = ScrapeRequest {
+            swarm_ids: ids.to_vec(),
+        };
+        let url = scrape_url(&self.url, &request).ok_or(AnnounceError::NoScrape)?;
+        let cap = limits::TRACKER_REPLY_LEN_MAX;
+        let answer = self.http.get(&url, cap, DEADLINE, self.trust).await?;
+        match decode_scrape_reply(&answer.body) {
+            Ok(reply) => Ok(reply.files),
+            Err(ReplyError::Failure { reason, .. }) => Err(AnnounceError::Refused {
+                reason,
+                retry_in: None,
+            }),
+            Err(_) if !answer.status.is_success() => Err(AnnounceError::Status(answer.status)),
+            Err(error) => Err(AnnounceError::Rubbish(error)),
+        }
+    }
+
     pub(super) async fn announce(
         &self,
         request: &AnnounceRequest,

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::connector::AddressPolicy;
 
+mod scrape;
 mod tiers;
 mod udp;
 

@@ -8,18 +8,20 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
+use swarm_proto::id::SwarmId;
 use swarm_proto::limits;
 use swarm_proto::tracker::AnnounceRequest;
 use swarm_proto::tracker::udp::{Answer as Said, Ask, ClientError, UdpClient};
 use tokio::net::UdpSocket;
 use url::Url;
 
-use super::{AnnounceError, Answer};
+use super::{AnnounceError, Answer, Figures};
 use crate::connector::{ConnectError, Connector, Trust};
 
 /// Why a question over UDP brought nothing.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum UdpError {
+#[non_exhaustive]
+pub enum UdpError {
     /// Not `udp://HOST:PORT`.
     #[error("{0:?} is no URL of a UDP tracker")]
     Url(String),
@@ -104,6 +106,20 @@ impl UdpTracker {
                 self.give_up();
                 Err(error.into())
             }
+        }
+    }
+
+    /// Asks for figures.
+    pub(super) async fn scrape(&mut self, ids: &[SwarmId]) -> Result<Figures, AnnounceError> {
+        let (host, port, _) = self.parts()?;
+        match self.ask(&host, port, Ask::Scrape(ids.to_vec())).await {
+            Ok((Said::Scrape(figures), _)) => Ok(figures),
+            Ok((Said::Announce(_), _)) => Err(UdpError::Client(ClientError::NoAnswer).into()),
+            Err(UdpError::Client(ClientError::Refused(reason))) => Err(AnnounceError::Refused {
+                reason,
+                retry_in: None,
+            }),
+            Err(error) => Err(error.into()),
         }
     }
 

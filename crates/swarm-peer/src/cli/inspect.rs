@@ -7,12 +7,17 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
+use swarm_peer::config::PeerConfig;
 use swarm_peer::publish::read_limited;
+use swarm_peer::report::shown_url;
+use swarm_peer::{AddBundle, Scraped, Scraper, Source, Storage};
+use swarm_proto::id::SwarmId;
 use swarm_proto::limits;
 use swarm_proto::manifest::{
     Envelope, PayloadType, SignedAlarm, SignedKeySet, SignedManifest, SignedStamp, SiteRecord,
 };
 use swarm_proto::metainfo::{Magnet, Metainfo};
+use swarm_proto::tracker::ScrapeEntry;
 
 use super::{EXIT_INTEGRITY, EXIT_NOT_FOUND, Failure, print};
 
@@ -25,14 +30,17 @@ pub(crate) struct InspectArgs {
     /// List every file too.
     #[arg(long)]
     files: bool,
+    /// Ask the trackers of a torrent or link how many hold it, without joining (BEP 48).
+    #[arg(long)]
+    scrape: bool,
     /// Print one object of JSON.
     #[arg(long, env = "SWARM_PEER_JSON")]
     json: bool,
 }
 
 /// Prints what a file says of itself.
-pub(super) fn run(args: &InspectArgs) -> Result<(), Failure> {
-    let described = if args.what.starts_with("magnet:") {
+pub(super) fn run(config: &PeerConfig, args: &InspectArgs) -> Result<(), Failure> {
+    let mut described = if args.what.starts_with("magnet:") {
         let magnet =
             Magnet::parse(&args.what).map_err(|error| Failure::new(EXIT_INTEGRITY, error))?;
         describe::magnet(&magnet)
@@ -51,12 +59,64 @@ pub(super) fn run(args: &InspectArgs) -> Result<(), Failure> {
             Failure::text(EXIT_INTEGRITY, format!("{}: {reason}", path.display()))
         })?
     };
+    if args.scrape {
+        let figures = scrape(config, &args.what)?;
+        if let Some(described) = described.as_object_mut() {
+            described.insert("scrape".into(), figures);
+        }
+    }
     if args.json {
         return print(&format!("{described}\n"));
     }
     let mut text = String::new();
     lines(&described, 0, &mut text);
     print(&text)
+}
+
+/// What trackers say of a torrent or link.
+fn scrape(config: &PeerConfig, what: &str) -> Result<Value, Failure> {
+    let source = match what.starts_with("magnet:") {
+        true => Magnet::parse(what)
+            .map(Source::from)
+            .map_err(anyhow::Error::from),
+        false => return scrape_source(config, super::fetch::read_torrent(what.as_ref())?.into()),
+    };
+    scrape_source(config, source?)
+}
+
+fn scrape_source(config: &PeerConfig, source: Source) -> Result<Value, Failure> {
+    let mut bundle = AddBundle::new(source, Storage::Memory);
+    super::fetch::add_trackers(&mut bundle, config);
+    let node = config.node();
+    let scraper = Scraper::new(node.policy, node.listen.ip()).map_err(anyhow::Error::from)?;
+    let asked = scraper.ask(&bundle, config.udp_trackers);
+    let said = super::runtime()?.block_on(asked);
+    let rows = said.into_iter().flat_map(|Scraped { url, said }| {
+        let tracker = shown_url(&url);
+        match said {
+            Ok(figures) if figures.is_empty() => vec![json!({
+                "tracker": tracker,
+                "error": "tracker does not know it",
+            })],
+            Ok(figures) => {
+                let row = |(id, figures): (SwarmId, ScrapeEntry)| {
+                    json!({
+                        "tracker": tracker,
+                        "swarm_id": id.to_string(),
+                        "seeds": figures.complete,
+                        "leeches": figures.incomplete,
+                        "completed": figures.downloaded,
+                    })
+                };
+                figures.into_iter().map(row).collect()
+            }
+            Err(error) => vec![json!({
+                "tracker": tracker,
+                "error": swarm_peer::http::chain(&error),
+            })],
+        }
+    });
+    Ok(rows.collect())
 }
 
 /// What the bytes are, by the first thing that tells formats apart.

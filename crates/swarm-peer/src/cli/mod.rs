@@ -194,7 +194,7 @@ fn perform(cli: Cli) -> Result<(), Failure> {
     let file = cli.config.as_deref();
     match cli.command {
         Command::Publish(args) => publish::run(&args),
-        Command::Inspect(args) => inspect::run(&args),
+        Command::Inspect(args) => inspect::run(&configure(file, &NodeArgs::default())?, &args),
         Command::Verify(args) => {
             let named = NodeArgs {
                 state: args.state.clone(),

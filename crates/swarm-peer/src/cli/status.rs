@@ -154,10 +154,14 @@ fn bundle(bundle: &Value, out: &mut String) {
         let said = match tracker["error"].as_str() {
             Some(_) => text(&tracker["error"]),
             None => format!(
-                "{} peers; {} seeds and {} leeches in all",
+                "{} peers; {} seeds and {} leeches in all{}, {} s ago",
                 number(&tracker["peers"]),
                 number(&tracker["seeds"]),
-                number(&tracker["leeches"])
+                number(&tracker["leeches"]),
+                tracker["completed"]
+                    .as_u64()
+                    .map_or_else(String::new, |n| format!(", {n} completed")),
+                number(&tracker["age"]),
             ),
         };
         out.push_str(&format!("  tracker {}: {said}\n", text(&tracker["url"])));

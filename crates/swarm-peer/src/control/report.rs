@@ -42,6 +42,7 @@ async fn bundle(handle: &SwarmHandle, peers: bool) -> Value {
     let meta = meta.as_deref();
     let seeds = handle.web_seeds().await;
     let seeds: Vec<Value> = seeds.iter().map(web_seed).collect();
+    handle.ask_figures();
     let trackers = handle.trackers();
     let trackers: Vec<Value> = trackers
         .iter()
@@ -94,6 +95,8 @@ fn tracker(url: &str, told: &TrackerReport) -> Value {
         "peers": told.peers,
         "seeds": told.seeds,
         "leeches": told.leeches,
+        "completed": told.completed,
+        "age": told.at.elapsed().map_or(0, |age| age.as_secs()),
         "error": told.error,
     })
 }

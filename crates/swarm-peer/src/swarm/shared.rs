@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
+use std::time::SystemTime;
+
 use swarm_proto::bitfield::Bitfield;
 use swarm_proto::download::{Want, WebSeedStats};
 use swarm_proto::geometry::{ByteRange, Geometry, PieceIndex};
 use swarm_proto::id::SwarmId;
 use swarm_proto::metainfo::Metainfo;
-use swarm_proto::tracker::BridgeOffer;
+use swarm_proto::tracker::{BridgeOffer, ScrapeEntry};
 use swarm_proto::verify::VerifiedBlock;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -62,6 +64,8 @@ pub(crate) struct Shared {
     readers: Mutex<Readers>,
     pub(crate) readers_changed: Notify,
     pub(crate) announce_now: watch::Sender<u64>,
+    /// Bumped when somebody looks at what trackers say.
+    pub(crate) looked: watch::Sender<u64>,
     pub(super) mailbox: mpsc::Sender<Message>,
     pub(crate) stop: CancellationToken,
     /// Whether it is to rest.
@@ -94,6 +98,7 @@ impl Shared {
             readers: Mutex::default(),
             readers_changed: Notify::new(),
             announce_now: watch::Sender::new(0),
+            looked: watch::Sender::new(0),
             mailbox,
             paused: watch::Sender::new(false),
             life: Mutex::new(stop.child_token()),
@@ -131,10 +136,24 @@ impl Shared {
     }
 
     /// Notes what a tracker said last.
-    pub(crate) fn tracker_said(&self, url: &str, report: TrackerReport) {
+    pub(crate) fn tracker_said(&self, url: &str, mut report: TrackerReport) {
         let trackers = self.trackers.lock();
         let mut trackers = trackers.unwrap_or_else(PoisonError::into_inner);
-        trackers.insert(shown_url(url), report);
+        let name = shown_url(url);
+        report.completed = trackers.get(&name).and_then(|before| before.completed);
+        trackers.insert(name, report);
+    }
+
+    /// Notes what a tracker counts.
+    pub(crate) fn tracker_counts(&self, url: &str, figures: ScrapeEntry) {
+        let trackers = self.trackers.lock();
+        let mut trackers = trackers.unwrap_or_else(PoisonError::into_inner);
+        if let Some(report) = trackers.get_mut(&shown_url(url)) {
+            report.at = SystemTime::now();
+            report.seeds = figures.complete;
+            report.leeches = figures.incomplete;
+            report.completed = Some(figures.downloaded);
+        }
     }
 
     pub(crate) async fn tell(&self, message: Message) {

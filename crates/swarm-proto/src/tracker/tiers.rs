@@ -16,6 +16,9 @@ use super::{AnnounceEvent, AnnounceReply, AnnounceSchedule};
 /// sent again within it (BEP 15: after 15 s).
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Between questions for figures.
+const SCRAPE_EVERY: Duration = Duration::from_secs(60);
+
 /// A tracker of the list, by its place in the list as it was given.
 pub type TrackerNumber = usize;
 
@@ -32,6 +35,9 @@ pub struct AnnounceTiers {
     schedules: Vec<AnnounceSchedule>,
     /// The one that answered last, and not failed since.
     current: Option<TrackerNumber>,
+    /// It answered since it was last asked for figures.
+    news: bool,
+    scraped_at: Option<Instant>,
 }
 
 impl AnnounceTiers {
@@ -57,6 +63,8 @@ impl AnnounceTiers {
             tiers,
             schedules: vec![AnnounceSchedule::new(now, complete); count],
             current: None,
+            news: false,
+            scraped_at: None,
         }
     }
 
@@ -140,6 +148,7 @@ impl AnnounceTiers {
         };
         schedule.succeeded(now, reply, hungry, jitter);
         self.current = Some(number);
+        self.news = true;
         for tier in &mut self.tiers {
             if let Some(at) = tier.iter().position(|one| *one == number)
                 && let Some(front) = tier.get_mut(..=at)
@@ -175,6 +184,16 @@ impl AnnounceTiers {
         if self.current == Some(number) {
             self.current = None;
         }
+    }
+
+    /// Somebody looks at the figures: whom to ask for them (BEP 48), if anybody. Never more often
+    /// than there are announces, and at most once a minute.
+    pub fn scrape(&mut self, now: Instant) -> Option<TrackerNumber> {
+        let early = self.scraped_at.is_some_and(|at| now < at + SCRAPE_EVERY);
+        let current = self.current.filter(|_| self.news && !early)?;
+        self.news = false;
+        self.scraped_at = Some(now);
+        Some(current)
     }
 
     /// Somebody would like to know at once.

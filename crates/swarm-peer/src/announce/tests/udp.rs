@@ -52,6 +52,22 @@ async fn tracker(on: &str, deaf: usize) -> (SocketAddr, Heard) {
                     told.lock().unwrap().push((announce, path));
                     Response::Announce { transaction, reply }
                 }
+                Request::Scrape {
+                    token: shown,
+                    transaction,
+                    swarm_ids,
+                } => {
+                    assert_eq!(shown, token);
+                    let count = |id| swarms.get(id).map_or(0, Vec::len);
+                    let entry = |id| ScrapeEntry {
+                        complete: count(id) as u32,
+                        ..ScrapeEntry::default()
+                    };
+                    Response::Scrape {
+                        transaction,
+                        entries: swarm_ids.iter().map(entry).collect(),
+                    }
+                }
                 request => Response::Error {
                     transaction: request.transaction(),
                     message: "not here".into(),
@@ -177,4 +193,25 @@ async fn a_udp_url_without_host_and_port_is_none() {
         let asked = tokio::time::timeout(Duration::from_secs(5), asked).await;
         assert!(matches!(asked, Ok(Err(AnnounceError::Udp(_)))), "{url}");
     }
+}
+
+#[tokio::test]
+async fn figures_come_over_udp_in_the_order_they_were_asked_for() {
+    let (addr, heard) = tracker("127.0.0.1:0", 0).await;
+    let (shared, _messages) = swarm(2);
+    let url = format!("udp://{addr}");
+    let mut announcer = announcer(&shared, &url, Trust::CommandLine);
+    let figures = announcer.trackers[0].transport.scrape(&shared.swarm_ids);
+    let nobody: Vec<_> = shared.swarm_ids.iter().map(|id| (*id, 0)).collect();
+    let seeds = |figures: Figures| -> Vec<_> {
+        let each = figures.into_iter();
+        each.map(|(id, entry)| (id, entry.complete)).collect()
+    };
+    assert_eq!(seeds(figures.await.unwrap()), nobody);
+    let announced = announcer.announce_all(0, AnnounceEvent::Started).await;
+    announced.unwrap();
+    let figures = announcer.trackers[0].transport.scrape(&shared.swarm_ids);
+    let one: Vec<_> = shared.swarm_ids.iter().map(|id| (*id, 1)).collect();
+    assert_eq!(seeds(figures.await.unwrap()), one);
+    assert_eq!(heard.lock().unwrap().len(), 2, "only the two announces");
 }

@@ -192,3 +192,25 @@ fn each_tracker_hears_started_first_and_completed_once() {
     let due = sim.tiers.due().unwrap();
     assert!(due <= now + Duration::from_secs(1), "a hand hastens");
 }
+
+#[test]
+fn figures_are_asked_for_no_more_often_than_announces_are_made() {
+    let mut sim = Sim::new(&[1, 1], 0);
+    assert_eq!(sim.tiers.scrape(sim.now), None, "nobody answered yet");
+    sim.tiers.failed(0, sim.now, None, 0);
+    sim.tiers.succeeded(1, sim.now, &reply(), false, 0);
+    assert_eq!(sim.tiers.scrape(sim.now), Some(1));
+    // However often somebody looks.
+    let looks = (0..1800).map(|s| sim.tiers.scrape(sim.now + Duration::from_secs(s)));
+    assert_eq!(looks.flatten().count(), 0);
+    // A hungry peer announces every five seconds.
+    let mut scrapes = 0;
+    for second in (1800..2400).step_by(5) {
+        let now = sim.now + Duration::from_secs(second);
+        sim.tiers.succeeded(1, now, &reply(), true, 0);
+        scrapes += sim.tiers.scrape(now).iter().count();
+    }
+    assert_eq!(scrapes, 10, "once a minute");
+    sim.tiers.failed(1, sim.now + HOUR, None, 0);
+    assert_eq!(sim.tiers.scrape(sim.now + HOUR), None);
+}
