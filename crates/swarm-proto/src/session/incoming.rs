@@ -235,11 +235,13 @@ impl PeerSession {
             return self.useless();
         };
         match self.ledger.reject(range) {
-            true => {
+            Some(true) => {
                 self.events.push_back(SessionEvent::Rejected(range));
                 Ok(())
             }
-            false => self.useless(),
+            // The answer to our cancel (BEP 6).
+            Some(false) => Ok(()),
+            None => self.useless(),
         }
     }
 

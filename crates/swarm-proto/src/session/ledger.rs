@@ -160,16 +160,12 @@ impl RequestLedger {
         }
     }
 
-    /// The peer will not answer this one; whether it was counted on.
-    pub(super) fn reject(&mut self, range: BlockRange) -> bool {
-        match self.asked.remove(&range) {
-            Some(asked) => {
-                let waited = asked.standing == Standing::Waiting;
-                self.waiting -= usize::from(waited);
-                waited
-            }
-            None => false,
-        }
+    /// The peer will not answer this one; whether it was counted on. `None` if it was not asked.
+    pub(super) fn reject(&mut self, range: BlockRange) -> Option<bool> {
+        let asked = self.asked.remove(&range)?;
+        let waited = asked.standing == Standing::Waiting;
+        self.waiting -= usize::from(waited);
+        Some(waited)
     }
 
     /// The peer choked us and speaks no fast extension: it dropped everything.

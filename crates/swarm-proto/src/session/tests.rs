@@ -398,6 +398,24 @@ fn who_takes_blocks_may_cancel_as_many_and_who_takes_none_may_not() {
 }
 
 #[test]
+fn rejects_that_answer_our_cancels_are_no_flood_and_others_are() {
+    for cancelled in [true, false] {
+        let mut table = Table::open(everything());
+        table.say(Message::Unchoke);
+        for _ in 0..=limits::USELESS_MESSAGES_MAX {
+            if cancelled {
+                table.command(Command::Request(block(0, 0)));
+                table.command(Command::Cancel(block(0, 0)));
+                table.sent();
+            }
+            table.say(Message::Reject(raw(block(0, 0))));
+        }
+        let flood = (!cancelled).then_some(Misbehaviour::Flood);
+        assert_eq!(table.misbehaviour(), flood);
+    }
+}
+
+#[test]
 fn requests_are_passed_on_as_their_blocks_leave() {
     let mut table = Table::open(everything());
     table.command(Command::Choke(false));
