@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 
 use swarm_proto::download::PeerStats;
-use swarm_proto::tracker::AnnounceReply;
+use swarm_proto::tracker::{AnnounceReply, ScrapeEntry};
 use url::Url;
 
 use crate::connector::{Scope, scope_of};
@@ -63,6 +63,14 @@ impl TrackerReport {
             completed: None,
             error: Some(error),
         }
+    }
+
+    /// Notes what the tracker counts now.
+    pub(crate) fn count(&mut self, figures: ScrapeEntry) {
+        self.at = SystemTime::now();
+        self.seeds = figures.complete;
+        self.leeches = figures.incomplete;
+        self.completed = Some(figures.downloaded);
     }
 }
 

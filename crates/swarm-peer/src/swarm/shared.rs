@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
-use std::time::SystemTime;
-
 use swarm_proto::bitfield::Bitfield;
 use swarm_proto::download::{Want, WebSeedStats};
 use swarm_proto::geometry::{ByteRange, Geometry, PieceIndex};
@@ -149,10 +147,7 @@ impl Shared {
         let trackers = self.trackers.lock();
         let mut trackers = trackers.unwrap_or_else(PoisonError::into_inner);
         if let Some(report) = trackers.get_mut(&shown_url(url)) {
-            report.at = SystemTime::now();
-            report.seeds = figures.complete;
-            report.leeches = figures.incomplete;
-            report.completed = Some(figures.downloaded);
+            report.count(figures);
         }
     }
 
