@@ -51,6 +51,8 @@ const EVENTS_LEN: usize = 16;
 const EVENTS_PER_TURN: usize = 16;
 /// How often figures are published.
 const STATS_EVERY: Duration = Duration::from_millis(500);
+/// Nothing that a clock brings about is later than this.
+const SLEEP_MAX: Duration = Duration::from_secs(3600);
 /// How often newly verified pieces are made durable and recorded.
 const SAVE_EVERY: Duration = Duration::from_secs(2);
 /// Between attempts to write where there was no room.
@@ -93,6 +95,8 @@ pub(crate) struct SwarmTask {
     deadlines: BTreeSet<PieceIndex>,
     trouble: Option<String>,
     stats_at: Instant,
+    /// Nothing happened since the figures were told.
+    told: bool,
 }
 
 /// What is known once the metadata is.
@@ -148,6 +152,7 @@ impl SwarmTask {
             deadlines: BTreeSet::new(),
             trouble: None,
             stats_at: Instant::now(),
+            told: false,
         }
     }
 
@@ -234,6 +239,7 @@ impl SwarmTask {
             self.call_peers(Instant::now(), download);
             self.publish(Instant::now(), download);
             let wake = self.next_wake(download);
+            let told = std::mem::take(&mut self.told);
             tokio::select! {
                 () = shared.stop.cancelled() => return Ok(()),
                 _ = paused.changed() => {}
@@ -256,13 +262,22 @@ impl SwarmTask {
                 },
                 () = turn.notified() => {}
                 () = shared.readers_changed.notified() => self.follow_readers(download),
-                () = tokio::time::sleep_until(wake.into()) => self.tick(download),
+                () = tokio::time::sleep_until(wake.into()) => {
+                    self.told = told;
+                    self.tick(download);
+                }
             }
         }
     }
 
+    /// A bundle that nobody asks for and that wants nothing sleeps on.
     fn next_wake(&self, download: &Download) -> Instant {
-        let mut wake = self.stats_at + STATS_EVERY;
+        let mut wake = Instant::now() + SLEEP_MAX;
+        let figures = !self.told || download.poll_timeout().is_some();
+        let unsaved = self
+            .content
+            .as_ref()
+            .filter(|content| content.unsaved && !content.saving);
         let book = match self.may_call() {
             true => self.book.next_due(),
             false => None,
@@ -272,6 +287,8 @@ impl SwarmTask {
             self.retry_at,
             book,
             self.pex.poll_timeout(),
+            figures.then(|| self.stats_at + STATS_EVERY),
+            unsaved.map(|content| content.save_at + SAVE_EVERY),
         ] {
             wake = at.map_or(wake, |at| at.min(wake));
         }
@@ -455,6 +472,7 @@ impl SwarmTask {
     fn publish(&mut self, now: Instant, download: &Download) {
         if self.stats_at + STATS_EVERY <= now {
             self.publish_now(now, download);
+            self.told = true;
         }
     }
 
