@@ -78,6 +78,11 @@ impl Promised {
     pub(super) fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
+
+    /// Whether there are pieces, and nothing of them was asked for.
+    pub(super) fn is_unasked(&self) -> bool {
+        !self.is_empty() && self.pieces.values().all(|promise| promise.asked == 0)
+    }
 }
 
 impl Promise {

@@ -15,13 +15,16 @@ use crate::bitfield::Bitfield;
 use crate::id::PeerId;
 use crate::session::{Command, ConnectionId};
 
-/// A leech that is alone for so long is shown everything: there is nobody to pass pieces on to.
+/// A leech that the others left alone for so long is shown everything.
 const ALONE_FOR: Duration = Duration::from_secs(2);
 /// A leech that no piece was shown to for so long is shown one, so that it can queue for a slot.
 const FIRST_WITHIN: Duration = Duration::from_secs(1);
 /// A leech that is not interested in what it was shown for so long is shown everything: it wants
 /// some files only.
 const TEMPTED_WITHIN: Duration = Duration::from_secs(5);
+/// A leech with a slot that asks for nothing of what it was shown for so long is shown everything:
+/// its client looks too seldom.
+const ASKS_WITHIN: Duration = Duration::from_secs(3);
 /// A seed that was seen is taken to come back within this time.
 const SEED_COMES_BACK: Duration = Duration::from_secs(600);
 /// What peer ids of ours begin with.
@@ -89,6 +92,13 @@ impl Download {
         wanted && self.is_complete() && self.picker.has_unseen()
     }
 
+    /// Whether nobody is there whom this peer could pass pieces on to. Who comes first sees
+    /// everything: some clients look at pieces that are shown to them later only every ten seconds.
+    fn is_alone(&self, conn: ConnectionId) -> bool {
+        let another = |(other, peer): (&ConnectionId, &Peer)| *other != conn && !peer.is_seed();
+        self.config.super_seed == SuperSeed::Auto && !self.peers.iter().any(another)
+    }
+
     fn knows_seed(&self, now: Instant) -> bool {
         self.seed_left_at
             .is_some_and(|at| now < at + SEED_COMES_BACK)
@@ -97,7 +107,7 @@ impl Download {
 
     /// Tells a peer whose id is known what we have, or that it will see.
     pub(super) fn show_pieces(&mut self, now: Instant, conn: ConnectionId) {
-        let hides = self.may_hide(now);
+        let hides = self.may_hide(now) && !self.is_alone(conn);
         let Some(peer) = self.peers.get_mut(&conn) else {
             return;
         };
@@ -155,11 +165,16 @@ impl Download {
             let lacks_some = || shown.pieces.iter().any(|index| !peer.has(index));
             let long_ago = shown.at.is_some_and(|at| since(at) > TEMPTED_WITHIN);
             let in_vain = !peer.wants && long_ago && lacks_some();
+            let shown_at = shown.at.map(|at| at.max(peer.choke_since));
+            let asleep = !peer.we_choke
+                && peer.promised.is_unasked()
+                && shown_at.is_some_and(|at| since(at) > ASKS_WITHIN);
             if !goes_on
                 || (alone && since(peer.joined_at) >= ALONE_FOR)
                 || peer.wants_nothing()
                 || peer.promised.ignored
                 || in_vain
+                || asleep
             {
                 all.push(*conn);
             } else if shown.at.is_none() && since(peer.joined_at) >= FIRST_WITHIN {

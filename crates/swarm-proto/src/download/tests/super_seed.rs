@@ -16,7 +16,7 @@ fn seed(super_seed: SuperSeed) -> Table {
     Table::new(Source::Metainfo(meta.clone()), have, config, meta)
 }
 
-/// What each of three leeches sees.
+/// What each of three leeches sees, and the one that came before them.
 #[derive(Default)]
 struct Seen {
     /// All at once, and after which pieces one by one.
@@ -46,7 +46,7 @@ impl Seen {
 
 fn three(super_seed: SuperSeed) -> (Table, Seen) {
     let mut table = seed(super_seed);
-    for conn in 1..=3 {
+    for conn in 0..=3 {
         table.join(conn, table.meta.swarm_ids()[0]);
         table.event(conn, SessionEvent::PeerHas(PieceSet::None));
     }
@@ -58,8 +58,9 @@ fn three(super_seed: SuperSeed) -> (Table, Seen) {
 #[test]
 fn leeches_of_other_kinds_see_different_pieces_one_by_one_and_in_the_end_all() {
     let (mut table, mut seen) = three(SuperSeed::Auto);
-    assert_eq!(seen.all, [false; 4]);
-    assert_eq!(seen.upload_only, [false; 4], "libtorrent would leave");
+    // But for who came first and found nobody else.
+    assert_eq!(seen.all, [true, false, false, false]);
+    assert_eq!(seen.upload_only[1..], [false; 3], "libtorrent would leave");
     let first: usize = seen.pieces.iter().map(BTreeSet::len).sum();
     let distinct: BTreeSet<_> = seen.pieces.iter().flatten().collect();
     assert_eq!(distinct.len(), first);
@@ -85,8 +86,8 @@ fn leeches_of_other_kinds_see_different_pieces_one_by_one_and_in_the_end_all() {
         });
         let (conn, piece) = next.expect("a piece that was shown");
         assert_eq!(
-            seen.all,
-            [false; 4],
+            seen.all[1..],
+            [false; 3],
             "with {} of {count} handed out",
             had.len()
         );
@@ -111,7 +112,7 @@ fn everything_is_shown_where_hiding_helps_nobody() {
     assert_eq!(seen.all[1..], [true; 3]);
     // The others left.
     let (mut table, mut seen) = three(SuperSeed::Auto);
-    for conn in 2..=3 {
+    for conn in [0, 2, 3] {
         table.event(conn, SessionEvent::Closed(CloseReason::Eof));
     }
     table.event(1, SessionEvent::PeerInterested(true));
@@ -131,6 +132,10 @@ fn everything_is_shown_where_hiding_helps_nobody() {
         ..ExtendedHandshake::default()
     };
     table.event(2, SessionEvent::ExtendedHandshake(said));
+    seen.look(&mut table);
+    let shown = *seen.pieces[1].first().unwrap();
+    let block = table.meta.geometry().blocks(shown).next().unwrap();
+    table.event(1, SessionEvent::Requested(block));
     for _ in 0..12 {
         table.wait(Duration::from_millis(500));
     }
@@ -142,6 +147,24 @@ fn everything_is_shown_where_hiding_helps_nobody() {
     table.wait(Duration::from_millis(500));
     seen.look(&mut table);
     assert!(seen.all[1]);
+}
+
+#[test]
+fn who_comes_first_or_looks_too_seldom_is_shown_everything() {
+    let (mut table, mut seen) = three(SuperSeed::Auto);
+    assert_eq!(seen.all, [true, false, false, false]);
+    for conn in 1..=2 {
+        table.event(conn, SessionEvent::PeerInterested(true));
+    }
+    seen.look(&mut table);
+    let shown = *seen.pieces[1].first().unwrap();
+    let block = table.meta.geometry().blocks(shown).next().unwrap();
+    table.event(1, SessionEvent::Requested(block));
+    for _ in 0..8 {
+        table.wait(Duration::from_millis(500));
+    }
+    seen.look(&mut table);
+    assert_eq!(seen.all[..3], [true, false, true]);
 }
 
 #[test]
