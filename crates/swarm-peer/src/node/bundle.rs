@@ -22,7 +22,7 @@ pub enum Source {
     Magnet(Box<Magnet>),
 }
 
-/// A bundle for [`Node::add`].
+/// A bundle for [`Node::add`](crate::Node::add).
 #[derive(Debug, Clone)]
 pub struct AddBundle {
     /// What it is.
@@ -53,11 +53,11 @@ pub struct AddBundle {
     /// Set room aside on the disk for all that is wanted before any of it is fetched. Default
     /// false: files take room as they come.
     pub preallocate: bool,
-    /// Where to remember what was verified; overrides [`NodeConfig::state_dir`].
+    /// Where to remember what was verified; overrides [`NodeConfig::state_dir`](crate::NodeConfig::state_dir).
     pub state_dir: Option<PathBuf>,
-    /// What it may send, in bits per second; overrides [`NodeConfig::bundle_upload`].
+    /// What it may send, in bits per second; overrides [`NodeConfig::bundle_upload`](crate::NodeConfig::bundle_upload).
     pub upload: Option<u64>,
-    /// What it may receive, in bits per second; overrides [`NodeConfig::bundle_download`].
+    /// What it may receive, in bits per second; overrides [`NodeConfig::bundle_download`](crate::NodeConfig::bundle_download).
     pub download: Option<u64>,
 }
 

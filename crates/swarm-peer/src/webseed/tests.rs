@@ -238,7 +238,6 @@ async fn t8_a_lying_web_seed_is_left_for_an_honest_one() {
     // What was on its way when the lie was found.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let asked = lies.requests.load(Ordering::Relaxed);
-    assert!(asked <= 3, "{asked}");
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(
         lies.requests.load(Ordering::Relaxed),
