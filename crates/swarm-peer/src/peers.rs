@@ -36,7 +36,7 @@ pub(crate) struct AddressBook {
     prefixes: HashMap<Prefix, Count>,
     /// Networks of addresses that are called or connected.
     prefixes_busy: usize,
-    /// All that are due have to wait for somebody to leave.
+    /// All that are due have to wait for somebody to leave, be it another bundle's peer.
     held_until: Option<Instant>,
     /// What priorities are reckoned from: our address where that is known, else any.
     own: SocketAddr,
@@ -161,7 +161,7 @@ impl AddressBook {
             Some((rank, *addr))
         });
         let Some((_, addr)) = ranked.min_by_key(|(rank, _)| *rank) else {
-            self.held_until = Some(now + HELD);
+            self.hold(now);
             return None;
         };
         let known = self.known.get_mut(&addr)?;
@@ -173,6 +173,11 @@ impl AddressBook {
         count.busy += 1;
         self.prefixes_busy += usize::from(count.busy == 1);
         Some(taken)
+    }
+
+    /// Has all that are due wait for a while: there is no connection to call them by.
+    pub(crate) fn hold(&mut self, now: Instant) {
+        self.held_until = Some(now + HELD);
     }
 
     /// Of `all` connections, those that are kept for peers of networks that nobody is called of:

@@ -62,7 +62,7 @@ impl SwarmTask {
     pub(super) fn call_peers(&mut self, now: Instant, download: &Download) {
         while self.may_call() && self.book.next_due().is_some_and(|due| due <= now) {
             let Some(permit) = self.node.connection_permit() else {
-                return;
+                return self.book.hold(now);
             };
             let all = self.node.config().peers_per_swarm_max;
             let free = all.saturating_sub(self.links.len() + self.dialling);
