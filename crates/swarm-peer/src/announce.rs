@@ -233,9 +233,10 @@ impl Announcer {
             return;
         };
         let asked = tracker.transport.scrape(&shared.swarm_ids);
+        let life = shared.life();
         let said = tokio::select! {
             said = tokio::time::timeout(SCRAPE_MAX, asked) => said.unwrap_or(Err(AnnounceError::Slow)),
-            () = shared.stop.cancelled() => Err(AnnounceError::Slow),
+            () = life.cancelled() => Err(AnnounceError::Slow),
         };
         tracker.transport.round_is_over();
         match said {

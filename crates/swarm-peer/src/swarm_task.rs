@@ -95,8 +95,18 @@ pub(crate) struct SwarmTask {
     deadlines: BTreeSet<PieceIndex>,
     trouble: Option<String>,
     stats_at: Instant,
+    /// Counted before the last rest.
+    earlier: Earlier,
     /// Nothing happened since the figures were told.
     told: bool,
+}
+
+/// Bytes counted by downloads that ended with a rest.
+#[derive(Default)]
+struct Earlier {
+    downloaded: u64,
+    uploaded: u64,
+    wasted: u64,
 }
 
 /// What is known once the metadata is.
@@ -152,6 +162,7 @@ impl SwarmTask {
             deadlines: BTreeSet::new(),
             trouble: None,
             stats_at: Instant::now(),
+            earlier: Earlier::default(),
             told: false,
         }
     }
@@ -161,7 +172,12 @@ impl SwarmTask {
         let ended = loop {
             match self.live().await {
                 Ok(()) if self.shared.stop.is_cancelled() => break SwarmState::Stopped,
-                Ok(()) => self.rest().await,
+                Ok(()) => {
+                    self.rest().await;
+                    if self.shared.stop.is_cancelled() {
+                        break SwarmState::Stopped;
+                    }
+                }
                 Err(error) => {
                     tracing::error!(bundle = %self.name(), "{error}");
                     break SwarmState::Failed(error);
@@ -214,13 +230,23 @@ impl SwarmTask {
             }
         }
         self.want(&mut download, want);
+        if *self.shared.paused.borrow() {
+            return Ok(());
+        }
         if download.is_complete() {
             self.finish_soon();
         }
         self.join_web_seeds(&mut download);
         self.start_announcers();
         self.start_dht();
-        self.drive(&mut download).await
+        let ended = self.drive(&mut download).await;
+        // Trackers are told what was published, and are left next.
+        self.publish_now(Instant::now(), &download);
+        let figures = download.stats();
+        self.earlier.downloaded += figures.downloaded;
+        self.earlier.uploaded += figures.uploaded;
+        self.earlier.wasted += figures.wasted;
+        ended
     }
 
     async fn drive(&mut self, download: &mut Download) -> Result<(), SwarmError> {
@@ -384,6 +410,9 @@ impl SwarmTask {
         for addr in addrs {
             if !self.book.add(addr, swarm_id, trust, policy, now) {
                 tracing::debug!(%addr, "peer address refused: a stranger may not send us there");
+            } else if trust == Trust::CommandLine && !self.bundle.peers.contains(&addr) {
+                // The book does not outlast a rest.
+                self.bundle.peers.push(addr);
             }
         }
     }
@@ -446,7 +475,9 @@ impl SwarmTask {
             stats.pieces = meta.geometry().piece_count();
             stats.total_bytes = meta.geometry().total_length();
             stats.have = checked.have.count();
-            stats.wrong = checked.wrong.iter().map(|piece| piece.get()).collect();
+            if self.content.is_none() {
+                stats.wrong = checked.wrong.iter().map(|piece| piece.get()).collect();
+            }
             stats.checked = stats.pieces;
         }
         let unsaved = checked.hashed > 0;
@@ -484,9 +515,9 @@ impl SwarmTask {
         stats.peers = figures.peers;
         stats.seeds = figures.seeds;
         stats.known_peers = self.book.len();
-        stats.down_bytes = figures.downloaded;
-        stats.up_bytes = figures.uploaded;
-        stats.wasted_bytes = figures.wasted;
+        stats.down_bytes = self.earlier.downloaded + figures.downloaded;
+        stats.up_bytes = self.earlier.uploaded + figures.uploaded;
+        stats.wasted_bytes = self.earlier.wasted + figures.wasted;
         stats.down_rate = figures.down_rate;
         stats.up_rate = figures.up_rate;
         stats.have = figures.have;

@@ -5,6 +5,7 @@
 /// ```text
 /// Checking ─┬───────────────────────────▶ Fetching ◀─▶ Seeding
 ///           └─▶ Metadata, if by magnet ───▲
+/// any of these ─▶ Paused, once a check is over ─▶ Fetching, or Metadata where it is not known
 /// any of them ─▶ Failed or Stopped, for good
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]

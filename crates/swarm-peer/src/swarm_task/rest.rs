@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 use swarm_proto::download::{Need, PexExchange};
 use tokio::sync::mpsc;
@@ -45,24 +46,40 @@ impl SwarmTask {
         self.shared.state.send_replace(SwarmState::Paused);
         tracing::info!(bundle = %self.name(), "paused");
         // What is said last must not come after what is said first.
-        self.life.close();
-        self.life.wait().await;
-        self.life = TaskTracker::new();
+        let life = std::mem::replace(&mut self.life, TaskTracker::new());
+        life.close();
+        loop {
+            tokio::select! {
+                () = life.wait() => break,
+                // Who is about to end may have to be rid of a message first.
+                Some(message) = self.messages.recv() => self.take_resting(message),
+            }
+        }
         let shared = Arc::clone(&self.shared);
         let mut paused = shared.paused.subscribe();
         while *paused.borrow_and_update() {
             tokio::select! {
                 () = shared.stop.cancelled() => return,
                 _ = paused.changed() => {}
-                // Dropping a caller hangs up, dropping the sender of a report says that there are
-                // no peers.
-                Some(message) = self.messages.recv() => if let Message::Want(want) = message {
-                    self.bundle.want = want;
-                },
+                Some(message) = self.messages.recv() => self.take_resting(message),
             }
         }
         tracing::info!(bundle = %self.name(), "goes on");
         shared.revive();
+    }
+
+    fn take_resting(&mut self, message: Message) {
+        match message {
+            Message::Want(want) => self.bundle.want = want,
+            peers @ Message::Peers { .. } => self.note_peers(peers, Instant::now()),
+            Message::DhtPort(port) => self.tell_dht_port(port),
+            // Dropping a caller hangs up, dropping the sender of a report says that there are no
+            // peers.
+            Message::Incoming(_)
+            | Message::Report(_)
+            | Message::WebSeeds(_)
+            | Message::Unread(_) => {}
+        }
     }
 
     fn note_rest(&self) {
@@ -94,3 +111,6 @@ impl SwarmTask {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
