@@ -51,6 +51,8 @@ pub(crate) struct Announcer {
     /// How many of them each tier has.
     tiers: Vec<usize>,
     trackers: Vec<Tracker>,
+    /// Bytes sent and received before its time: trackers count from `started` on.
+    before: (u64, u64),
 }
 
 /// A tracker, and how we get to it.
@@ -125,7 +127,13 @@ impl Announcer {
             transport: Transport::new(&node, &url, trust),
             url,
         });
+        let before = {
+            let stats = shared.stats.lock();
+            let stats = stats.unwrap_or_else(PoisonError::into_inner);
+            (stats.up_bytes, stats.down_bytes)
+        };
         Self {
+            before,
             trackers: trackers.collect(),
             tiers: lens,
             node,
@@ -280,7 +288,7 @@ impl Announcer {
         number: TrackerNumber,
         event: AnnounceEvent,
     ) -> Result<AnnounceReply, AnnounceError> {
-        let (node, shared) = (&self.node, &self.shared);
+        let (node, shared, before) = (&self.node, &self.shared, &self.before);
         let Some(tracker) = self.trackers.get_mut(number) else {
             return Err(AnnounceError::Gone);
         };
@@ -288,7 +296,7 @@ impl Announcer {
         let mut best = None;
         let mut worst = None;
         for &swarm_id in &shared.swarm_ids {
-            let request = request(node, shared, swarm_id, event);
+            let request = request(node, shared, *before, swarm_id, event);
             match tracker.transport.announce(request).await {
                 Ok(Answer { reply, trust }) => {
                     if let Some(warning) = &reply.warning {
@@ -329,14 +337,14 @@ impl Announcer {
 
     /// Says goodbye to all that know us, at once.
     async fn say_stopped(&mut self, listed: Vec<TrackerNumber>) {
-        let (node, shared) = (&self.node, &self.shared);
+        let (node, shared, before) = (&self.node, &self.shared, &self.before);
         let listed = self.trackers.iter_mut().enumerate().filter_map(|(n, one)| {
             let known = listed.contains(&n);
             known.then_some(one)
         });
         let goodbyes = listed.map(|tracker| async {
             for &id in &shared.swarm_ids {
-                let stopped = request(node, shared, id, AnnounceEvent::Stopped);
+                let stopped = request(node, shared, *before, id, AnnounceEvent::Stopped);
                 if let Err(error) = tracker.transport.announce(stopped).await {
                     let tracker = shown_url(&tracker.url);
                     tracing::debug!(tracker, "could not say goodbye: {error}");
@@ -363,6 +371,7 @@ impl Announcer {
 fn request(
     node: &Announcing,
     shared: &Shared,
+    (up_before, down_before): (u64, u64),
     swarm_id: SwarmId,
     event: AnnounceEvent,
 ) -> AnnounceRequest {
@@ -377,8 +386,8 @@ fn request(
     request.bridge = offered.unwrap_or_else(PoisonError::into_inner).clone();
     let stats = shared.stats.lock();
     let stats = stats.unwrap_or_else(PoisonError::into_inner);
-    request.uploaded = stats.up_bytes;
-    request.downloaded = stats.down_bytes;
+    request.uploaded = stats.up_bytes.saturating_sub(up_before);
+    request.downloaded = stats.down_bytes.saturating_sub(down_before);
     request.left = (stats.pieces > 0).then(|| left(&stats));
     request
 }

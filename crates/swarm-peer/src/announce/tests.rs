@@ -135,6 +135,26 @@ async fn rubbish_is_no_answer_and_is_asked_less_often() {
 }
 
 #[tokio::test]
+async fn trackers_hear_what_was_moved_since_started_alone() {
+    let (url, asked) = scripted(&[EMPTY]).await;
+    let (shared, _messages) = swarm(1);
+    // Of a life before a pause.
+    shared.stats.lock().unwrap().up_bytes = 70;
+    shared.stats.lock().unwrap().down_bytes = 100;
+    let mut announcer = announcer(&shared, &url, Trust::CommandLine);
+    let started = AnnounceEvent::Started;
+    announcer.announce_all(0, started).await.unwrap();
+    shared.stats.lock().unwrap().down_bytes = 105;
+    announcer.announce_all(0, started).await.unwrap();
+    let asked = asked.lock().unwrap();
+    let moved: Vec<_> = asked
+        .iter()
+        .map(|(a, _)| (a.uploaded, a.downloaded))
+        .collect();
+    assert_eq!(moved, [(0, 0), (0, 5)]);
+}
+
+#[tokio::test]
 async fn gone_is_gone() {
     let (url, asked) = scripted(&["HTTP/1.1 410 Gone\r\nConnection: close\r\n\r\n"]).await;
     let (shared, _messages) = swarm(2);
