@@ -17,28 +17,22 @@ impl Download {
         let Some(peer) = self.peers.get_mut(&conn) else {
             return;
         };
-        let one = match set {
-            PieceSet::One(piece) => Some(piece),
-            PieceSet::All => {
-                peer.replace(&mut self.picker, Bitfield::all(count));
-                None
-            }
-            PieceSet::None => {
-                peer.replace(&mut self.picker, Bitfield::none(count));
-                None
-            }
-            PieceSet::Bits(bits) => {
-                peer.replace(&mut self.picker, bits);
-                None
-            }
+        let all = match set {
+            PieceSet::One(piece) => Err(piece),
+            PieceSet::All => Ok(Bitfield::all(count)),
+            PieceSet::None => Ok(Bitfield::none(count)),
+            PieceSet::Bits(bits) => Ok(bits),
         };
-        if let Some(piece) = one {
-            if !peer.gains(&mut self.picker, count, piece) {
-                return;
-            }
-            self.suggested_is_had(now, conn, piece);
-            if !self.missing.contains(piece) {
-                return;
+        match all {
+            Ok(pieces) => self.replace(conn, pieces),
+            Err(piece) => {
+                if !peer.gains(&mut self.picker, count, piece) {
+                    return;
+                }
+                self.suggested_is_had(now, conn, piece);
+                if !self.missing.contains(piece) {
+                    return;
+                }
             }
         }
         if let Some(peer) = self.peers.get_mut(&conn) {
@@ -48,12 +42,24 @@ impl Download {
         self.fill(now, conn);
     }
 
+    /// The peer has these, and no others.
+    fn replace(&mut self, conn: ConnectionId, pieces: Bitfield) {
+        self.unlist(conn);
+        if let Some(peer) = self.peers.get_mut(&conn) {
+            peer.replace(&mut self.picker, pieces);
+            // What seeds have is no copy to count on.
+            if !peer.is_seed() {
+                self.list(conn);
+            }
+        }
+    }
+
     /// The peer no longer has the piece (BEP 54): others are asked for what it owes of it.
     pub(super) fn peer_lacks(&mut self, now: Instant, conn: ConnectionId, piece: PieceIndex) {
         let Some(peer) = self.peers.get_mut(&conn) else {
             return;
         };
-        let was_seed = peer.is_seed();
+        let was_listed = peer.listed;
         if !peer.loses(&mut self.picker, piece) {
             return;
         }
@@ -65,9 +71,10 @@ impl Download {
             self.assembler.released(range, conn);
             self.cancel(conn, range);
         }
-        // What seeds have is no copy to count on.
-        if !was_seed {
-            self.suggested_is_gone(conn, piece);
+        match was_listed {
+            true => self.suggested_is_gone(conn, piece),
+            // It came as a seed and is none any more: from now on it is counted piece by piece.
+            false => self.list(conn),
         }
         if self.assembler.owner(piece) == Some(conn) {
             self.abandon(piece);

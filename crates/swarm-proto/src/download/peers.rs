@@ -93,6 +93,8 @@ pub(super) struct Peer {
     pub(super) shown: Option<Shown>,
     /// What we suggested to it.
     pub(super) promised: Promised,
+    /// Whether what it has is in the hand-out, if there is one. Only seeds are left out.
+    pub(super) listed: bool,
     /// What it suggested to us and we don't have, latest last.
     pub(super) suggestions: VecDeque<PieceIndex>,
     /// When it last suggested something, or was asked for what it suggested; and the longest time
@@ -137,6 +139,7 @@ impl Peer {
             told: false,
             shown: None,
             promised: Promised::default(),
+            listed: true,
             suggestions: VecDeque::new(),
             guided_at: None,
             guided_every: Duration::ZERO,

@@ -161,6 +161,12 @@ impl Handout {
         }
     }
 
+    /// How many have each piece or were promised it.
+    #[cfg(test)]
+    pub(super) fn copies(&self) -> &[u32] {
+        &self.copies
+    }
+
     fn lost(&mut self, piece: PieceIndex) {
         if let Some(copies) = self.copies.get_mut(piece.get() as usize)
             && *copies > 0
@@ -171,6 +177,14 @@ impl Handout {
                 self.sole.remove(&piece);
             }
         }
+    }
+}
+
+impl Peer {
+    /// The pieces that it has.
+    fn had(&self, geometry: &Geometry) -> Vec<PieceIndex> {
+        let had = self.pieces.iter().flat_map(|pieces| pieces.iter());
+        had.filter_map(|index| geometry.piece(index)).collect()
     }
 }
 
@@ -375,19 +389,48 @@ impl Download {
         handout.lost(piece);
     }
 
-    /// What this peer had and was promised went with it, unless it had everything: then it serves
-    /// others.
+    /// What the peer has is in the hand-out from now on.
+    pub(super) fn list(&mut self, conn: ConnectionId) {
+        let (Some(handout), Some(torrent)) = (&mut self.handout, &self.torrent) else {
+            return;
+        };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
+        peer.listed = true;
+        let had = peer.had(torrent.meta.geometry());
+        for piece in had {
+            if let Some(first) = handout.gained(piece, conn)
+                && let Some(first) = self.peers.get_mut(&first)
+            {
+                first.promised.unshared = first.promised.unshared.saturating_sub(1);
+            }
+        }
+    }
+
+    /// What the peer had is not in the hand-out any more.
+    pub(super) fn unlist(&mut self, conn: ConnectionId) {
+        let (Some(handout), Some(torrent)) = (&mut self.handout, &self.torrent) else {
+            return;
+        };
+        if let Some(peer) = self.peers.get_mut(&conn)
+            && std::mem::take(&mut peer.listed)
+        {
+            let had = peer.had(torrent.meta.geometry());
+            had.into_iter().for_each(|piece| handout.lost(piece));
+        }
+    }
+
+    /// What this peer had and was promised went with it, unless it got everything here: then it
+    /// serves others.
     pub(super) fn suggested_is_lost(&mut self, peer: &Peer) {
         let (Some(handout), Some(torrent)) = (&mut self.handout, &self.torrent) else {
             return;
         };
-        if peer.is_seed() {
-            return;
+        if peer.listed && (!peer.is_seed() || peer.lost_some) {
+            let had = peer.had(torrent.meta.geometry());
+            had.into_iter().for_each(|piece| handout.lost(piece));
         }
-        let geometry = torrent.meta.geometry();
-        let had = peer.pieces.iter().flat_map(|pieces| pieces.iter());
-        had.filter_map(|index| geometry.piece(index))
-            .for_each(|piece| handout.lost(piece));
         handout.take_back(&peer.promised);
     }
 
@@ -424,9 +467,12 @@ impl Download {
         };
         let geometry = torrent.meta.geometry();
         let mut handout = Handout::new(geometry, &mut self.rng);
-        for (conn, peer) in self.peers.iter_mut().filter(|(_, peer)| !peer.is_seed()) {
-            let had = peer.pieces.iter().flat_map(|pieces| pieces.iter());
-            for piece in had.filter_map(|index| geometry.piece(index)) {
+        for (conn, peer) in &mut self.peers {
+            peer.listed = !peer.is_seed();
+            if !peer.listed {
+                continue;
+            }
+            for piece in peer.had(geometry) {
                 handout.gained(piece, *conn);
             }
             let promised = std::mem::take(&mut peer.promised);

@@ -164,3 +164,78 @@ fn while_others_send_a_peer_that_suggested_is_not_asked_for_more_for_longer() {
     others_send(&mut table, 2);
     assert!(!table.requests(2).is_empty());
 }
+
+/// A seed with two leeches that were suggested something.
+fn crowd() -> Table {
+    let mut table = Table::seed();
+    table.download.config.super_seed = SuperSeed::Never;
+    for conn in 1..=2 {
+        table.join(conn, table.meta.swarm_ids()[0]);
+        table.event(conn, SessionEvent::PeerInterested(true));
+    }
+    table
+}
+
+fn copies(table: &Table) -> Vec<u32> {
+    table.download.handout.as_ref().unwrap().copies().to_vec()
+}
+
+#[test]
+fn f8_a_stranger_that_comes_with_much_and_loses_it_takes_no_copy_of_others_with_it() {
+    let mut table = crowd();
+    let before = copies(&table);
+    assert!(before.contains(&1) && before.contains(&0));
+    let geometry = table.meta.geometry().clone();
+    let promised = before.iter().position(|copies| *copies == 1).unwrap();
+    let promised = geometry.piece(promised as u32).unwrap();
+    let other = geometry.pieces().find(|piece| *piece != promised).unwrap();
+    let mut some = Bitfield::none_of(&geometry);
+    some.insert(promised);
+    for (comes_with, again) in [
+        (PieceSet::All, false),
+        (PieceSet::All, true),
+        (PieceSet::Bits(some), false),
+    ] {
+        table.join(9, table.meta.swarm_ids()[0]);
+        let is_seed = comes_with == PieceSet::All;
+        table.event(9, SessionEvent::PeerHas(comes_with));
+        let all = before.iter().map(|copies| copies + 1).collect::<Vec<_>>();
+        if is_seed {
+            assert_eq!(copies(&table), before, "seeds are not counted");
+            for piece in [promised, other] {
+                table.event(9, SessionEvent::PeerLacks(piece));
+                assert!(before[piece.get() as usize] == copies(&table)[piece.get() as usize]);
+            }
+            let gained = copies(&table)
+                .iter()
+                .zip(&all)
+                .filter(|(a, b)| a == b)
+                .count();
+            assert_eq!(gained, all.len() - 2);
+        }
+        if again {
+            for piece in [promised, other] {
+                table.event(9, SessionEvent::PeerHas(PieceSet::One(piece)));
+            }
+            assert_eq!(copies(&table), all);
+        }
+        table.download.peer_left(table.now, ConnectionId(9));
+        assert_eq!(copies(&table), before);
+    }
+}
+
+#[test]
+fn a_leech_that_got_everything_here_is_not_counted_twice_when_it_loses_a_piece() {
+    let mut table = crowd();
+    table.join(3, table.meta.swarm_ids()[0]);
+    let before = copies(&table);
+    for piece in table.meta.geometry().clone().pieces() {
+        table.event(3, SessionEvent::PeerHas(PieceSet::One(piece)));
+    }
+    let lost = table.meta.geometry().piece(5).unwrap();
+    let mut all = copies(&table);
+    assert!(all.iter().zip(&before).all(|(now, before)| now > before));
+    table.event(3, SessionEvent::PeerLacks(lost));
+    all[5] -= 1;
+    assert_eq!(copies(&table), all);
+}
