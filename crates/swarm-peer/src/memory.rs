@@ -8,8 +8,9 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use swarm_proto::download::{MemberId, Need, PieceBudget, Room};
+use swarm_proto::download::{Download, MemberId, Need, PieceBudget, Room};
 use tokio::sync::Notify;
 
 /// What a node holds of its memory, in bytes.
@@ -141,14 +142,34 @@ impl PieceShare {
         Arc::clone(&self.turn)
     }
 
+    /// Tells what the download holds and wishes, and it what it may hold; whether it was told, and
+    /// so may have something to do.
+    pub(crate) fn regulate(&mut self, now: Instant, download: &mut Download) -> bool {
+        let Some(room) = self.settle(download.need()) else {
+            return false;
+        };
+        let before = self.held;
+        download.set_room(now, room);
+        let need = download.need();
+        // What it gave up is for others at once: it may not be awake again for long.
+        if need.held < before
+            && let Some(room) = self.settle(need)
+        {
+            download.set_room(now, room);
+        }
+        true
+    }
+
     /// Tells what is held and wished; what may be held, if that is to be looked at.
     pub(crate) fn settle(&mut self, need: Need) -> Option<Room> {
         self.note(need.held);
         if let Some((last, room)) = self.last {
             let is_content = need.wish > 0 && need.wish == last.wish && room.bytes >= need.wish;
-            let is_idle = need == last && need.wish == 0;
-            // Only where somebody waits is it of use to tell of each piece.
-            if is_idle || (is_content && !self.memory.short.load(Ordering::Relaxed)) {
+            // Only where somebody waits is it of use to tell of each piece, or that pieces stand
+            // still.
+            let short = self.memory.short.load(Ordering::Relaxed);
+            let is_idle = need == last && need.wish == 0 && (need.held == 0 || !short);
+            if is_idle || (is_content && !short) {
                 return None;
             }
         }
@@ -223,6 +244,16 @@ impl Drop for LinkShare {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use swarm_proto::bitfield::Bitfield;
+    use swarm_proto::download::{self, Action, DownloadConfig, PeerInfo};
+    use swarm_proto::id::PeerId;
+    use swarm_proto::metainfo::{FileHasher, Metainfo, MetainfoBuilder};
+    use swarm_proto::session::{ConnectionId, PieceSet, SessionEvent};
+    use swarm_proto::wire::ReservedBits;
+
     use super::*;
 
     #[test]
@@ -264,5 +295,93 @@ mod tests {
         assert_eq!(one.settle(need(0, 1024)).unwrap().bytes, 256);
         drop(one);
         assert_eq!(memory.report().pieces, 0);
+    }
+
+    const PIECE: u32 = 16_384;
+
+    fn torrent(content: &[u8]) -> Arc<Metainfo> {
+        let mut builder = MetainfoBuilder::new("site", PIECE);
+        let mut hasher = FileHasher::new(PIECE);
+        hasher.update(content);
+        builder.file(vec!["file".to_owned()], hasher.finish());
+        Arc::new(builder.build().unwrap())
+    }
+
+    fn leech(meta: &Arc<Metainfo>) -> Download {
+        let have = Bitfield::none_of(meta.geometry());
+        let source = download::Source::Metainfo(Arc::clone(meta));
+        Download::new(source, have, DownloadConfig::default(), 1)
+    }
+
+    /// One turn of the driver; ranges that are asked for come at once.
+    fn turn(download: &mut Download, share: &mut PieceShare, now: Instant, content: &[u8]) {
+        loop {
+            while let Some(action) = download.poll_action() {
+                match action {
+                    Action::FetchRange(fetch) => {
+                        let range = fetch.range.start as usize..fetch.range.end as usize;
+                        let bytes = Bytes::copy_from_slice(&content[range]);
+                        download.web_bytes(now, fetch.seed, fetch.request, bytes);
+                        download.web_ended(now, fetch.seed, fetch.request, Ok(()));
+                    }
+                    Action::Verify(piece) => download.piece_verified(now, piece.piece),
+                    _ => {}
+                }
+            }
+            let held = download.need();
+            let told = share.regulate(now, download);
+            if !told || download.need() == held {
+                return;
+            }
+        }
+    }
+
+    #[test]
+    fn f15_a_bundle_whose_last_seed_left_gives_its_memory_to_one_that_can_go_on() {
+        let content: Vec<u8> = (0..20 * PIECE).map(|at| (at / 77) as u8).collect();
+        let meta = torrent(&content);
+        let memory = Memory::new(2 * 4 * u64::from(PIECE));
+        let (mut one, mut two) = (leech(&meta), leech(&meta));
+        let (mut ones, mut twos) = (PieceShare::of(&memory), PieceShare::of(&memory));
+        let mut now = Instant::now();
+        turn(&mut one, &mut ones, now, &content);
+        let info = PeerInfo {
+            addr: "198.51.100.1:6881".parse().unwrap(),
+            outgoing: true,
+        };
+        let conn = ConnectionId(1);
+        one.peer_joined(now, conn, info);
+        for event in [
+            SessionEvent::Established {
+                peer_id: PeerId::new([1; 20]),
+                swarm_id: meta.swarm_ids()[0],
+                reserved: ReservedBits::OURS,
+            },
+            SessionEvent::PeerHas(PieceSet::All),
+            SessionEvent::Choked(false),
+        ] {
+            one.handle_event(now, conn, event);
+        }
+        turn(&mut one, &mut ones, now, &content);
+        assert_eq!(one.need().held, memory.report().limit / 2);
+        one.peer_left(now, conn);
+        turn(&mut one, &mut ones, now, &content);
+        turn(&mut two, &mut twos, now, &content);
+        two.web_seed_joined(now, ConnectionId(2), "http://198.51.100.2/".to_owned());
+        turn(&mut two, &mut twos, now, &content);
+        assert!(two.need().wish > 0 && two.need().held == 0);
+        let start = now;
+        while !two.is_complete() && now < start + Duration::from_secs(60) {
+            now += Duration::from_millis(500);
+            // That one is awake only when it asked to be.
+            if one.poll_timeout().is_some_and(|at| at <= now) {
+                one.handle_timeout(now);
+                turn(&mut one, &mut ones, now, &content);
+            }
+            two.handle_timeout(now);
+            turn(&mut two, &mut twos, now, &content);
+        }
+        assert!(two.is_complete(), "{:?} {:?}", one.need(), two.need());
+        assert_eq!(one.need().held, 0);
     }
 }

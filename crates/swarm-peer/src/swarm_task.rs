@@ -236,6 +236,8 @@ impl SwarmTask {
         if download.is_complete() {
             self.finish_soon();
         }
+        // Before anybody is there to be asked: until then there is no bound.
+        self.memory.regulate(Instant::now(), &mut download);
         self.join_web_seeds(&mut download);
         self.start_announcers();
         self.start_dht();
@@ -258,8 +260,7 @@ impl SwarmTask {
                 return Ok(());
             }
             self.act(download);
-            if let Some(room) = self.memory.settle(download.need()) {
-                download.set_room(Instant::now(), room);
+            if self.memory.regulate(Instant::now(), download) {
                 self.act(download);
             }
             self.call_peers(Instant::now(), download);

@@ -1,10 +1,11 @@
 //! The only maker of [`VerifiedBytes`] and [`VerifiedBlock`].
 //!
 //! Whoever asks "can a lie reach a browser?" reads this file: a piece that was fetched, or read
-//! back from a disk, passes through [`verify`] (or [`verify_two`]) or goes nowhere, and a block that a reader may have
-//! before its piece is whole through [`verify_block`]. "Verified" means that this process
-//! compared the bytes with the hashes of the metainfo it holds. Whether that metainfo is the site's
-//! is the manifest's business, and a visitor of a volunteer's bridge still trusts that bridge.
+//! back from a disk, passes through [`verify`] (or [`verify_two`]) or goes nowhere, and a block that
+//! a reader may have before its piece is whole through [`verify_block`]. "Verified" means that this
+//! process compared the bytes with the hashes of the metainfo it holds. Whether that metainfo is the
+//! site's is the manifest's business, and a visitor of a volunteer's bridge still trusts that
+//! bridge.
 
 use bytes::Bytes;
 use sha1::{Digest as _, Sha1};
@@ -32,7 +33,8 @@ pub enum Voucher {
     Sha1,
 }
 
-/// A piece whose bytes are those of the metainfo. Made by [`verify`] only.
+/// A piece whose bytes are those of the metainfo. Made by [`verify`] and
+/// [`verify_two`] only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedBytes {
     piece: PieceIndex,

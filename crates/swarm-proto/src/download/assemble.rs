@@ -109,11 +109,6 @@ impl BlockAssembler {
         self.partials.contains_key(&piece)
     }
 
-    /// Whether no piece is under way.
-    pub(super) fn is_empty(&self) -> bool {
-        self.partials.is_empty()
-    }
-
     /// Whether some block of some piece was asked of nobody.
     pub(super) fn has_open(&self) -> bool {
         !self.open.is_empty()

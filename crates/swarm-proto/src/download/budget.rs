@@ -4,7 +4,8 @@
 //! hold. What all are allowed together never exceeds the total, but for one piece of a single
 //! download where no piece fits otherwise. There is no dead-lock: who waits stands in a queue, who
 //! is ahead of it takes no more than an equal share, and who holds pieces that don't move gives
-//! them up ([`Download::set_room`](super::Download::set_room)).
+//! them up ([`Download::set_room`](super::Download::set_room)), for which it is called as long as it
+//! holds any, with peers or without ([`Download::poll_timeout`](super::Download::poll_timeout)).
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -287,6 +287,11 @@ impl Download {
     /// Figures to look at.
     pub fn stats(&self) -> DownloadStats {
         let peers = || self.peers.values().filter(|peer| peer.established);
+        // Rates follow the time only while there is somebody.
+        let rate = |rate: &Rate| match self.is_deserted() {
+            true => 0.0,
+            false => rate.per_sec(),
+        };
         DownloadStats {
             peers: peers().count(),
             seeds: peers().filter(|peer| peer.is_seed()).count(),
@@ -296,8 +301,8 @@ impl Download {
             downloaded: self.totals.downloaded,
             uploaded: self.totals.uploaded,
             wasted: self.totals.wasted,
-            down_rate: self.totals.down.per_sec(),
-            up_rate: self.totals.up.per_sec(),
+            down_rate: rate(&self.totals.down),
+            up_rate: rate(&self.totals.up),
             banned: self.totals.banned,
             web_seeds: self.web.usable(),
         }
@@ -330,11 +335,17 @@ impl Download {
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called, at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let fetches = self.web.is_any_usable() && !self.missing.is_none();
-        match self.peers.is_empty() && !fetches {
+        // What is held is to be given up where others wait for its memory.
+        match self.is_deserted() && self.held_of_room() == 0 {
             true => None,
             false => self.ticked_at.map(|at| at + TICK),
         }
+    }
+
+    /// Whether there is nobody to exchange anything with.
+    fn is_deserted(&self) -> bool {
+        let fetches = self.web.is_any_usable() && !self.missing.is_none();
+        self.peers.is_empty() && !fetches
     }
 
     /// Changes what is to be fetched.

@@ -170,19 +170,29 @@ impl Download {
             self.proofs.alarm_until = None;
         }
         self.want_leaves();
-        let hopeless = |(piece, rescue): (&PieceIndex, &Rescue)| {
-            let waits = rescue.until > now && self.proofs.fetch.is_asked(*piece);
-            (!waits).then_some(*piece)
-        };
-        let hopeless: Vec<_> = self.proofs.rescues.iter().filter_map(hopeless).collect();
-        for piece in hopeless {
-            if let Some(rescue) = self.proofs.rescues.remove(&piece) {
-                self.totals.wasted += rescue.bytes.len() as u64;
-                self.suspect(piece, &rescue.senders, rescue.hashes);
-                self.refresh(piece);
-                self.fill_all(now);
-            }
+        if self.give_up_rescues(|rescue, is_asked| rescue.until <= now || !is_asked) > 0 {
+            self.fill_all(now);
         }
+    }
+
+    /// Leaves of all false pieces are waited for no longer: whoever sent those is suspected. Gives
+    /// how many they were.
+    pub(super) fn give_up_all_rescues(&mut self) -> usize {
+        self.give_up_rescues(|_, _| true)
+    }
+
+    fn give_up_rescues(&mut self, is_hopeless: impl Fn(&Rescue, bool) -> bool) -> usize {
+        let fetch = &self.proofs.fetch;
+        let hopeless =
+            |piece: &PieceIndex, rescue: &mut Rescue| is_hopeless(rescue, fetch.is_asked(*piece));
+        let given_up: Vec<_> = self.proofs.rescues.extract_if(.., hopeless).collect();
+        let count = given_up.len();
+        for (piece, rescue) in given_up {
+            self.totals.wasted += rescue.bytes.len() as u64;
+            self.suspect(piece, &rescue.senders, rescue.hashes);
+            self.refresh(piece);
+        }
+        count
     }
 
     /// Leaf hashes came; `false` if they are a lie.

@@ -51,9 +51,13 @@ impl Download {
     pub fn set_room(&mut self, now: Instant, room: Room) {
         let before = std::mem::replace(&mut self.room.bytes, room.bytes);
         let still = self.room.moved_at.is_some_and(|at| at + STILL <= now);
-        if room.others_wait && still && !self.assembler.is_empty() {
+        if room.others_wait && still {
+            let kept = self.give_up_all_rescues();
             let pieces: Vec<_> = self.assembler.pieces().collect();
-            tracing::debug!(pieces = pieces.len(), "pieces that stand still given up");
+            if kept + pieces.len() > 0 {
+                let pieces = kept + pieces.len();
+                tracing::debug!(pieces, "pieces that stand still given up");
+            }
             for piece in pieces {
                 self.proofs.forget(piece);
                 self.abandon(piece);
@@ -78,7 +82,7 @@ impl Download {
     }
 
     /// With false pieces kept for their true blocks.
-    fn held_of_room(&self) -> u64 {
+    pub(super) fn held_of_room(&self) -> u64 {
         self.held_bytes() + self.proofs.held() as u64
     }
 

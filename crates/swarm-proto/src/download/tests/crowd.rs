@@ -181,7 +181,7 @@ fn copies(table: &Table) -> Vec<u32> {
 }
 
 #[test]
-fn f8_a_stranger_that_comes_with_much_and_loses_it_takes_no_copy_of_others_with_it() {
+fn a_stranger_that_comes_with_much_and_loses_it_takes_no_copy_of_others_with_it() {
     let mut table = crowd();
     let before = copies(&table);
     assert!(before.contains(&1) && before.contains(&0));

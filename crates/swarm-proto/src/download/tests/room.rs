@@ -62,3 +62,33 @@ fn f15_pieces_that_stand_still_are_given_up_where_others_wait() {
     table.download.set_room(table.now, room(2, false));
     assert!(!table.requests(1).is_empty());
 }
+
+#[test]
+fn f15_who_holds_pieces_without_anybody_to_finish_them_looks_up_until_they_are_given_up() {
+    let mut table = Table::leech();
+    table.join_seed(1);
+    table.event(1, SessionEvent::Choked(true));
+    let need = table.download.need();
+    assert!(need.held > 0 && need.wish == 0, "{need:?}");
+    table.download.peer_left(table.now, ConnectionId(1));
+    assert!(table.download.need().held > 0);
+    assert!(table.download.poll_timeout().is_some());
+    table.now += Duration::from_secs(11);
+    table.download.set_room(table.now, room(0, true));
+    assert_eq!(table.download.need().held, 0);
+    assert_eq!(table.download.poll_timeout(), None);
+}
+
+#[test]
+fn whoever_is_alone_sends_at_no_rate() {
+    let mut table = Table::seed();
+    table.join(1, table.meta.swarm_ids()[0]);
+    table.event(1, SessionEvent::PeerInterested(true));
+    let range = table.meta.geometry().block(0, 0, BLOCK_LEN).unwrap();
+    table.event(1, SessionEvent::Requested(range));
+    table.wait(Duration::from_secs(1));
+    assert!(table.download.stats().up_rate > 0.0);
+    table.download.peer_left(table.now, ConnectionId(1));
+    assert_eq!(table.download.poll_timeout(), None);
+    assert_eq!(table.download.stats().up_rate, 0.0);
+}
