@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use swarm_proto::tracker::http::parse_announce;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -12,6 +12,17 @@ use crate::connector::AddressPolicy;
 mod scrape;
 mod tiers;
 mod udp;
+
+/// The head of a request, or what came of it.
+async fn head(stream: &mut TcpStream) -> String {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        if stream.read_buf(&mut request).await.unwrap_or(0) == 0 {
+            break;
+        }
+    }
+    String::from_utf8_lossy(&request).into_owned()
+}
 
 type Asked = Arc<Mutex<Vec<(AnnounceRequest, Instant)>>>;
 
@@ -24,13 +35,7 @@ async fn scripted(answers: &'static [&'static str]) -> (String, Asked) {
     tokio::spawn(async move {
         let mut answers = answers.iter().peekable();
         while let Ok((mut stream, _)) = listener.accept().await {
-            let mut request = Vec::new();
-            while !request.ends_with(b"\r\n\r\n") {
-                if stream.read_buf(&mut request).await.unwrap_or(0) == 0 {
-                    break;
-                }
-            }
-            let head = String::from_utf8_lossy(&request).into_owned();
+            let head = head(&mut stream).await;
             let query = head.split([' ', '?']).nth(2).unwrap_or_default();
             let announce = parse_announce(query).expect("an announce");
             heard.lock().unwrap().push((announce, Instant::now()));

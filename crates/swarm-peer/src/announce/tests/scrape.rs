@@ -18,13 +18,7 @@ async fn tracker(path: &str, figures: Vec<u8>) -> (String, Lines) {
     let seen = Arc::clone(&lines);
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            let mut request = Vec::new();
-            while !request.ends_with(b"\r\n\r\n") {
-                if stream.read_buf(&mut request).await.unwrap_or(0) == 0 {
-                    break;
-                }
-            }
-            let head = String::from_utf8_lossy(&request).into_owned();
+            let head = head(&mut stream).await;
             let line = head.lines().next().unwrap_or_default().to_owned();
             let answer = match line.starts_with("GET /announce") {
                 true => EMPTY.as_bytes(),
