@@ -96,13 +96,13 @@ impl PeerSession {
             }
             Command::RejectHashes(request) => self.push_if_open(Message::HashReject(request)),
             Command::Holepunch(message) => {
-                if let Some(id) = self.ut_holepunch {
+                if let Some(id) = self.peer.ut_holepunch {
                     let payload = message.encode().into();
                     self.push_if_open(Message::Extended { id, payload });
                 }
             }
             Command::SendPex(message) => {
-                if let (Some(id), true) = (self.ut_pex, self.config.pex) {
+                if let (Some(id), true) = (self.peer.ut_pex, self.config.pex) {
                     let payload = message.encode().into();
                     self.push_if_open(Message::Extended { id, payload });
                 }
@@ -155,7 +155,7 @@ impl PeerSession {
             }
             None if !self.said_pieces || self.out.remove_have(piece) => {}
             None => {
-                if let Some(id) = self.lt_donthave {
+                if let Some(id) = self.peer.lt_donthave {
                     let piece = piece.get();
                     let payload = DontHave { piece }.encode().to_vec().into();
                     self.push_if_open(Message::Extended { id, payload });
@@ -213,7 +213,7 @@ impl PeerSession {
     fn request_metadata(&mut self, piece: u32) {
         let room = self.metadata_asked.len() < limits::METADATA_REQUESTS_MAX
             || self.metadata_asked.contains(&piece);
-        if self.ut_metadata.is_none() || !room {
+        if self.peer.ut_metadata.is_none() || !room {
             return self.events.push_back(SessionEvent::MetadataRejected(piece));
         }
         if !self.metadata_asked.contains(&piece) {
@@ -223,7 +223,7 @@ impl PeerSession {
     }
 
     fn send_metadata(&mut self, message: MetadataMessage) {
-        if let Some(id) = self.ut_metadata {
+        if let Some(id) = self.peer.ut_metadata {
             self.push_if_open(Message::Extended {
                 id,
                 payload: message.encode().into(),

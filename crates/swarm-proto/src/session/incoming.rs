@@ -251,12 +251,10 @@ impl PeerSession {
         }
         match id {
             0 => {
-                let peer = ExtendedHandshake::decode(payload).map_err(Misbehaviour::Extended)?;
-                self.ut_metadata = peer.ut_metadata;
-                self.ut_holepunch = peer.ut_holepunch;
-                self.lt_donthave = peer.lt_donthave;
-                self.ut_pex = peer.ut_pex;
-                self.events.push_back(SessionEvent::ExtendedHandshake(peer));
+                let said = ExtendedHandshake::decode_after(&self.peer, payload);
+                self.peer = said.map_err(Misbehaviour::Extended)?;
+                let said = self.peer.clone();
+                self.events.push_back(SessionEvent::ExtendedHandshake(said));
                 self.useless()
             }
             UT_METADATA_ID => {

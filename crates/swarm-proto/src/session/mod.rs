@@ -62,14 +62,8 @@ pub struct PeerSession {
     /// What we have, until the peer is told: a bitfield can only be the first message.
     unsaid_pieces: Option<Bitfield>,
     said_pieces: bool,
-    /// The peer's number for ut_metadata.
-    ut_metadata: Option<u8>,
-    /// The peer's number for ut_holepunch.
-    ut_holepunch: Option<u8>,
-    /// The peer's number for lt_donthave.
-    lt_donthave: Option<u8>,
-    /// The peer's number for ut_pex.
-    ut_pex: Option<u8>,
+    /// What the peer said of itself, its numbers for extensions among it.
+    peer: ExtendedHandshake,
     metadata_asked: Vec<u32>,
     hashes_asked: Vec<HashRequest>,
     useless: u32,
@@ -104,10 +98,7 @@ impl PeerSession {
             suggested: None,
             unsaid_pieces: None,
             said_pieces: false,
-            ut_metadata: None,
-            ut_holepunch: None,
-            lt_donthave: None,
-            ut_pex: None,
+            peer: ExtendedHandshake::default(),
             metadata_asked: Vec::new(),
             hashes_asked: Vec::new(),
             useless: 0,

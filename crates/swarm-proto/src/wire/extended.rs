@@ -97,43 +97,62 @@ impl ExtendedHandshake {
     /// # Errors
     /// [`ExtendedError`]: no bencoded dictionary.
     pub fn decode(payload: &[u8]) -> Result<Self, ExtendedError> {
+        Self::decode_after(&Self::default(), payload)
+    }
+
+    /// Reads one that follows `before` on the same connection: what it does not name stays as it
+    /// was (BEP 10: `m` is additive, and 0 takes an extension back), but for `upload_only`, which
+    /// is taken back by leaving it out.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn decode_after(before: &Self, payload: &[u8]) -> Result<Self, ExtendedError> {
         // Some clients append bytes, which BEP 10 doesn't forbid.
         let (value, _) = bencode::decode_prefix(payload, &Rules::NETWORK)?;
         let dict = value.as_dict().ok_or(ExtendedError::Field("dictionary"))?;
         let int = |key: &[u8]| dict.get(key).and_then(|value| value.as_int());
         let names = dict.get(b"m").and_then(|value| value.as_dict());
-        let extension = |name: &[u8]| {
-            let id = names?.get(name)?.as_int()?;
-            u8::try_from(id).ok().filter(|id| *id != 0)
+        let extension = |name: &[u8], before: Option<u8>| {
+            let named = names.and_then(|names| names.get(name)?.as_int());
+            match named.and_then(|id| u8::try_from(id).ok()) {
+                Some(0) => None,
+                Some(id) => Some(id),
+                None => before,
+            }
         };
         Ok(Self {
-            ut_metadata: extension(b"ut_metadata"),
-            ut_holepunch: extension(b"ut_holepunch"),
-            lt_donthave: extension(b"lt_donthave"),
-            ut_pex: extension(b"ut_pex"),
+            ut_metadata: extension(b"ut_metadata", before.ut_metadata),
+            ut_holepunch: extension(b"ut_holepunch", before.ut_holepunch),
+            lt_donthave: extension(b"lt_donthave", before.lt_donthave),
+            ut_pex: extension(b"ut_pex", before.ut_pex),
             metadata_size: int(b"metadata_size")
                 .and_then(|size| u32::try_from(size).ok())
-                .filter(|size| (1..=limits::INFO_LEN_MAX).contains(&(*size as usize))),
+                .filter(|size| (1..=limits::INFO_LEN_MAX).contains(&(*size as usize)))
+                .or(before.metadata_size),
             listen_port: int(b"p")
                 .and_then(|p| u16::try_from(p).ok())
-                .filter(|p| *p != 0),
+                .filter(|p| *p != 0)
+                .or(before.listen_port),
             client: dict
                 .get(b"v")
                 .and_then(|value| value.as_bytes())
                 .map(|name| {
                     let name = String::from_utf8_lossy(name);
                     name.chars().filter(|c| !c.is_control()).take(64).collect()
-                }),
+                })
+                .or_else(|| before.client.clone()),
             request_queue: int(b"reqq")
                 .and_then(|n| u32::try_from(n).ok())
-                .filter(|n| *n > 0),
+                .filter(|n| *n > 0)
+                .or(before.request_queue),
             your_ip: dict
                 .get(b"yourip")
                 .and_then(|value| value.as_bytes())
                 .and_then(|ip| match ip.len() {
                     4 => <[u8; 4]>::try_from(ip).ok().map(IpAddr::from),
                     _ => <[u8; 16]>::try_from(ip).ok().map(IpAddr::from),
-                }),
+                })
+                .or(before.your_ip),
             upload_only: int(b"upload_only").is_some_and(|flag| flag != 0),
         })
     }

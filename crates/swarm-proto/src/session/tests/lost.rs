@@ -40,6 +40,18 @@ fn a_piece_that_the_peer_lost_is_told_of_once_and_may_come_back() {
     assert_eq!(table.closed(), None);
 }
 
+/// BEP 10: what a further handshake doesn't name stays agreed upon.
+#[test]
+fn a_handshake_that_only_says_upload_only_takes_no_extension_back() {
+    let mut table = Table::open(everything());
+    table.say(speaks());
+    let payload = Bytes::from_static(b"d11:upload_onlyi1ee");
+    table.say(Message::Extended { id: 0, payload });
+    table.events();
+    table.command(Command::DontHave(piece(3)));
+    assert_eq!(table.sent(), [lost(9, 3)]);
+}
+
 #[test]
 fn a_piece_lost_before_the_size_is_known_is_not_had_when_it_is() {
     for early in [true, false] {

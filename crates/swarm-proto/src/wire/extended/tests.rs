@@ -67,6 +67,29 @@ fn fields_out_of_bounds_are_ignored() {
 }
 
 #[test]
+fn a_further_handshake_changes_what_it_names_and_nothing_else() {
+    let first = b"d1:md11:lt_donthavei7e11:ut_metadatai2e6:ut_pexi1ee13:metadata_sizei300e\
+        1:pi6881e4:reqqi250e11:upload_onlyi1e1:v4:some6:yourip4:abcde";
+    let before = ExtendedHandshake::decode(first).unwrap();
+    let after = |said: &[u8]| ExtendedHandshake::decode_after(&before, said);
+    let not_upload_only = ExtendedHandshake {
+        upload_only: false,
+        ..before.clone()
+    };
+    for said in [&b"de"[..], b"d1:mdee"] {
+        assert_eq!(after(said), Ok(not_upload_only.clone()));
+    }
+    let said = b"d1:md12:ut_holepunchi4e6:ut_pexi0ee13:metadata_sizei400ee";
+    let expected = ExtendedHandshake {
+        ut_holepunch: Some(4),
+        ut_pex: None,
+        metadata_size: Some(400),
+        ..not_upload_only
+    };
+    assert_eq!(after(said), Ok(expected));
+}
+
+#[test]
 fn what_is_no_dictionary_is_refused() {
     let deep = [&b"d1:a".repeat(100)[..], b"0:", &b"e".repeat(100)].concat();
     let cases: &[&[u8]] = &[
