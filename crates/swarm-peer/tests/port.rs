@@ -82,6 +82,39 @@ async fn a_peer_that_calls_by_both_ids_of_a_hybrid_is_one_peer() {
 }
 
 #[tokio::test]
+async fn callers_by_ipv4_at_a_port_of_both_families_are_known_by_their_ipv4_address() {
+    let shutdown = CancellationToken::new();
+    let both = NodeConfig {
+        listen: "[::]:0".parse().unwrap(),
+        ..config()
+    };
+    let (node, ids) = node(both, &shutdown).await;
+    let port = node.listen_addr().port();
+    let swarm = node.get(&ids[0]).unwrap();
+    let mut streams = Vec::new();
+    for (n, ip) in ["127.0.0.1", "::1"].into_iter().enumerate() {
+        let to = SocketAddr::new(ip.parse().unwrap(), port);
+        streams.push(call(to, ids[0], n as u8).await.0);
+    }
+    let seen = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let peers = swarm.peers().await;
+            if peers.len() == streams.len() {
+                return peers;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let seen = seen.await.expect("both are there");
+    let mut seen: Vec<_> = seen.iter().map(|peer| peer.addr).collect();
+    let mut own: Vec<_> = streams.iter().map(|s| s.local_addr().unwrap()).collect();
+    seen.sort_unstable();
+    own.sort_unstable();
+    assert_eq!(seen, own);
+    shutdown.cancel();
+}
+
+#[tokio::test]
 async fn t22_callers_that_say_nothing_are_few_and_soon_gone() {
     let shutdown = CancellationToken::new();
     let mut config = NodeConfig {

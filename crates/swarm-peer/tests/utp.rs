@@ -105,6 +105,23 @@ async fn one_port_number_serves_both() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_of_both_families_calls_and_is_called_by_ipv4_over_utp() {
+    let shutdown = CancellationToken::new();
+    let both = || NodeConfig {
+        listen: "[::]:0".parse().unwrap(),
+        ..config(Transport::Utp)
+    };
+    let (from, source) = seed(both(), 200_000, &shutdown).await;
+    for config in [config(Transport::Utp), both()] {
+        let node = Node::start(config, shutdown.clone()).await.unwrap();
+        let at = SocketAddr::from(([127, 0, 0, 1], from.listen_addr().port()));
+        let handle = fetch(&node, source.clone(), at).await;
+        within(handle.wait_complete()).await.unwrap();
+    }
+    shutdown.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_limited_uplink_holds_for_utp_as_well() {
     let shutdown = CancellationToken::new();
     let uplink = Uplink::new(8_000_000);

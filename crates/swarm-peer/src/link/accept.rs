@@ -120,6 +120,9 @@ pub(crate) async fn greet(node: Node, mut stream: Stream, addr: SocketAddr, mut 
     let Some(permit) = node.connection_permit() else {
         return tracing::debug!(%addr, "connection refused: too many");
     };
+    // A socket of both families shows IPv4 in the guise of IPv6; bans, books and peers know it by its
+    // own.
+    let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
     swarm.incoming(Incoming {
         stream,
         addr,

@@ -1,7 +1,7 @@
 //! Calls to peers: by TCP, which is faster wherever it passes, and by uTP where it does not.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::Stream;
@@ -61,10 +61,15 @@ pub(crate) async fn dial(
 
 async fn by_utp(node: &Node, addr: SocketAddr, patience: Duration) -> Option<Stream> {
     let utp = node.utp()?;
-    if utp.addr().is_ipv4() != addr.is_ipv4() {
-        return None;
-    }
-    match tokio::time::timeout(patience, utp.dial(addr)).await {
+    let to = match (utp.addr().ip(), addr.ip()) {
+        // A socket of both families calls IPv4 in the guise of IPv6.
+        (IpAddr::V6(own), IpAddr::V4(ip)) if own.is_unspecified() => {
+            SocketAddr::new(ip.to_ipv6_mapped().into(), addr.port())
+        }
+        (own, ip) if own.is_ipv4() == ip.is_ipv4() => addr,
+        _ => return None,
+    };
+    match tokio::time::timeout(patience, utp.dial(to)).await {
         Ok(Ok(stream)) => Some(Stream::Utp(stream)),
         Ok(Err(error)) => {
             tracing::debug!(%addr, %error, "no connection by uTP either");
