@@ -167,6 +167,28 @@ async fn a_magnet_link_is_enough() {
     shutdown.cancel();
 }
 
+/// BEP 53.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_magnet_link_that_chooses_files_those_are_fetched() {
+    let site = site(16 * 1024);
+    let dir = tempfile::tempdir().unwrap();
+    let shutdown = CancellationToken::new();
+    let from = seed(&shutdown, &site, &dir.path().join("seed")).await;
+    let files = site.meta.files();
+    let chosen = files.iter().position(|file| file.length == 65_536).unwrap();
+    let mut magnet = site.meta.magnet();
+    magnet.select_only = vec![u32::try_from(chosen).map(|n| n..=n).unwrap()];
+    let node = node(&shutdown).await;
+    let handle = fetch(&node, magnet.into(), Storage::Memory, from.listen_addr()).await;
+    within(handle.wait_held(files[chosen].range())).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(handle.stats().have, 65_536 / (16 * 1024));
+    // Whoever wants more says so.
+    handle.set_want(Want::All).await;
+    within(handle.wait_complete()).await.unwrap();
+    shutdown.cancel();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_gets_its_bytes_though_nothing_is_wanted() {
     let site = site(16 * 1024);

@@ -46,7 +46,7 @@ pub struct AddBundle {
     pub web_seed_trust: Trust,
     /// Sent along with announces.
     pub bridge: Option<BridgeOffer>,
-    /// What to fetch. Default everything.
+    /// What to fetch. Default everything; of a magnet link that chooses files (`so`, BEP 53), those.
     pub want: Want,
     /// Never fetch, only serve what is there and right.
     pub seed_only: bool,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Instant;
 
-use swarm_proto::download::Download;
+use swarm_proto::download::{Download, Want};
 use swarm_proto::geometry::PieceIndex;
 use swarm_proto::id::SwarmId;
 use swarm_proto::merkle::{self, Hash};
@@ -19,6 +19,7 @@ use super::{Content, FULL_DISK_PAUSE, SwarmTask};
 use crate::connector::ConnectError;
 use crate::http::chain;
 use crate::link::Stream;
+use crate::node::Source;
 use crate::peers::Ending;
 use crate::store::{PieceStore, ResumeState, StoreError, hash_name};
 use crate::swarm::{SwarmError, SwarmState};
@@ -192,7 +193,13 @@ impl SwarmTask {
                 let meta = Arc::clone(&opened.meta);
                 let have = opened.checked.have.clone();
                 self.take_content(opened);
-                let want = self.bundle.want.clone();
+                let want = match (&self.bundle.source, self.bundle.want.clone()) {
+                    // Everything, unless the link chooses (BEP 53).
+                    (Source::Magnet(magnet), Want::All) => {
+                        Want::selected(&meta, &magnet.select_only)
+                    }
+                    (_, want) => want,
+                };
                 self.want(download, want);
                 download.metadata(now, meta, have);
                 if download.is_complete() {
