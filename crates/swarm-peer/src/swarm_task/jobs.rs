@@ -189,7 +189,10 @@ impl SwarmTask {
             Done::Finished(Err(error)) => return Err(SwarmError::Storage(chain(&error))),
             Done::RoomMade(made) => self.room_made(download, made)?,
             Done::Opened(opened) => {
-                let opened = (*opened)?;
+                let opened = match *opened {
+                    Err(SwarmError::Stopped) => return Ok(()),
+                    opened => opened?,
+                };
                 let meta = Arc::clone(&opened.meta);
                 let have = opened.checked.have.clone();
                 self.take_content(opened);

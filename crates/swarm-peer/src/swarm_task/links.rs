@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::SwarmTask;
 use super::jobs::Done;
-use crate::connector::Trust;
+use crate::connector::{ConnectError, Trust};
 use crate::http::chain;
 use crate::link::accept::Incoming;
 use crate::link::{
@@ -77,22 +77,38 @@ impl SwarmTask {
                 self.book.ended(&addr, Ending::Needless, now);
                 continue;
             }
-            self.dialling += 1;
             // Where TCP was answered by silence once, uTP is next, and then TCP again.
             let by = match self.mute_by_tcp.remove(&addr) {
                 true => By::Utp,
                 false => By::Any,
             };
-            let node = self.node.clone();
-            self.jobs.spawn(async move {
-                Done::Dialled {
-                    addr,
-                    swarm_id,
-                    result: dial(&node, addr, trust, by).await,
-                    permit,
-                }
-            });
+            self.call(addr, swarm_id, trust, by, permit);
         }
+    }
+
+    /// Calls an address, until we rest or stop: neither is to wait for somebody who does not answer.
+    fn call(
+        &mut self,
+        addr: SocketAddr,
+        swarm_id: SwarmId,
+        trust: Trust,
+        by: By,
+        permit: OwnedSemaphorePermit,
+    ) {
+        self.dialling += 1;
+        let (node, life) = (self.node.clone(), self.shared.life());
+        self.jobs.spawn(async move {
+            let result = tokio::select! {
+                result = dial(&node, addr, trust, by) => result,
+                () = life.cancelled() => Err(ConnectError::TimedOut(addr)),
+            };
+            Done::Dialled {
+                addr,
+                swarm_id,
+                result,
+                permit,
+            }
+        });
     }
 
     /// Calls by uTP whom a peer introduced (BEP 55), while that one calls us.
@@ -101,25 +117,16 @@ impl SwarmTask {
         let Some(&swarm_id) = self.shared.swarm_ids.first() else {
             return;
         };
-        let node = self.node.clone();
-        if known || download.is_banned(addr, None) || !self.may_call() || node.utp().is_none() {
+        let mute = self.node.utp().is_none();
+        if known || download.is_banned(addr, None) || !self.may_call() || mute {
             return;
         }
-        let Some(permit) = node.connection_permit() else {
+        let Some(permit) = self.node.connection_permit() else {
             return;
         };
-        self.dialling += 1;
         // Whoever introduces is a stranger, and may name no more than one, unless we knew before.
         let trust = self.book.trust_of(&addr).unwrap_or(Trust::Stranger);
-        self.jobs.spawn(async move {
-            let result = dial(&node, addr, trust, By::Utp).await;
-            Done::Dialled {
-                addr,
-                swarm_id,
-                result,
-                permit,
-            }
-        });
+        self.call(addr, swarm_id, trust, By::Utp, permit);
     }
 
     /// A call was answered.

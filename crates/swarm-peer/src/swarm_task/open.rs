@@ -138,10 +138,23 @@ impl SwarmTask {
     pub(super) fn open_later(&mut self, meta: Arc<Metainfo>) {
         tracing::info!(bundle = %meta.name(), "metadata is here");
         let opening = self.opening(meta);
-        let node = self.node.clone();
+        let (node, life) = (self.node.clone(), self.shared.life());
         self.jobs.spawn(async move {
-            let _permit = node.check_permit().await;
-            Done::Opened(Box::new(opening.run_beside().await))
+            // What rests or stops meanwhile waits for no check.
+            let _permit = tokio::select! {
+                permit = node.check_permit() => permit,
+                () = life.cancelled() => return Done::Opened(Box::new(Err(SwarmError::Stopped))),
+            };
+            let stop = Arc::clone(&opening.stop);
+            let mut opened = std::pin::pin!(opening.run_beside());
+            let opened = tokio::select! {
+                opened = &mut opened => opened,
+                () = life.cancelled() => {
+                    stop.store(true, Ordering::Relaxed);
+                    opened.await
+                }
+            };
+            Done::Opened(Box::new(opened))
         });
     }
 }

@@ -168,3 +168,61 @@ async fn what_was_wrong_at_the_start_is_told_after_a_rest_as_well() {
         assert_eq!(stats.wrong, [0], "{life}");
     }
 }
+
+/// Whether a rest that ends as soon as it may does so within a while.
+async fn rests_soon(task: &mut SwarmTask) -> bool {
+    let shared = Arc::clone(&task.shared);
+    shared.paused.send_replace(true);
+    let resume = tokio::spawn(async move {
+        shared.life().cancelled().await;
+        shared.paused.send_replace(false);
+    });
+    let rest = tokio::time::timeout(Duration::from_secs(3), task.rest()).await;
+    resume.abort();
+    rest.is_ok()
+}
+
+#[tokio::test]
+async fn a_call_that_nobody_answers_does_not_keep_a_bundle_from_resting() {
+    let node = node(10).await;
+    let mut task = task(&node, bundle());
+    let Source::Metainfo(meta) = task.bundle.source.clone() else {
+        unreachable!("made of metainfo");
+    };
+    let have = swarm_proto::bitfield::Bitfield::none_of(meta.geometry());
+    let source = swarm_proto::download::Source::Metainfo(meta);
+    let download = Download::new(source, have, DownloadConfig::default(), 1);
+    // A listener that takes nobody, with as many at its door as fit: the system answers no others.
+    let deaf = tokio::net::TcpSocket::new_v4().unwrap();
+    deaf.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let deaf = deaf.listen(1).unwrap();
+    let addr = deaf.local_addr().unwrap();
+    let mut door = Vec::new();
+    while let Ok(stream) = tokio::time::timeout(
+        Duration::from_millis(300),
+        tokio::net::TcpStream::connect(addr),
+    )
+    .await
+    {
+        door.push(stream.unwrap());
+        assert!(door.len() < 100, "everybody fits");
+    }
+    let now = Instant::now();
+    task.note_peers(peers(&task, addr, Trust::CommandLine), now);
+    task.call_peers(now, &download);
+    assert_eq!(task.dialling, 1);
+    assert!(rests_soon(&mut task).await, "it waits for an answer");
+}
+
+#[tokio::test]
+async fn a_check_that_waits_for_others_does_not_keep_a_bundle_from_resting() {
+    let node = node(10).await;
+    let mut task = task(&node, bundle());
+    let Source::Metainfo(meta) = task.bundle.source.clone() else {
+        unreachable!("made of metainfo");
+    };
+    let others = [node.check_permit().await, node.check_permit().await];
+    assert!(others.iter().all(Option::is_some));
+    task.open_later(meta);
+    assert!(rests_soon(&mut task).await, "it waits for its turn");
+}
