@@ -173,6 +173,8 @@ impl SwarmTask {
                     }
                 }
             }
+            // What was found wrong meanwhile is fetched first.
+            Done::Finished(Ok(())) if !download.is_complete() => {}
             Done::Finished(Ok(())) => {
                 self.publish_now(now, download);
                 {

@@ -1,4 +1,4 @@
-//! What is recorded of a store whose disk fails to sync.
+//! What is recorded of a store whose disk fails to sync, and when a bundle is whole.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,7 +10,10 @@ use swarm_proto::metainfo::{FileHasher, MetainfoBuilder};
 use swarm_proto::verify::AssembledPiece;
 
 use super::*;
+use crate::node::{AddBundle, Node};
 use crate::store::{FileStore, Stamp, check};
+use crate::swarm::Shared;
+use crate::{NodeConfig, Storage};
 
 /// Files whose first sync fails, and no other: the system tells once.
 struct FailsOnce {
@@ -104,4 +107,33 @@ fn f5_what_a_failed_sync_left_open_is_hashed_again_though_the_next_sync_succeeds
         assert!(found.have.is_all());
         assert_eq!(found.hashed, if sound { 0 } else { pieces });
     }
+}
+
+/// A piece may be found wrong while the last things are done to the files of a whole bundle.
+#[tokio::test]
+async fn a_bundle_that_lost_a_piece_while_it_was_finished_is_not_called_whole() {
+    let mut hasher = FileHasher::new(16 * 1024);
+    hasher.update(&[7; 40_000]);
+    let mut builder = MetainfoBuilder::new("name", 16 * 1024);
+    builder.file(vec!["a".into()], hasher.finish());
+    let meta = Arc::new(builder.build().unwrap());
+    let config = NodeConfig {
+        listen: ([127, 0, 0, 1], 0).into(),
+        ..NodeConfig::default()
+    };
+    let node = Node::start(config, Default::default()).await.unwrap();
+    let source = swarm_proto::download::Source::Metainfo(Arc::clone(&meta));
+    let all = Bitfield::all(meta.geometry().piece_count());
+    let mut download = Download::new(source, all, Default::default(), 1);
+    let bundle = AddBundle::new(Source::Metainfo(Arc::clone(&meta)), Storage::Memory);
+    let ids = bundle.source.swarm_ids();
+    let (shared, messages) = Shared::new("name".into(), ids, None, Default::default());
+    let mut task = SwarmTask::new(node, Arc::clone(&shared), bundle, messages);
+    download.piece_lost(Instant::now(), meta.geometry().piece(1).unwrap());
+    task.done(&mut download, Done::Finished(Ok(()))).unwrap();
+    assert_ne!(*shared.state.borrow(), SwarmState::Seeding);
+    assert!(!shared.stats.lock().unwrap().complete);
+    download.piece_verified(Instant::now(), meta.geometry().piece(1).unwrap());
+    task.done(&mut download, Done::Finished(Ok(()))).unwrap();
+    assert_eq!(*shared.state.borrow(), SwarmState::Seeding);
 }
