@@ -4,12 +4,13 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use swarm_proto::download::{Need, PexExchange};
+use swarm_proto::download::PexExchange;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::open::Opened;
 use super::{EVENTS_LEN, SwarmTask, slots};
+use crate::memory::PieceShare;
 use crate::peers::AddressBook;
 use crate::store::Checked;
 use crate::swarm::{Message, SwarmState};
@@ -36,7 +37,8 @@ impl SwarmTask {
         self.mute_by_tcp.clear();
         self.pex = PexExchange::default();
         self.book = AddressBook::new(slots::own_address(&self.node));
-        self.memory.settle(Need::default());
+        // The next download is to be told what it may hold, whatever it needs.
+        self.memory = PieceShare::of(self.node.shared_memory());
         if let Some(content) = &mut self.content {
             content.finished = false;
             content.saving = false;

@@ -226,3 +226,22 @@ async fn a_check_that_waits_for_others_does_not_keep_a_bundle_from_resting() {
     task.open_later(meta);
     assert!(rests_soon(&mut task).await, "it waits for its turn");
 }
+
+#[tokio::test]
+async fn a_link_without_metadata_knows_its_bound_of_memory_after_a_rest_as_well() {
+    let node = node(10).await;
+    let mut bundle = bundle();
+    let Source::Metainfo(meta) = &bundle.source else {
+        unreachable!("made of metainfo");
+    };
+    let (v1, v2) = (meta.info_hash_v1(), meta.info_hash_v2());
+    bundle.source = Source::from(meta.magnet());
+    let mut task = task(&node, bundle);
+    for life in ["first", "second"] {
+        let source = swarm_proto::download::Source::Magnet { v1, v2 };
+        let have = swarm_proto::bitfield::Bitfield::none(0);
+        let mut download = Download::new(source, have, DownloadConfig::default(), 1);
+        assert!(task.memory.regulate(Instant::now(), &mut download), "{life}");
+        assert!(rests_soon(&mut task).await);
+    }
+}
