@@ -152,13 +152,13 @@ impl SwarmTask {
             bytes,
             permit,
         } = incoming;
-        if self.links.len() >= self.places_for_callers() {
-            return tracing::debug!(%addr, "connection refused: too many for this bundle");
-        }
         if download.is_banned(addr, None) {
             return tracing::debug!(%addr, "connection refused: peer is banned");
         }
         let now = Instant::now();
+        if !download.admits(now, addr, self.places_for_callers()) {
+            return tracing::debug!(%addr, "connection refused: too many for this bundle");
+        }
         let mut session = PeerSession::new(self.session_config(addr), now);
         session.handle_bytes(now, &bytes);
         self.join(download, session, stream, addr, false, permit);

@@ -73,3 +73,6 @@ impl SwarmTask {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

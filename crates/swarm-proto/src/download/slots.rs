@@ -11,11 +11,17 @@ use crate::session::{CloseReason, ConnectionId};
 
 impl Download {
     /// Makes room for a connection to that address; `false` if there is none for it.
-    ///
-    /// Where all slots are taken, the network that holds most of them gives one up to a network
-    /// that would still hold fewer, and of its peers the one that gave us least.
     pub(super) fn make_slot(&mut self, now: Instant, addr: SocketAddr) -> bool {
-        if self.peers.len() < self.config.peers_max {
+        self.admits(now, addr, self.config.peers_max)
+    }
+
+    /// Whether a peer at that address may come where there may be `max` connections. For a driver
+    /// that has fewer for some than [`DownloadConfig::peers_max`](super::DownloadConfig::peers_max).
+    ///
+    /// Where all are taken, the network that holds most of them gives one up to a network that
+    /// would still hold fewer, and of its peers the one that gave us least.
+    pub fn admits(&mut self, now: Instant, addr: SocketAddr, max: usize) -> bool {
+        if self.peers.len() < max {
             return true;
         }
         let mut held: HashMap<Prefix, usize> = HashMap::new();
