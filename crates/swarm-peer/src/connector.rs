@@ -205,7 +205,15 @@ pub struct Connector {
     policy: AddressPolicy,
     timeout: Duration,
     source: Option<IpAddr>,
+    /// Names are called by this family first.
+    family: Option<Family>,
     network: Arc<dyn Network>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
 }
 
 impl Connector {
@@ -215,6 +223,7 @@ impl Connector {
             policy,
             timeout,
             source: None,
+            family: None,
             network: Arc::new(net::System),
         }
     }
@@ -224,8 +233,16 @@ impl Connector {
     /// Who listens on one address only is to be known by that one: a tracker takes a peer's address
     /// from the connection it announces by. Addresses of the other family, and those that can't be
     /// reached from `ip` because it is loopback, are dialled from where the system sees fit.
+    ///
+    /// For the same reason a name is called by an address of the family of `ip` first, where it has
+    /// one: by the other we would be known where nobody is met. `::` is of both.
     pub fn with_source(mut self, ip: IpAddr) -> Self {
         self.source = Some(ip).filter(|ip| !ip.is_unspecified());
+        self.family = match ip {
+            IpAddr::V4(_) => Some(Family::V4),
+            IpAddr::V6(ip) if ip.is_unspecified() => None,
+            IpAddr::V6(_) => Some(Family::V6),
+        };
         self
     }
 
@@ -320,6 +337,10 @@ impl Connector {
             } else {
                 refused = Some(addr.ip());
             }
+        }
+        if let Some(family) = self.family {
+            // Otherwise in the order of the resolver.
+            allowed.sort_by_key(|addr| addr.is_ipv4() != (family == Family::V4));
         }
         match (allowed.is_empty(), refused) {
             (false, _) => Ok(allowed),
@@ -454,6 +475,26 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(dialled, addr);
+    }
+
+    #[tokio::test]
+    async fn a_name_is_called_by_the_family_that_is_listened_on_first() {
+        let network = Arc::new(fake::FakeNet::default());
+        let both = ["2001:db8::1", "192.0.2.1", "2001:db8::2"];
+        network.name("tracker.test", &[&both[..]]);
+        for (listen, first) in [
+            ("0.0.0.0", "192.0.2.1"),
+            ("198.51.100.1", "192.0.2.1"),
+            ("::", "2001:db8::1"),
+            ("2001:db8::7", "2001:db8::1"),
+        ] {
+            let connector = Connector::new(AddressPolicy::default(), Duration::from_secs(2))
+                .with_source(ip(listen))
+                .over(network.clone());
+            let found = connector.resolve("tracker.test", 80, Trust::CommandLine);
+            let found = found.await.unwrap();
+            assert_eq!((found[0].ip(), found.len()), (ip(first), 3), "{listen}");
+        }
     }
 
     #[tokio::test]

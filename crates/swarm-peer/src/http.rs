@@ -6,7 +6,7 @@
 mod stream;
 
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -123,7 +123,7 @@ impl HttpClient {
     /// # Errors
     /// [`HttpError::Tls`]: the crypto provider refuses its own defaults.
     pub fn new(policy: AddressPolicy) -> Result<Self, HttpError> {
-        Self::from_address(policy, Ipv4Addr::UNSPECIFIED.into())
+        Self::from_address(policy, Ipv6Addr::UNSPECIFIED.into())
     }
 
     /// [`Self::new`], with connections that leave from `source` (see [`Connector::with_source`]).
