@@ -239,3 +239,45 @@ fn a_leech_that_got_everything_here_is_not_counted_twice_when_it_loses_a_piece()
     all[5] -= 1;
     assert_eq!(copies(&table), all);
 }
+
+/// rqbit tells a seed of no piece, since that has them all.
+#[test]
+fn leeches_that_do_not_tell_what_they_got_share_one_slot_by_turns_while_others_want() {
+    let mut table = Table::seed();
+    let is_served = |table: &Table, conn: u64| {
+        let stats = table.download.peer_stats(ConnectionId(conn));
+        stats.is_some_and(|peer| !peer.we_choke)
+    };
+    for conn in 1..=5 {
+        table.join(conn, table.meta.swarm_ids()[0]);
+        table.event(conn, SessionEvent::PeerHas(PieceSet::None));
+        table.event(conn, SessionEvent::PeerInterested(true));
+    }
+    table.wait(Duration::from_secs(2));
+    let geometry = table.meta.geometry().clone();
+    let mut turns = [0; 2];
+    for _ in 0..200 {
+        for conn in 1..=2 {
+            if is_served(&table, conn) {
+                let blocks = geometry.pieces().take(20).flat_map(|piece| geometry.blocks(piece));
+                let blocks: Vec<_> = blocks.collect();
+                for block in blocks {
+                    table.event(conn, SessionEvent::Requested(block));
+                }
+            }
+        }
+        table.wait(Duration::from_millis(500));
+        table.actions();
+        assert!((3..=5).all(|conn| is_served(&table, conn)));
+        let served = [1, 2].map(|conn| usize::from(is_served(&table, conn)));
+        assert!(served[0] + served[1] <= 1, "{served:?}");
+        turns = [turns[0] + served[0], turns[1] + served[1]];
+    }
+    assert!(turns.iter().all(|half_seconds| *half_seconds > 60), "{turns:?}");
+    // Who is alone with its like has what it wants.
+    for conn in 3..=5 {
+        table.event(conn, SessionEvent::PeerInterested(false));
+    }
+    table.wait(Duration::from_millis(500));
+    assert!((1..=2).all(|conn| is_served(&table, conn)));
+}
