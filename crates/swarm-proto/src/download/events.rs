@@ -110,6 +110,7 @@ impl Download {
                 if let Some(peer) = self.peers.get_mut(&conn) {
                     peer.metadata_size = said.ut_metadata.and(said.metadata_size);
                     peer.upload_only = said.upload_only;
+                    peer.queues = said.request_queue;
                 }
                 self.named(conn, said.client.as_deref());
                 self.punches.said(conn, &said);
@@ -399,10 +400,10 @@ impl Download {
         let mut needed = blocks;
         let mut cancels = Vec::new();
         for (conn, peer) in &mut self.peers {
-            if !peer.has(urgent.get()) || peer.chokes_us || peer.asked.len() < peer.depth {
+            if !peer.has(urgent.get()) || peer.chokes_us || peer.asked.len() < peer.depth() {
                 continue;
             }
-            let mut room = (peer.depth / 2).min(needed);
+            let mut room = (peer.depth() / 2).min(needed);
             needed -= room;
             while room > 0
                 && let Some(last) = peer

@@ -103,7 +103,9 @@ pub(super) struct Peer {
     guided_every: Duration,
     /// What it was asked for and owes.
     pub(super) asked: BTreeSet<BlockRange>,
-    pub(super) depth: usize,
+    depth: usize,
+    /// How many it says to queue (`reqq`, BEP 10): what is beyond it may drop.
+    pub(super) queues: Option<u32>,
     slow_start: bool,
     came_before: u64,
     /// A request timed out, and nothing came since.
@@ -145,6 +147,7 @@ impl Peer {
             guided_every: Duration::ZERO,
             asked: BTreeSet::new(),
             depth: config.depth_min,
+            queues: None,
             slow_start: true,
             came_before: 0,
             snubs: false,
@@ -167,6 +170,12 @@ impl Peer {
         if let Some(before) = self.guided_at.replace(now) {
             self.guided_every = self.guided_every.max(now.saturating_duration_since(before));
         }
+    }
+
+    /// How many blocks it is asked for at a time.
+    pub(super) fn depth(&self) -> usize {
+        let queues = self.queues.and_then(|most| usize::try_from(most).ok());
+        queues.map_or(self.depth, |most| self.depth.min(most))
     }
 
     /// Whether it suggested something lately.

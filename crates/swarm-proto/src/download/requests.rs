@@ -32,7 +32,7 @@ impl Download {
             };
             let is_useful = peer.established && !peer.chokes_us && peer.we_want;
             if !is_useful
-                || peer.asked.len() >= peer.depth
+                || peer.asked.len() >= peer.depth()
                 || peer.idle_at == Some(self.changes)
                 || self.verifying_bytes >= self.pending_max()
             {

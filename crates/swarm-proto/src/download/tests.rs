@@ -192,6 +192,21 @@ fn full_queue_makes_room_for_a_deadline() {
     assert_eq!((cancels, urgent), (2, 2));
 }
 
+/// `reqq` of BEP 10.
+#[test]
+fn no_more_is_asked_of_a_peer_than_it_says_to_queue() {
+    let mut table = Table::leech();
+    table.join(1, table.meta.swarm_ids()[0]);
+    let said = ExtendedHandshake {
+        request_queue: Some(3),
+        ..ExtendedHandshake::default()
+    };
+    table.event(1, SessionEvent::ExtendedHandshake(said));
+    table.event(1, SessionEvent::PeerHas(PieceSet::All));
+    table.event(1, SessionEvent::Choked(false));
+    assert_eq!(table.requests(1).len(), 3);
+}
+
 #[test]
 fn nothing_but_deadlines_is_fetched_where_nothing_is_wanted() {
     let mut table = Table::leech();
