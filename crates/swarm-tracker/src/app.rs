@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use ipnet::IpNet;
 use rand::Rng as _;
 use swarm_proto::limits::{ENVELOPE_LEN_MAX, SITE_RECORD_LEN_MAX};
 use swarm_proto::manifest::{PublicKey, SignedAlarm, SiteName, SiteRecord, TrustError};
@@ -87,6 +88,8 @@ pub(crate) struct App {
     pub(crate) connections: ConnectionConfig,
     /// To who names no number.
     pub(crate) peers_per_reply: u32,
+    /// Whose word about who asks is believed.
+    pub(crate) proxies: Vec<IpNet>,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -138,6 +141,7 @@ impl App {
             metrics: Metrics::default(),
             connections: config.connections.clone(),
             peers_per_reply: u32::try_from(config.announce.peers_per_reply).unwrap_or(u32::MAX),
+            proxies: config.trusted_proxies.clone(),
             shutdown,
         };
         for (site, root) in &config.site_keys {

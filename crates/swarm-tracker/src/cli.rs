@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use ipnet::IpNet;
 use swarm_proto::manifest::{PublicKey, SiteName};
 use swarm_tracker::config::parse_duration;
 use swarm_tracker::{Tracker, TrackerConfig, TrackerError};
@@ -111,6 +112,15 @@ struct RunArgs {
         value_delimiter = ','
     )]
     bridge_domain: Vec<String>,
+    /// Reverse proxies whose word about who asks is believed (Forwarded, X-Forwarded-For); may be
+    /// given more than once.
+    #[arg(
+        long,
+        value_name = "CIDR",
+        env = "SWARM_TRACKER_TRUSTED_PROXY",
+        value_delimiter = ','
+    )]
+    trusted_proxy: Vec<IpNet>,
     /// Time between two announces of a peer.
     #[arg(long, value_name = "TIME", env = "SWARM_TRACKER_INTERVAL", value_parser = parse_duration)]
     interval: Option<Duration>,
@@ -273,6 +283,9 @@ fn configure(file: Option<&Path>, args: RunArgs) -> Result<TrackerConfig, Failur
     config.state = args.state.or(config.state);
     if !args.bridge_domain.is_empty() {
         config.bridge_domains = args.bridge_domain;
+    }
+    if !args.trusted_proxy.is_empty() {
+        config.trusted_proxies = args.trusted_proxy;
     }
     config.drain = args.drain.unwrap_or(config.drain);
     if let Some(interval) = args.interval {

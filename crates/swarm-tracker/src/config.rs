@@ -5,6 +5,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use swarm_proto::manifest::{PublicKey, SiteName};
 
@@ -30,6 +31,9 @@ pub struct TrackerConfig {
     /// Domains under which volunteers from elsewhere may have names for their bridges. Default:
     /// none; from this host `localhost` is always accepted.
     pub bridge_domains: Vec<String>,
+    /// Networks of reverse proxies in front of this tracker: only what these say in `Forwarded` or
+    /// `X-Forwarded-For` about who asks is believed (T14). Default: none.
+    pub trusted_proxies: Vec<IpNet>,
     /// Announces.
     pub announce: AnnounceConfig,
     /// Connections.
@@ -49,6 +53,7 @@ impl Default for TrackerConfig {
             state: None,
             drain: Duration::from_secs(10),
             bridge_domains: Vec::new(),
+            trusted_proxies: Vec::new(),
             announce: AnnounceConfig::default(),
             connections: ConnectionConfig::default(),
             site_keys: BTreeMap::new(),
@@ -327,6 +332,7 @@ mod tests {
                 SiteName::parse("example.org:8080").expect("a site"),
                 SecretKey::new([1; 32]).public(),
             );
+            config.trusted_proxies = vec!["10.0.0.0/8".parse().expect("a network")];
             config.state = Some("/var/lib/swarm-tracker".into());
             config.udp = Some(Vec::new());
             config.drain = Duration::from_millis(1500);
@@ -346,6 +352,8 @@ mod tests {
             "http = ['localhost']",
             "[site_keys]\n'a b' = '00'",
             "[site_keys]\n'example.org' = '00'",
+            "trusted_proxies = ['10.0.0.1']",
+            "trusted_proxies = ['10.0.0.0/33']",
         ] {
             assert!(toml::from_str::<TrackerConfig>(text).is_err(), "{text}");
         }

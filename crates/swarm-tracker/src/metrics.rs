@@ -24,6 +24,7 @@ pub(crate) struct Metrics {
     pub(crate) records_refused: Counter,
     pub(crate) connections: Counter,
     pub(crate) connections_refused: Counter,
+    pub(crate) proxies_refused: Counter,
 }
 
 /// A number that only rises.
@@ -104,6 +105,11 @@ impl Metrics {
                 "Connections closed at once, too many from there",
                 &self.connections_refused,
             ),
+            (
+                "proxies_refused",
+                "Requests of a proxy that does not say who asks",
+                &self.proxies_refused,
+            ),
         ];
         let gauges = [
             ("swarms", "Swarms known", totals.swarms),
@@ -146,6 +152,6 @@ mod tests {
         });
         assert!(text.contains("\nswarm_tracker_announces_total 2\n"));
         assert!(text.contains("\nswarm_tracker_peers 7\n"));
-        assert_eq!(text.matches("# TYPE").count(), 22);
+        assert_eq!(text.matches("# TYPE").count(), 23);
     }
 }

@@ -14,7 +14,7 @@ use swarm_proto::tracker::register::{
     ALARM_PATH, BRIDGES_PATH, REDIRECT_PATH, SITE_PATH, SITES_PATH,
 };
 
-use super::{redirect, register, status};
+use super::{proxy, redirect, register, status};
 use crate::app::App;
 use crate::registry::AnnounceRefused;
 
@@ -27,6 +27,13 @@ pub(super) async fn answer(
     source: IpAddr,
     request: Request<Incoming>,
 ) -> Result<Reply, Infallible> {
+    let source = match proxy::source_of(&app.proxies, source, request.headers()) {
+        Ok(source) => source,
+        Err(bad) => {
+            app.metrics.proxies_refused.add();
+            return Ok(text(StatusCode::BAD_REQUEST, format!("{bad}\n")));
+        }
+    };
     let path = request.uri().path();
     let reply = match path {
         "/announce" => get(&request, |query| announce(&app, source, query)),

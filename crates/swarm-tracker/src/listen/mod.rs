@@ -1,10 +1,11 @@
 //! Sockets in, answers out.
 //!
-//! The address of a connection is the only one that counts: `X-Forwarded-For` and its kin are
-//! not read. Behind a reverse proxy every peer would be the proxy, so do not put one there.
+//! The address of a connection is the only one that counts, unless it is that of a reverse proxy
+//! which the operator has named ([`proxy`]).
 
 mod connection;
 mod http;
+pub(crate) mod proxy;
 mod redirect;
 mod register;
 mod status;
@@ -83,10 +84,16 @@ async fn accept(
             }
         };
         let source = source.ip().to_canonical();
-        let Some(share) = per_address.enter(source) else {
+        // A proxy of the operator's has connections of many.
+        let many = proxy::is_proxy(&app.proxies, source);
+        let share = match many {
+            true => None,
+            false => per_address.enter(source),
+        };
+        if share.is_none() && !many {
             app.metrics.connections_refused.add();
             continue;
-        };
+        }
         app.metrics.connections.add();
         drive(stream, source, app, graceful, (slot, share));
     }
@@ -97,7 +104,7 @@ fn drive(
     source: IpAddr,
     app: &Arc<App>,
     graceful: &GracefulShutdown,
-    permits: (OwnedSemaphorePermit, PerAddressPermit),
+    permits: (OwnedSemaphorePermit, Option<PerAddressPermit>),
 ) {
     // Replies are one write each; waiting to fill a segment would only delay them.
     let _ = stream.set_nodelay(true);
