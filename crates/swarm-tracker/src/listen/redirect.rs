@@ -46,7 +46,7 @@ pub(super) fn visitor(app: &App, source: IpAddr, uri: &Uri) -> Reply {
     let path = target.query.is_none().then_some(&target.path);
     let route = app.registry().route(app.now(), &target.site, path, source);
     match route {
-        Route::Bridge(bridge, path) => {
+        Route::Bridge { bridge, path, .. } => {
             app.metrics.redirects_bridge.add();
             found(&bridge.url_for(&target.site, &path))
         }
@@ -54,7 +54,7 @@ pub(super) fn visitor(app: &App, source: IpAddr, uri: &Uri) -> Reply {
             app.metrics.redirects_home.add();
             found(&target.home_url(home.as_deref()))
         }
-        Route::UnknownSite => {
+        Route::UnknownSite | Route::NoManifest => {
             app.metrics.redirects_refused.add();
             html(
                 StatusCode::NOT_FOUND,

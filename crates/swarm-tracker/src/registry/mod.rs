@@ -5,6 +5,7 @@
 
 mod announce;
 mod bundles;
+mod lookup;
 mod moment;
 mod network;
 mod sites;
@@ -21,20 +22,21 @@ use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use swarm_proto::id::SwarmId;
 use swarm_proto::limits::SITES_PER_REPLY_MAX;
-use swarm_proto::manifest::{
-    KeySet, Lookup, PublicKey, SiteManifest, SiteName, SitePath, SiteTrust,
-};
+use swarm_proto::manifest::{KeySet, PublicKey, SiteManifest, SiteName, SitePath, SiteTrust};
 use swarm_proto::tracker::{BridgeView, SiteInNeed, SitesReply};
 
 use crate::config::AnnounceConfig;
 pub use announce::{AnnounceRefused, Families};
 pub use bundles::BundleTaken;
 use bundles::{Bundles, Pair};
+pub use lookup::{Found, NotHeld, SiteOverview};
+use lookup::{page, runs};
 pub use moment::Moment;
 pub use sites::{AlarmSuperseded, CheckedAlarm, CheckedRecord, check_alarm, check_record};
 use sites::{Site, Sites};
 use swarm::SwarmPeers;
-use volunteer::VolunteerBook;
+pub use volunteer::ALTERNATIVES_MAX;
+use volunteer::{Chosen, VolunteerBook};
 
 /// How long the bundles of a replaced manifest stay in the tracker: visitors and volunteers
 /// that hold the old one finish with it.
@@ -53,13 +55,22 @@ pub struct RegistryConfig {
     pub seed: u64,
 }
 
-/// What a visitor of `/r/` gets.
+/// Where a visitor is to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
-    /// To this bridge, at this path of the site.
-    Bridge(BridgeView, SitePath),
+    /// To a bridge.
+    Bridge {
+        /// This one.
+        bridge: BridgeView,
+        /// Others that would do as well, should it fail; at most [`ALTERNATIVES_MAX`].
+        others: Vec<BridgeView>,
+        /// Path of the site to ask them for.
+        path: SitePath,
+    },
     /// To the site itself. The URL it gave for itself, where it gave one.
     Home(Option<String>),
+    /// The site has never registered a manifest.
+    NoManifest,
     /// The tracker knows nothing of this site.
     UnknownSite,
 }
@@ -282,46 +293,40 @@ impl Registry {
         path: Option<&SitePath>,
         visitor: IpAddr,
     ) -> Route {
-        let Some(site) = self.sites.get(site) else {
+        let Some(site) = self.sites.get_mut(site) else {
             return Route::UnknownSite;
         };
+        let home = Route::Home(site.home().map(str::to_owned));
+        let calm = site.is_calm_again();
         let Some(record) = &site.record else {
-            return Route::UnknownSite;
+            return Route::NoManifest;
         };
-        let home = || Route::Home(site.home().map(str::to_owned));
         let manifest = &record.manifest;
-        let Some(path) = path else {
-            return home();
-        };
-        if site.is_calm_again() || manifest.expires <= now.unix {
-            return home();
+        if calm || manifest.expires <= now.unix {
+            return home;
         }
-        let (path, file) = match manifest.lookup(path) {
-            Lookup::File(_, file) => (path.clone(), file),
-            Lookup::RedirectSlash => {
-                let folder = SitePath::from_decoded(&format!("{}/", path.as_str())).ok();
-                match folder.as_ref().map(|folder| manifest.lookup(folder)) {
-                    Some(Lookup::File(_, file)) => (folder.unwrap_or_else(|| path.clone()), file),
-                    _ => return home(),
-                }
-            }
-            Lookup::Missing => return home(),
+        let page = path.and_then(|path| page(manifest, path));
+        let Some((path, file)) = page.filter(|(_, file)| !runs(&file.media_type)) else {
+            return home;
         };
         let Some(bundle) = manifest.bundle_of(file) else {
-            return home();
+            return home;
         };
         let chosen = self.volunteers.choose(
             now,
             bundle.v1.swarm_id(),
             visitor.to_canonical(),
+            file.length,
             &mut self.rng,
         );
-        match chosen {
-            None => home(),
-            Some(chosen) => {
-                let domain = chosen.domain.as_deref();
-                Route::Bridge(BridgeView::new(chosen.address, domain, Vec::new()), path)
-            }
+        let Some((chosen, others)) = chosen else {
+            return home;
+        };
+        site.sent = site.sent.saturating_add(1);
+        Route::Bridge {
+            bridge: chosen.view(),
+            others: others.iter().map(Chosen::view).collect(),
+            path,
         }
     }
 

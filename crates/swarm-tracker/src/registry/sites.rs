@@ -111,6 +111,8 @@ pub(super) struct Site {
     alarm: Option<KnownAlarm>,
     /// Bundles of manifests before this one, and until when they are served.
     retired: Vec<(Duration, Vec<Pair>)>,
+    /// Visitors sent to bridges, since the start.
+    pub(super) sent: u64,
 }
 
 /// The record in force.
@@ -137,7 +139,14 @@ impl Site {
             record: None,
             alarm: None,
             retired: Vec::new(),
+            sent: 0,
         }
+    }
+
+    /// Until when the alarm that stands was signed, seconds since 1970.
+    pub(super) fn in_need_until(&self) -> Option<u64> {
+        let known = self.alarm.as_ref()?;
+        known.standing_until.map(|_| known.alarm.until)
     }
 
     /// The alarm that stands, as it was signed.

@@ -447,18 +447,18 @@ fn visitors_go_to_a_bridge_that_holds_the_page() {
     announce(&mut registry, 0, &with_bridge(v2(1), 2001, 5, 8081));
     assert_eq!(route(&mut registry, &site, 0, "/"), Route::Home(None));
     announce(&mut registry, 1, &with_bridge(v2(1), 2001, 0, 8081));
-    let Route::Bridge(view, path) = route(&mut registry, &site, 2, "/a%20b.png") else {
+    let Route::Bridge { bridge, path, .. } = route(&mut registry, &site, 2, "/a%20b.png") else {
         panic!("a bridge");
     };
     let url = "http://example-org.localhost:8081/a%20b.png";
-    assert_eq!(view.url_for(&site.name, &path), url);
+    assert_eq!(bridge.url_for(&site.name, &path), url);
     // Bundle 2 is held by nobody.
     assert_eq!(route(&mut registry, &site, 2, "/docs/"), Route::Home(None));
     assert_eq!(route(&mut registry, &site, 2, "/none"), Route::Home(None));
     announce(&mut registry, 3, &with_bridge(v1(2), 2001, 0, 8081));
     for (asked, given) in [("/docs", "/docs/"), ("/docs/", "/docs/"), ("/", "/")] {
         match route(&mut registry, &site, 4, asked) {
-            Route::Bridge(_, path) => assert_eq!(path.as_str(), given),
+            Route::Bridge { path, .. } => assert_eq!(path.as_str(), given),
             other => panic!("{asked}: {other:?}"),
         }
     }
@@ -476,7 +476,7 @@ fn visitors_go_to_a_bridge_that_holds_the_page() {
     assert_eq!(route(&mut registry, &site, 5, "/"), Route::Home(None));
     assert!(matches!(
         route(&mut registry, &site, 5, "/docs/"),
-        Route::Bridge(..)
+        Route::Bridge { .. }
     ));
     // Silent for too long.
     assert_eq!(route(&mut registry, &site, 90, "/docs/"), Route::Home(None));
@@ -501,7 +501,7 @@ fn when_the_spike_is_over_visitors_go_home() {
     raise(&mut registry, &site, 0, site.alarm(UNIX, UNIX + 20)).expect("good");
     assert!(matches!(
         route(&mut registry, &site, 1, "/"),
-        Route::Bridge(..)
+        Route::Bridge { .. }
     ));
     registry.expire_alarms(at(20));
     let home = Route::Home(Some("http://example.org/".into()));
@@ -509,7 +509,7 @@ fn when_the_spike_is_over_visitors_go_home() {
     raise(&mut registry, &site, 21, site.alarm(UNIX + 21, UNIX + 60)).expect("good");
     assert!(matches!(
         route(&mut registry, &site, 22, "/"),
-        Route::Bridge(..)
+        Route::Bridge { .. }
     ));
 }
 
@@ -519,7 +519,7 @@ fn an_expired_manifest_sends_nobody_anywhere_but_home() {
     announce(&mut registry, 86_399, &with_bridge(v1(1), 2001, 0, 8081));
     assert!(matches!(
         route(&mut registry, &site, 86_399, "/"),
-        Route::Bridge(..)
+        Route::Bridge { .. }
     ));
     assert_eq!(route(&mut registry, &site, 86_400, "/"), Route::Home(None));
 }
@@ -565,5 +565,5 @@ fn another_root_ends_all_that_rested_on_the_first() {
     );
     let totals = registry.totals();
     assert_eq!((totals.alarms, totals.bundles, totals.sites), (0, 0, 1));
-    assert_eq!(route(&mut registry, &site, 1, "/"), Route::UnknownSite);
+    assert_eq!(route(&mut registry, &site, 1, "/"), Route::NoManifest);
 }

@@ -8,13 +8,15 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use rand::{Rng, RngExt as _};
 use swarm_proto::id::SwarmId;
 use swarm_proto::limits::BRIDGES_PER_REPLY_MAX;
 use swarm_proto::tracker::register::reaches;
 use swarm_proto::tracker::{BridgeOffer, BridgeView};
 
+mod choice;
+
 use super::Moment;
+pub use choice::ALTERNATIVES_MAX;
 
 /// Bridges in all: each costs some 200 bytes and 50 for each bundle.
 pub(super) const BRIDGES_MAX: usize = 65_536;
@@ -25,6 +27,12 @@ const BRIDGES_PER_ADDRESS_MAX: usize = 64;
 
 /// Time in which a redirect loses half of its weight: about as long as a page's load lasts.
 const LOAD_HALF_LIFE: Duration = Duration::from_secs(10);
+/// How long, at a steady rate, what is not yet forgotten took to come, seconds: the half-life over
+/// ln 2.
+const LOAD_MEAN_LIFE: f64 = 14.427;
+/// Bits that a visitor is taken to draw from a bridge at least: a small page comes with others, and
+/// with its images.
+const VISIT_BITS_MIN: u64 = 8 * 64 * 1024;
 /// What a volunteer is taken to give where it does not say, bits per second.
 const RATE_DEFAULT: u64 = 10_000_000;
 /// Bounds of the claim, which nobody has checked: a larger one only draws more visitors.
@@ -46,6 +54,13 @@ pub(super) enum OfferRefused {
 pub(super) struct Chosen {
     pub(super) address: SocketAddr,
     pub(super) domain: Option<String>,
+}
+
+impl Chosen {
+    /// As visitors reach it.
+    pub(super) fn view(&self) -> BridgeView {
+        BridgeView::new(self.address, self.domain.as_deref(), Vec::new())
+    }
 }
 
 /// All volunteers' bridges.
@@ -78,7 +93,8 @@ struct Hold {
     expires: Duration,
 }
 
-/// Redirects of late, each weighing half as much after each half-life.
+/// Bits of the files that visitors were sent for of late, weighing half as much after each
+/// half-life.
 #[derive(Debug, Default, Clone, Copy)]
 struct Load {
     weight: f64,
@@ -91,8 +107,8 @@ impl Load {
         self.weight * 0.5_f64.powf(half_lives)
     }
 
-    fn add(&mut self, now: Duration) {
-        self.weight = self.now(now) + 1.0;
+    fn add(&mut self, now: Duration, bits: u64) {
+        self.weight = self.now(now) + bits.max(VISIT_BITS_MIN) as f64;
         self.at = now;
     }
 }
@@ -102,10 +118,10 @@ impl Bridge {
         self.lease_end.is_none_or(|end| end > now) && self.hits_left != Some(0)
     }
 
-    /// Redirects of late for each bit per second it gives.
+    /// How much of its rate is taken up: at 1 it is full.
     fn strain(&self, now: Duration) -> f64 {
         // Rates are within RATE_RANGE, far below 2^52.
-        self.load.now(now) / self.rate as f64
+        self.load.now(now) / (self.rate as f64 * LOAD_MEAN_LIFE)
     }
 }
 
@@ -243,55 +259,6 @@ impl VolunteerBook {
         }
     }
 
-    /// The bridge for one visitor of a page in the bundle `swarm`, and counts the visit: of two
-    /// chosen at random, the one with fewer redirects of late for what it gives.
-    ///
-    /// Two choices keep the busiest bridge close to the average without all visitors following
-    /// the same stale figure (Mitzenmacher 2001).
-    pub(super) fn choose(
-        &mut self,
-        now: Moment,
-        swarm: SwarmId,
-        visitor: IpAddr,
-        rng: &mut impl Rng,
-    ) -> Option<Chosen> {
-        let eligible = self.holders.get(&swarm)?.iter().filter(|hold| {
-            hold.expires > now.elapsed
-                && reaches(visitor, hold.bridge.ip())
-                && self
-                    .bridges
-                    .get(&hold.bridge)
-                    .is_some_and(|bridge| bridge.open(now.elapsed))
-        });
-        // Two of them, each pair equally likely (reservoir sampling).
-        let (mut first, mut second) = (None, None);
-        for (seen, hold) in eligible.enumerate() {
-            match rng.random_range(0..=seen) {
-                0 => second = first.replace(hold.bridge),
-                1 => second = Some(hold.bridge),
-                _ => {}
-            }
-        }
-        let strain = |address: &SocketAddr| {
-            self.bridges
-                .get(address)
-                .map_or(f64::INFINITY, |bridge| bridge.strain(now.elapsed))
-        };
-        let address = match (first?, second) {
-            (first, Some(second)) if strain(&second) < strain(&first) => second,
-            (first, _) => first,
-        };
-        let bridge = self.bridges.get_mut(&address)?;
-        bridge.load.add(now.elapsed);
-        if let Some(hits) = &mut bridge.hits_left {
-            *hits = hits.saturating_sub(1);
-        }
-        Some(Chosen {
-            address,
-            domain: bridge.domain.clone(),
-        })
-    }
-
     /// The bridges of some bundles that `visitor` can reach, each with those it holds.
     pub(super) fn list(
         &self,
@@ -317,6 +284,11 @@ impl VolunteerBook {
             })
             .take(BRIDGES_PER_REPLY_MAX)
             .collect()
+    }
+
+    /// How many bridges say that they hold a bundle.
+    pub(super) fn holders(&self, swarm: SwarmId) -> usize {
+        self.holders.get(&swarm).map_or(0, Vec::len)
     }
 
     /// How many bridges are listed.
