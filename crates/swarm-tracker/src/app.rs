@@ -3,7 +3,7 @@
 //! What the HTTP listener does and what an embedding process does by [`crate::TrackerHandle`]
 //! meet here.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budgets;
-use crate::config::{ConnectionConfig, TrackerConfig};
+use crate::config::{ConnectionConfig, HomeUrl, TrackerConfig};
 use crate::metrics::Metrics;
 use crate::registry::{
     AlarmSuperseded, BundleTaken, CheckedRecord, Moment, Registry, RegistryConfig, check_alarm,
@@ -90,6 +90,8 @@ pub(crate) struct App {
     pub(crate) peers_per_reply: u32,
     /// Whose word about who asks is believed.
     pub(crate) proxies: Vec<IpNet>,
+    /// Where sites are at home whose public name leads here.
+    pub(crate) homes: BTreeMap<SiteName, HomeUrl>,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -142,6 +144,7 @@ impl App {
             connections: config.connections.clone(),
             peers_per_reply: u32::try_from(config.announce.peers_per_reply).unwrap_or(u32::MAX),
             proxies: config.trusted_proxies.clone(),
+            homes: config.homes.clone(),
             shutdown,
         };
         for (site, root) in &config.site_keys {
@@ -378,6 +381,30 @@ impl App {
                 registry.sweep_peers(now);
             }
         }
+    }
+}
+
+#[cfg(test)]
+impl App {
+    /// Lists a bridge on this host that holds bundle `bundle` of a test's site.
+    pub(crate) fn list_bridge(&self, bundle: u8, port: u16, domain: Option<&str>) {
+        use swarm_proto::id::PeerId;
+        use swarm_proto::tracker::{AnnounceRequest, BridgeOffer};
+        let request = AnnounceRequest {
+            left: Some(0),
+            bridge: Some(BridgeOffer {
+                domain: domain.map(str::to_owned),
+                ..BridgeOffer::new(port)
+            }),
+            ..AnnounceRequest::new(
+                crate::testing::v1(bundle),
+                PeerId::new([bundle; 20]),
+                port.wrapping_add(20_000),
+            )
+        };
+        let here = std::net::Ipv4Addr::LOCALHOST.into();
+        let reply = self.registry().announce(self.now(), here, &request);
+        assert_eq!(reply.expect("accepted").warning, None);
     }
 }
 

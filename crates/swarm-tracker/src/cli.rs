@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use ipnet::IpNet;
 use swarm_proto::manifest::{PublicKey, SiteName};
-use swarm_tracker::config::parse_duration;
+use swarm_tracker::config::{HomeUrl, parse_duration};
 use swarm_tracker::{Tracker, TrackerConfig, TrackerError};
 use tokio_util::sync::CancellationToken;
 
@@ -121,6 +121,16 @@ struct RunArgs {
         value_delimiter = ','
     )]
     trusted_proxy: Vec<IpNet>,
+    /// Where a site itself answers while its public name leads to this tracker; may be given more
+    /// than once.
+    #[arg(
+        long,
+        value_name = "HOST=URL",
+        env = "SWARM_TRACKER_HOME",
+        value_delimiter = ',',
+        value_parser = site_home
+    )]
+    home: Vec<(SiteName, HomeUrl)>,
     /// Time between two announces of a peer.
     #[arg(long, value_name = "TIME", env = "SWARM_TRACKER_INTERVAL", value_parser = parse_duration)]
     interval: Option<Duration>,
@@ -137,6 +147,12 @@ fn site_key(text: &str) -> Result<(SiteName, PublicKey), String> {
     let site = SiteName::parse(site).map_err(|error| format!("HOST: {error}"))?;
     let key = key.parse().map_err(|error| format!("KEY: {error}"))?;
     Ok((site, key))
+}
+
+fn site_home(text: &str) -> Result<(SiteName, HomeUrl), String> {
+    let (site, home) = text.split_once('=').ok_or("expected HOST=URL")?;
+    let site = SiteName::parse(site).map_err(|error| format!("HOST: {error}"))?;
+    Ok((site, home.parse()?))
 }
 
 /// Why the program ends otherwise than well.
@@ -287,6 +303,7 @@ fn configure(file: Option<&Path>, args: RunArgs) -> Result<TrackerConfig, Failur
     if !args.trusted_proxy.is_empty() {
         config.trusted_proxies = args.trusted_proxy;
     }
+    config.homes.extend(args.home);
     config.drain = args.drain.unwrap_or(config.drain);
     if let Some(interval) = args.interval {
         config.announce.interval = interval;
@@ -428,6 +445,18 @@ mod tests {
         assert_eq!((site.as_str(), read), ("example.org:8080", key));
         for text in ["", "example.org", "a b=00", "example.org=00", "=x"] {
             assert!(site_key(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_home_is_host_and_url() {
+        let (site, home) = site_home("example.org=https://o.example.org:8443").expect("good");
+        assert_eq!(
+            (site.as_str(), home.base()),
+            ("example.org", "https://o.example.org:8443")
+        );
+        for text in ["", "example.org", "=https://x.org", "example.org=x"] {
+            assert!(site_home(text).is_err(), "{text}");
         }
     }
 }

@@ -1,13 +1,16 @@
 //! What an operator may set, with units and defaults. `limits.rs` of swarm-proto is not here.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use swarm_proto::manifest::{PublicKey, SiteName};
+use url::Url;
 
 /// Everything about one tracker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +44,10 @@ pub struct TrackerConfig {
     /// The sites this tracker works for: root key by host. Default: none.
     #[serde(with = "site_keys")]
     pub site_keys: BTreeMap<SiteName, PublicKey>,
+    /// Where a site itself still answers when its public name leads to this tracker: base URL by
+    /// host. Default: none, so that visitors whom no bridge can serve are told so.
+    #[serde(with = "homes")]
+    pub homes: BTreeMap<SiteName, HomeUrl>,
 }
 
 impl Default for TrackerConfig {
@@ -57,7 +64,53 @@ impl Default for TrackerConfig {
             announce: AnnounceConfig::default(),
             connections: ConnectionConfig::default(),
             site_keys: BTreeMap::new(),
+            homes: BTreeMap::new(),
         }
+    }
+}
+
+/// Where a site itself answers: scheme, host and port, and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HomeUrl {
+    /// Without a slash at the end.
+    base: String,
+    site: SiteName,
+}
+
+impl HomeUrl {
+    /// `http://host[:port]` or `https://host[:port]`; a path of the visitor's can follow at once.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The name it has as a site.
+    pub const fn site(&self) -> &SiteName {
+        &self.site
+    }
+}
+
+impl FromStr for HomeUrl {
+    type Err = String;
+
+    /// Reads `http://host[:port]` or `https://host[:port]`, with or without a slash at the end.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let url = Url::parse(text).map_err(|error| format!("{text:?} is no URL: {error}"))?;
+        let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        if !bare || !url.username().is_empty() || url.password().is_some() {
+            return Err(format!("{text:?} is more than scheme, host and port"));
+        }
+        // Other schemes than http and https are refused here.
+        let site = SiteName::of(&url).map_err(|error| format!("{text:?}: {error}"))?;
+        Ok(Self {
+            base: format!("{}://{site}", url.scheme()),
+            site,
+        })
+    }
+}
+
+impl fmt::Display for HomeUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.base)
     }
 }
 
@@ -167,6 +220,9 @@ pub enum ConfigError {
     /// A value of which at least one is needed.
     #[error("{0} must not be 0")]
     Zero(&'static str),
+    /// A visitor sent home would come back to the tracker.
+    #[error("homes: {0} cannot be at home at its own public name, which may lead to this tracker")]
+    HomeIsPublic(SiteName),
 }
 
 impl TrackerConfig {
@@ -221,7 +277,10 @@ impl TrackerConfig {
                 return Err(ConfigError::Zero(key));
             }
         }
-        Ok(())
+        match self.homes.iter().find(|(site, home)| home.site() == *site) {
+            Some((site, _)) => Err(ConfigError::HomeIsPublic(site.clone())),
+            None => Ok(()),
+        }
     }
 }
 
@@ -281,37 +340,76 @@ mod duration {
     }
 }
 
-mod site_keys {
+/// Maps by site, written as strings.
+mod by_site {
     use std::collections::BTreeMap;
+    use std::fmt::Display;
+    use std::str::FromStr;
 
     use serde::de::Error as _;
     use serde::{Deserialize as _, Deserializer, Serializer};
-    use swarm_proto::manifest::{PublicKey, SiteName};
+    use swarm_proto::manifest::SiteName;
 
-    pub(super) fn serialize<S: Serializer>(
-        keys: &BTreeMap<SiteName, PublicKey>,
+    pub(super) fn serialize<V: Display, S: Serializer>(
+        map: &BTreeMap<SiteName, V>,
         to: S,
     ) -> Result<S::Ok, S::Error> {
         to.collect_map(
-            keys.iter()
-                .map(|(site, key)| (site.to_string(), key.to_string())),
+            map.iter()
+                .map(|(site, value)| (site.to_string(), value.to_string())),
         )
     }
+
+    /// `what` names the values in errors.
+    pub(super) fn deserialize<'de, V, D>(
+        from: D,
+        what: &str,
+    ) -> Result<BTreeMap<SiteName, V>, D::Error>
+    where
+        V: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        BTreeMap::<String, String>::deserialize(from)?
+            .into_iter()
+            .map(|(site, value)| {
+                let site = SiteName::parse(&site)
+                    .map_err(|error| D::Error::custom(format!("site {site:?}: {error}")))?;
+                let value = value
+                    .parse()
+                    .map_err(|error| D::Error::custom(format!("{what} of {site}: {error}")))?;
+                Ok((site, value))
+            })
+            .collect()
+    }
+}
+
+mod site_keys {
+    use std::collections::BTreeMap;
+
+    use serde::Deserializer;
+    use swarm_proto::manifest::{PublicKey, SiteName};
+
+    pub(super) use super::by_site::serialize;
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
     ) -> Result<BTreeMap<SiteName, PublicKey>, D::Error> {
-        BTreeMap::<String, String>::deserialize(from)?
-            .into_iter()
-            .map(|(site, key)| {
-                let site = SiteName::parse(&site)
-                    .map_err(|error| D::Error::custom(format!("site {site:?}: {error}")))?;
-                let key = key
-                    .parse()
-                    .map_err(|error| D::Error::custom(format!("key of {site}: {error}")))?;
-                Ok((site, key))
-            })
-            .collect()
+        super::by_site::deserialize(from, "key")
+    }
+}
+
+mod homes {
+    use std::collections::BTreeMap;
+
+    use serde::Deserializer;
+    use swarm_proto::manifest::SiteName;
+
+    pub(super) use super::by_site::serialize;
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<BTreeMap<SiteName, super::HomeUrl>, D::Error> {
+        super::by_site::deserialize(from, "home")
     }
 }
 
@@ -331,6 +429,10 @@ mod tests {
             config.site_keys.insert(
                 SiteName::parse("example.org:8080").expect("a site"),
                 SecretKey::new([1; 32]).public(),
+            );
+            config.homes.insert(
+                SiteName::parse("example.org:8080").expect("a site"),
+                "https://origin.example.org:8443".parse().expect("a home"),
             );
             config.trusted_proxies = vec!["10.0.0.0/8".parse().expect("a network")];
             config.state = Some("/var/lib/swarm-tracker".into());
@@ -352,6 +454,7 @@ mod tests {
             "http = ['localhost']",
             "[site_keys]\n'a b' = '00'",
             "[site_keys]\n'example.org' = '00'",
+            "[homes]\n'example.org' = 'example.org'",
             "trusted_proxies = ['10.0.0.1']",
             "trusted_proxies = ['10.0.0.0/33']",
         ] {
@@ -383,6 +486,43 @@ mod tests {
             check(|c| c.connections.max = 0),
             refused("connections.max must not be 0")
         );
+        let at_home = check(|c| {
+            let site = SiteName::parse("example.org").expect("a site");
+            let home = "http://EXAMPLE.org:80/".parse().expect("a home");
+            c.homes.insert(site, home);
+        });
+        assert!(at_home.is_err_and(|why| why.contains("example.org cannot be at home")));
+    }
+
+    #[test]
+    fn a_home_is_scheme_host_and_port() {
+        for (text, base) in [
+            ("https://origin.example.org", "https://origin.example.org"),
+            (
+                "https://Origin.example.org:443/",
+                "https://origin.example.org",
+            ),
+            ("http://[::1]:8080", "http://[::1]:8080"),
+        ] {
+            let home: HomeUrl = text.parse().expect(text);
+            assert_eq!(home.base(), base);
+            assert_eq!(home.to_string().parse(), Ok(home));
+        }
+        for text in [
+            "",
+            "origin.example.org",
+            "//origin.example.org",
+            "ftp://origin.example.org",
+            "javascript:alert(1)",
+            "https://",
+            "https://user@origin.example.org",
+            "https://:secret@origin.example.org",
+            "https://origin.example.org/base",
+            "https://origin.example.org/?x",
+            "https://origin.example.org/#x",
+        ] {
+            assert!(text.parse::<HomeUrl>().is_err(), "{text}");
+        }
     }
 
     #[test]

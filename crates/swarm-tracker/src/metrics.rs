@@ -17,6 +17,8 @@ pub(crate) struct Metrics {
     pub(crate) udp_malformed: Counter,
     pub(crate) redirects_bridge: Counter,
     pub(crate) redirects_home: Counter,
+    pub(crate) redirects_nowhere: Counter,
+    pub(crate) redirects_looped: Counter,
     pub(crate) redirects_refused: Counter,
     pub(crate) alarms: Counter,
     pub(crate) alarms_refused: Counter,
@@ -87,6 +89,16 @@ impl Metrics {
                 &self.redirects_home,
             ),
             (
+                "redirects_nowhere",
+                "Visitors of a site's own name whom nobody could serve",
+                &self.redirects_nowhere,
+            ),
+            (
+                "redirects_looped",
+                "Visitors whom a site's home sent back here",
+                &self.redirects_looped,
+            ),
+            (
                 "redirects_refused",
                 "Visitors of unknown sites or impossible paths",
                 &self.redirects_refused,
@@ -152,6 +164,6 @@ mod tests {
         });
         assert!(text.contains("\nswarm_tracker_announces_total 2\n"));
         assert!(text.contains("\nswarm_tracker_peers 7\n"));
-        assert_eq!(text.matches("# TYPE").count(), 23);
+        assert_eq!(text.matches("# TYPE").count(), 25);
     }
 }

@@ -8,12 +8,13 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use swarm_proto::tracker::http as codec;
 use swarm_proto::tracker::register::{
     ALARM_PATH, BRIDGES_PATH, REDIRECT_PATH, SITE_PATH, SITES_PATH,
 };
 
+use super::page::html;
 use super::{proxy, redirect, register, status};
 use crate::app::App;
 use crate::registry::AnnounceRefused;
@@ -35,6 +36,11 @@ pub(super) async fn answer(
         }
     };
     let path = request.uri().path();
+    if !is_for_tracker(request.uri())
+        && let Some(site) = redirect::host_site(&app, &request)
+    {
+        return Ok(redirect::hosted(&app, source, site, &request));
+    }
     let reply = match path {
         "/announce" => get(&request, |query| announce(&app, source, query)),
         "/scrape" => get(&request, |query| scrape(&app, source, query)),
@@ -53,13 +59,32 @@ pub(super) async fn answer(
             if let Some(site) = below(SITE_PATH) {
                 register::get_site(&app, &request, site)
             } else if below(REDIRECT_PATH).is_some() {
-                get(&request, |_| redirect::visitor(&app, source, request.uri()))
+                redirect::linked(&app, source, &request)
             } else {
-                text(StatusCode::NOT_FOUND, "no such page at this tracker\n")
+                nothing()
             }
         }
     };
     Ok(reply)
+}
+
+/// Whether a request is a peer's, whatever name it was sent to: a site's own name may be its
+/// tracker's as well, and no manifest lists a page with a query.
+fn is_for_tracker(uri: &Uri) -> bool {
+    matches!(uri.path(), "/announce" | "/scrape")
+        && uri
+            .query()
+            .is_some_and(|query| query.contains("info_hash="))
+}
+
+/// What there is at any other path, for whoever was sent here with the name of a site.
+fn nothing() -> Reply {
+    html(
+        StatusCode::NOT_FOUND,
+        "No such page",
+        "<p>This is a tracker of Spikeswarm. If you were looking for a site: it has neither \
+         registered here nor agreed to be served from here, so nothing of it is held.</p>",
+    )
 }
 
 /// Answers GET and HEAD (hyper leaves out the body), refuses the rest.

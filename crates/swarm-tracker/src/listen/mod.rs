@@ -5,10 +5,12 @@
 
 mod connection;
 mod http;
+mod page;
 pub(crate) mod proxy;
 mod redirect;
 mod register;
 mod status;
+mod target;
 pub(crate) mod udp;
 
 use std::net::IpAddr;

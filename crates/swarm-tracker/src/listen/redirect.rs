@@ -1,61 +1,164 @@
-//! `GET /r/<url>`: a visitor in, 302 to a volunteer's bridge or to the site itself out
-//! (spec 0006, 5).
+//! A visitor in, 302 to a volunteer's bridge or to the site itself out (spec 0006, 5).
 //!
-//! Nothing of the visitor's URL is copied into `Location`: the site must be one we know, its
-//! path goes through [`SitePath`] and is encoded anew, and so is its query (T48).
+//! He comes by `/r/<url>`, or with the name of a site as his `Host`: then the site has sent
+//! everything here.
 
 use std::net::IpAddr;
 
 use hyper::header::{self, HeaderValue};
-use hyper::{StatusCode, Uri};
-use swarm_proto::limits::URL_LEN_MAX;
-use swarm_proto::manifest::{SiteName, SitePath};
-use swarm_proto::tracker::register::{HOME_MARKER, REDIRECT_PATH};
+use hyper::{Method, Request, StatusCode};
+use swarm_proto::manifest::SiteName;
 
-use super::http::{Reply, empty, set};
-use super::status::html;
+use super::http::{Reply, empty, not_allowed, set, text};
+use super::page::html;
+use super::target::{self, Target};
 use crate::app::App;
 use crate::registry::Route;
 
-/// The page that a visitor asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Target {
-    site: SiteName,
-    /// `http` or `https`, where the URL said so.
-    scheme: Option<&'static str>,
-    path: SitePath,
-    /// As it came, decoded no further; not empty.
-    query: Option<String>,
+/// What a page asks for to run or apply it (`Sec-Fetch-Dest`). That is fetched at home: a
+/// stranger's bytes would act in the page's own origin.
+const CODE_DESTINATIONS: [&str; 12] = [
+    "audioworklet",
+    "embed",
+    "json",
+    "manifest",
+    "object",
+    "paintworklet",
+    "script",
+    "serviceworker",
+    "sharedworker",
+    "style",
+    "worker",
+    "xslt",
+];
+
+/// Seconds after which a visitor whom nobody can serve may ask again: about as long as it takes a
+/// volunteer to fetch a bundle.
+const RETRY_SECS: &str = "60";
+
+/// Answers `/r/<url>`.
+pub(super) fn linked<B>(app: &App, source: IpAddr, request: &Request<B>) -> Reply {
+    let uri = request.uri();
+    match target::parse(uri.path(), uri.query()) {
+        Ok(target) => send(app, source, request, &target, false),
+        Err(_) => {
+            app.metrics.redirects_refused.add();
+            html(
+                StatusCode::NOT_FOUND,
+                "No such page",
+                "<p>What follows <code>/r/</code> is not the address of a page of a site.</p>",
+            )
+        }
+    }
 }
 
-/// The URL names no page. The fault of whoever wrote the link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct NoTarget;
-
-/// Answers a visitor.
-pub(super) fn visitor(app: &App, source: IpAddr, uri: &Uri) -> Reply {
-    let Ok(target) = parse(uri.path(), uri.query()) else {
-        app.metrics.redirects_refused.add();
-        return html(
-            StatusCode::NOT_FOUND,
-            "No such page",
-            "<p>What follows <code>/r/</code> is not the address of a page of a site.</p>",
-        );
+/// The site whose public name a request bears: everything at that name is the site's.
+pub(super) fn host_site<B>(app: &App, request: &Request<B>) -> Option<SiteName> {
+    let authority = match request.uri().authority() {
+        // What an absolute target says goes before `Host` (RFC 9112, 3.2.2).
+        Some(authority) => authority.as_str(),
+        None => {
+            let mut hosts = request.headers().get_all(header::HOST).iter();
+            let host = hosts.next()?.to_str().ok()?;
+            // Two of them are a riddle with two answers (T45).
+            if hosts.next().is_some() {
+                return None;
+            }
+            host
+        }
     };
-    // No manifest lists pages with a query yet: only the site itself can answer them.
-    let path = target.query.is_none().then_some(&target.path);
-    let route = app.registry().route(app.now(), &target.site, path, source);
-    match route {
-        Route::Bridge { bridge, path, .. } => {
-            app.metrics.redirects_bridge.add();
-            found(&bridge.url_for(&target.site, &path))
+    // Which of the two is the usual one depends on a scheme that only a proxy in front knows.
+    let usual = [":80", ":443"];
+    let host = usual.iter().find_map(|port| authority.strip_suffix(port));
+    let site = SiteName::parse(host.unwrap_or(authority)).ok()?;
+    (app.homes.contains_key(&site) || app.registry().knows(&site)).then_some(site)
+}
+
+/// Answers a request at a site's own name.
+pub(super) fn hosted<B>(app: &App, source: IpAddr, site: SiteName, request: &Request<B>) -> Reply {
+    let uri = request.uri();
+    if !uri.path().starts_with('/') {
+        // `OPTIONS *` asks for nothing of the site's, CONNECT for what is not to be had.
+        return match *request.method() {
+            Method::OPTIONS => empty(StatusCode::NO_CONTENT),
+            _ => not_allowed("GET, HEAD"),
+        };
+    }
+    let target = Target::hosted(site, uri.path(), uri.query());
+    send(app, source, request, &target, true)
+}
+
+fn send<B>(
+    app: &App,
+    source: IpAddr,
+    request: &Request<B>,
+    target: &Target,
+    hosted: bool,
+) -> Reply {
+    let metrics = &app.metrics;
+    let reads = match *request.method() {
+        Method::GET | Method::HEAD => true,
+        Method::CONNECT | Method::TRACE => return not_allowed("GET, HEAD"),
+        _ => false,
+    };
+    let now = app.now();
+    if !app.may_ask(now, source, 1) {
+        let mut reply = text(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too many requests from your network\n",
+        );
+        set(
+            &mut reply,
+            header::RETRY_AFTER,
+            HeaderValue::from_static("1"),
+        );
+        return reply;
+    }
+    if hosted && target.bounces() > 1 {
+        metrics.redirects_looped.add();
+        return html(
+            StatusCode::LOOP_DETECTED,
+            "Sent in circles",
+            "<p>This site's visitors are sent to this tracker, which sends home whoever no \
+             volunteer can serve; and the address it knows for home sends them back here.</p>",
+        );
+    }
+    let elsewhere = reads && !target.has_query() && !stays_home(request);
+    let path = target.path.as_ref().filter(|_| elsewhere);
+    let route = app.registry().route(now, &target.site, path, source);
+    if let Route::Bridge {
+        bridge,
+        others,
+        path,
+    } = &route
+    {
+        metrics.redirects_bridge.add();
+        let mut reply = found(StatusCode::FOUND, &bridge.url_for(&target.site, path));
+        let others = others.iter().map(|other| other.url_for(&target.site, path));
+        if let Some(links) = links(others) {
+            set(&mut reply, header::LINK, links);
         }
-        Route::Home(home) => {
-            app.metrics.redirects_home.add();
-            found(&target.home_url(home.as_deref()))
+        return reply;
+    }
+    // A form is sent on as it is: a 302 would make a GET of it.
+    let status = match reads {
+        true => StatusCode::FOUND,
+        false => StatusCode::TEMPORARY_REDIRECT,
+    };
+    let home = match (app.homes.get(&target.site), &route) {
+        (Some(home), _) => Some(target.below(home.base(), 2)),
+        // The public name leads here: it is no way home.
+        (None, _) if hosted => None,
+        (None, Route::Home(signed)) => Some(target.at_public_name(signed.as_deref())),
+        (None, _) => None,
+    };
+    match (home, route) {
+        (Some(url), _) => {
+            metrics.redirects_home.add();
+            found(status, &url)
         }
-        Route::UnknownSite | Route::NoManifest => {
-            app.metrics.redirects_refused.add();
+        (None, Route::UnknownSite) => {
+            metrics.redirects_refused.add();
             html(
                 StatusCode::NOT_FOUND,
                 "Unknown site",
@@ -63,17 +166,65 @@ pub(super) fn visitor(app: &App, source: IpAddr, uri: &Uri) -> Reply {
                  and the one asked for has not. It may be in the best of health.</p>",
             )
         }
+        (None, Route::NoManifest) if !hosted => {
+            metrics.redirects_refused.add();
+            html(
+                StatusCode::NOT_FOUND,
+                "Nothing published",
+                "<p>This tracker knows the site, but the site has not told it which pages \
+                 volunteers may serve. It may be in the best of health.</p>",
+            )
+        }
+        (None, Route::NoManifest) => {
+            metrics.redirects_nowhere.add();
+            unavailable(
+                "<p>This site sends its visitors to this tracker, but has published nothing that \
+                 volunteers could serve, and has not said where else it can be reached.</p>",
+            )
+        }
+        (None, _) => {
+            metrics.redirects_nowhere.add();
+            unavailable(
+                "<p>This site sends its visitors to volunteers who hold copies of it. None of them \
+                 can serve this page just now, and this tracker was not told where the site itself \
+                 can be reached.</p><p>It is worth trying again in a minute.</p>",
+            )
+        }
     }
 }
 
-fn found(url: &str) -> Reply {
+fn unavailable(why: &str) -> Reply {
+    let mut reply = html(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "Not to be had just now",
+        why,
+    );
+    let seconds = HeaderValue::from_static(RETRY_SECS);
+    set(&mut reply, header::RETRY_AFTER, seconds);
+    reply
+}
+
+/// Whether the answer is for the eyes of the site alone, or would run.
+fn stays_home<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
+    headers.contains_key(header::AUTHORIZATION)
+        || headers.get_all("sec-fetch-dest").iter().any(|destination| {
+            let destination = destination.as_bytes();
+            let mut known = CODE_DESTINATIONS.iter();
+            known.any(|code| destination.eq_ignore_ascii_case(code.as_bytes()))
+        })
+}
+
+fn found(status: StatusCode, url: &str) -> Reply {
     let Ok(location) = HeaderValue::from_str(url) else {
         // Sites, addresses and re-encoded paths are ASCII without control characters.
         return empty(StatusCode::INTERNAL_SERVER_ERROR);
     };
-    let mut reply = empty(StatusCode::FOUND);
+    let mut reply = empty(status);
     set(&mut reply, header::LOCATION, location);
     for (name, value) in [
+        // Fonts, and fetches of a page's own, follow no other redirect.
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
         (header::CACHE_CONTROL, "no-store"),
         (header::REFERRER_POLICY, "no-referrer"),
     ] {
@@ -82,117 +233,15 @@ fn found(url: &str) -> Reply {
     reply
 }
 
-impl Target {
-    /// The page at the site itself, with the mark that keeps its gate from sending the visitor
-    /// away again. `home` is what the site signed; it bears the same name, so only its scheme
-    /// says anything new.
-    fn home_url(&self, home: Option<&str>) -> String {
-        let signed = home.and_then(|home| scheme_of(home).map(|(scheme, _)| scheme));
-        let scheme = signed.or(self.scheme).unwrap_or_else(|| {
-            let host = self.site.host();
-            let local = host == "localhost" || host.ends_with(".localhost");
-            let address = host.starts_with('[') || host.parse::<IpAddr>().is_ok();
-            if local || address { "http" } else { "https" }
-        });
-        let mut url = format!("{scheme}://{}{}?", self.site, self.path.to_url());
-        for pair in self.query.iter().flat_map(|query| query.split('&')) {
-            if pair != HOME_MARKER && !pair.is_empty() {
-                encode_query_into(&mut url, pair);
-                url.push('&');
-            }
-        }
-        url.push_str(HOME_MARKER);
-        url
-    }
-}
-
-/// Takes apart what stands after `/r/`: `https://host/path`, the same percent-encoded as a
-/// whole, or `host/path`.
-fn parse(path: &str, query: Option<&str>) -> Result<Target, NoTarget> {
-    let rest = path
-        .strip_prefix(REDIRECT_PATH)
-        .and_then(|rest| rest.strip_prefix('/'))
-        .ok_or(NoTarget)?;
-    if rest.len() > URL_LEN_MAX * 3 {
-        return Err(NoTarget);
-    }
-    if scheme_of(rest).is_some() {
-        return split(rest, query);
-    }
-    // Encoded as a whole, its own query has become part of the path.
-    match decode(rest).filter(|url| scheme_of(url).is_some()) {
-        None => split(rest, query),
-        Some(url) => {
-            let url = url.split('#').next().unwrap_or_default();
-            match url.split_once('?') {
-                None => split(url, query),
-                Some((front, inner)) => split(front, Some(inner)),
-            }
-        }
-    }
-}
-
-/// `[scheme://]authority[/path]`.
-fn split(url: &str, query: Option<&str>) -> Result<Target, NoTarget> {
-    let (scheme, rest) = match scheme_of(url) {
-        Some((scheme, rest)) => (Some(scheme), rest),
-        None => (None, url),
-    };
-    let (authority, path) = match rest.find('/') {
-        Some(at) => rest.split_at(at),
-        None => (rest, "/"),
-    };
-    let authority = decode(authority).ok_or(NoTarget)?;
-    let site = SiteName::parse(&authority).map_err(|_| NoTarget)?;
-    let site = match scheme {
-        // Drops the scheme's own port, as a site's name does.
-        Some(scheme) => SiteName::from_url(&format!("{scheme}://{site}")).map_err(|_| NoTarget)?,
-        None => site,
-    };
-    Ok(Target {
-        site,
-        scheme,
-        path: SitePath::parse(path).map_err(|_| NoTarget)?,
-        query: query.filter(|query| !query.is_empty()).map(str::to_owned),
-    })
-}
-
-/// The scheme and what follows `://`; a single slash will do, for proxies in between join two.
-fn scheme_of(url: &str) -> Option<(&'static str, &str)> {
-    ["http", "https"].into_iter().find_map(|scheme| {
-        let front = url.get(..scheme.len())?;
-        let rest = url.get(scheme.len()..)?.strip_prefix(":/")?;
-        front
-            .eq_ignore_ascii_case(scheme)
-            .then(|| (scheme, rest.strip_prefix('/').unwrap_or(rest)))
-    })
-}
-
-/// Undoes percent-encoding; `None` where it is broken or no UTF-8.
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = text.bytes();
-    let mut out = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        if byte == b'%' {
-            let mut digit = || char::from(bytes.next()?).to_digit(16);
-            let (high, low) = (digit()?, digit()?);
-            out.push(u8::try_from(high << 4 | low).ok()?);
-        } else {
-            out.push(byte);
-        }
-    }
-    String::from_utf8(out).ok()
-}
-
-/// Keeps what a query may hold (RFC 3986, 3.4) and encodes the rest.
-fn encode_query_into(out: &mut String, text: &str) {
-    for byte in text.bytes() {
-        let kept = byte.is_ascii_alphanumeric() || b"-._~!$()*+,;=:@/?%".contains(&byte);
-        if kept {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
+/// Where else the same bytes are (RFC 8288, RFC 6249).
+fn links(urls: impl Iterator<Item = String>) -> Option<HeaderValue> {
+    let links: Vec<String> = urls
+        .enumerate()
+        .map(|(at, url)| format!("<{url}>; rel=\"duplicate\"; pri={}", at + 1))
+        .collect();
+    match links.is_empty() {
+        true => None,
+        false => HeaderValue::from_str(&links.join(", ")).ok(),
     }
 }
 

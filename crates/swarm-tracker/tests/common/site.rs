@@ -57,7 +57,10 @@ impl TestSite {
                 file: 0,
                 length: 1,
                 digest: Digest::of(path.as_bytes()),
-                media_type: "text/html".into(),
+                media_type: match path.ends_with(".js") {
+                    true => "text/javascript; charset=utf-8".into(),
+                    false => "text/html".into(),
+                },
                 cache_secs: 60,
                 modified: now,
                 variants: Vec::new(),

@@ -2,13 +2,13 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http_body_util::BodyExt as _;
-use swarm_proto::id::PeerId;
-use swarm_proto::tracker::{AnnounceRequest, BridgeOffer};
 use tokio_util::sync::CancellationToken;
+
+mod hosted;
 
 use super::*;
 use crate::config::TrackerConfig;
-use crate::testing::{TestSite, v1};
+use crate::testing::TestSite;
 
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
@@ -20,7 +20,11 @@ fn unix() -> u64 {
 /// A tracker with three sites: one with a bridge that has a domain, one with a bare bridge, one
 /// with none.
 async fn app() -> Arc<App> {
-    let app = App::open(&TrackerConfig::default(), CancellationToken::new()).expect("no state");
+    app_with(&TrackerConfig::default()).await
+}
+
+async fn app_with(config: &TrackerConfig) -> Arc<App> {
+    let app = App::open(config, CancellationToken::new()).expect("no state");
     let app = Arc::new(app);
     let sites = [
         ("example.org", 1, Some("localhost")),
@@ -34,30 +38,22 @@ async fn app() -> Arc<App> {
             ("/index.html", n),
             ("/docs/index.html", n),
             ("/a b/ü.png", n),
+            ("/app.js", n),
         ];
         let record = site.record(1, unix(), &files);
         app.register(record.into()).await.expect("a good record");
         if n == 3 {
             continue;
         }
-        let request = AnnounceRequest {
-            left: Some(0),
-            bridge: Some(BridgeOffer {
-                domain: domain.map(str::to_owned),
-                ..BridgeOffer::new(8080 + u16::from(n))
-            }),
-            ..AnnounceRequest::new(v1(n), PeerId::new([n; 20]), 2000 + u16::from(n))
-        };
-        let reply = app.registry().announce(app.now(), HERE, &request);
-        assert_eq!(reply.expect("accepted").warning, None);
+        app.list_bridge(n, 8080 + u16::from(n), domain);
     }
     app
 }
 
 /// Status and `Location`; `None` where the HTTP layer itself refuses the target.
 fn ask(app: &App, target: &str) -> Option<(StatusCode, Option<String>)> {
-    let uri: Uri = target.parse().ok()?;
-    let reply = visitor(app, HERE, &uri);
+    let request = Request::builder().uri(target).body(()).ok()?;
+    let reply = linked(app, HERE, &request);
     let location = reply.headers().get(header::LOCATION);
     let location = location.map(|value| value.to_str().expect("ASCII").to_owned());
     Some((reply.status(), location))
@@ -130,6 +126,11 @@ async fn visitors_are_sent_where_the_page_is() {
             "/r/example.org/none",
             "https://example.org/none?spikeswarm=home",
         ),
+        // Nor is a script ever redirected to a stranger.
+        (
+            "/r/example.org/app.js",
+            "https://example.org/app.js?spikeswarm=home",
+        ),
         (
             "/r/[::1]:8080/none",
             "http://[::1]:8080/none?spikeswarm=home",
@@ -160,7 +161,7 @@ async fn visitors_are_sent_where_the_page_is() {
 
 /// T48: whatever the link says, a visitor ends at a registered bridge, at the site, or nowhere.
 #[tokio::test]
-async fn no_link_makes_an_open_redirect() {
+async fn t48_no_link_makes_an_open_redirect() {
     let app = app().await;
     let mut payloads: Vec<String> = Vec::new();
     for evil in [
@@ -299,8 +300,9 @@ async fn no_link_makes_an_open_redirect() {
 #[tokio::test]
 async fn unknown_sites_get_an_honest_page() {
     let app = app().await;
-    let uri = Uri::from_static("/r/https://unknown.example/%3Cscript%3E");
-    let reply = visitor(&app, HERE, &uri);
+    let uri = "/r/https://unknown.example/%3Cscript%3E";
+    let request = Request::builder().uri(uri).body(()).expect("a request");
+    let reply = linked(&app, HERE, &request);
     assert_eq!(reply.status(), StatusCode::NOT_FOUND);
     assert_eq!(reply.headers()["content-type"], "text/html; charset=utf-8");
     assert!(reply.headers().contains_key("content-security-policy"));
@@ -321,10 +323,12 @@ async fn unknown_sites_get_an_honest_page() {
 async fn redirects_are_not_stored_and_tell_nobody_the_page() {
     let app = app().await;
     for target in ["/r/example.org/", "/r/example.org/none"] {
-        let reply = visitor(&app, HERE, &Uri::from_static(target));
+        let request = Request::builder().uri(target).body(());
+        let reply = linked(&app, HERE, &request.expect("a request"));
         assert_eq!(reply.status(), StatusCode::FOUND);
         assert_eq!(reply.headers()["cache-control"], "no-store");
         assert_eq!(reply.headers()["referrer-policy"], "no-referrer");
+        assert_eq!(reply.headers()["access-control-allow-origin"], "*");
     }
     assert_eq!(app.metrics.redirects_bridge.get(), 1);
     assert_eq!(app.metrics.redirects_home.get(), 1);
