@@ -231,5 +231,8 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
+mod schema;
+
+#[cfg(test)]
 #[path = "../tests/common/site.rs"]
 mod testing;

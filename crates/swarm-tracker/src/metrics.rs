@@ -20,6 +20,8 @@ pub(crate) struct Metrics {
     pub(crate) redirects_nowhere: Counter,
     pub(crate) redirects_looped: Counter,
     pub(crate) redirects_refused: Counter,
+    pub(crate) lookups_found: Counter,
+    pub(crate) lookups_missing: Counter,
     pub(crate) alarms: Counter,
     pub(crate) alarms_refused: Counter,
     pub(crate) records: Counter,
@@ -60,7 +62,7 @@ impl Metrics {
             ("scrapes", "Scrapes answered", &self.scrapes),
             (
                 "over_rate",
-                "Announces and scrapes refused, too many from there",
+                "Announces, scrapes, visitors and lookups refused, too many from there",
                 &self.over_rate,
             ),
             (
@@ -102,6 +104,16 @@ impl Metrics {
                 "redirects_refused",
                 "Visitors of unknown sites or impossible paths",
                 &self.redirects_refused,
+            ),
+            (
+                "lookups_found",
+                "Lookups of pages that the swarm has",
+                &self.lookups_found,
+            ),
+            (
+                "lookups_missing",
+                "Lookups of anything else",
+                &self.lookups_missing,
             ),
             ("alarms", "Alarms taken", &self.alarms),
             ("alarms_refused", "Alarms refused", &self.alarms_refused),
@@ -164,6 +176,6 @@ mod tests {
         });
         assert!(text.contains("\nswarm_tracker_announces_total 2\n"));
         assert!(text.contains("\nswarm_tracker_peers 7\n"));
-        assert_eq!(text.matches("# TYPE").count(), 25);
+        assert_eq!(text.matches("# TYPE").count(), 27);
     }
 }

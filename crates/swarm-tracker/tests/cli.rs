@@ -186,3 +186,77 @@ fn completions_are_for_this_program() {
         assert!(String::from_utf8_lossy(&script.stdout).contains("swarm-tracker"));
     }
 }
+
+/// T59: at the loudest nothing of what was asked, by whom, or said by a proxy is in the log.
+#[test]
+fn t59_no_query_page_or_address_is_logged() {
+    let log = tempfile::NamedTempFile::new().expect("a file");
+    let mut child = tracker()
+        .args([
+            "run",
+            "--json",
+            "-vv",
+            "--open",
+            "--trusted-proxy",
+            "127.0.0.0/8",
+        ])
+        .args(["--home", "canary-site.example=https://canary-home.example"])
+        .env("SWARM_TRACKER_HTTP", "127.0.0.1:0")
+        .stdout(Stdio::piped())
+        .stderr(log.reopen().expect("the same file"))
+        .spawn()
+        .expect("it runs");
+    let mut line = String::new();
+    let stdout = child.stdout.as_mut().expect("piped");
+    BufReader::new(stdout)
+        .read_line(&mut line)
+        .expect("an event");
+    let event: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+    let addr: SocketAddr = event["http"]
+        .as_str()
+        .and_then(|a| a.parse().ok())
+        .expect("an address");
+    let id = "a".repeat(20);
+    let requests = [
+        format!("/announce?info_hash={id}&peer_id={id}&port=2000&key=canary"),
+        format!("/announce?info_hash={id}&passkey=canary"),
+        "/scrape?info_hash=canary".into(),
+        "/r/https://canary.example/canary?token=canary".into(),
+        "/lookup?url=https://canary.example/canary".into(),
+        "/canary?canary".into(),
+        "/swarm/site/canary.example".into(),
+        "/swarm/bridges?site=canary.example".into(),
+    ];
+    for target in &requests {
+        for fields in [
+            "Host: t\r\nX-Forwarded-For: 203.0.113.77",
+            "Host: canary-site.example\r\nForwarded: for=203.0.113.77\r\nCookie: canary",
+            "Host: t\r\nX-Forwarded-For: canary",
+            "Host: t\r\nAuthorization: Basic canary",
+        ] {
+            let mut stream = TcpStream::connect(addr).expect("it listens");
+            let request = format!("GET {target} HTTP/1.0\r\n{fields}\r\n\r\n");
+            stream.write_all(request.as_bytes()).expect("it listens");
+            let mut reply = Vec::new();
+            stream.read_to_end(&mut reply).expect("an answer");
+            assert!(reply.starts_with(b"HTTP/1."), "{target}");
+        }
+    }
+    for body in ["canary", "d4:sitecanarye"] {
+        let mut stream = TcpStream::connect(addr).expect("it listens");
+        let len = body.len();
+        let head =
+            format!("POST /swarm/alarm HTTP/1.0\r\nHost: t\r\nContent-Length: {len}\r\n\r\n");
+        stream
+            .write_all(format!("{head}{body}").as_bytes())
+            .expect("it listens");
+        stream.read_to_end(&mut Vec::new()).expect("an answer");
+    }
+    signal(&child, "-TERM");
+    assert_eq!(ends_within(&mut child, Duration::from_secs(10)), Some(0));
+    let log = std::fs::read_to_string(log.path()).expect("text");
+    assert!(log.contains("alarm refused"), "it logs: {log}");
+    for secret in ["canary", "203.0.113.77", &id] {
+        assert!(!log.contains(secret), "{secret} in {log}");
+    }
+}

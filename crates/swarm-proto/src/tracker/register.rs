@@ -24,6 +24,8 @@ pub const SITES_PATH: &str = "/swarm/sites";
 pub const BRIDGES_PATH: &str = "/swarm/bridges";
 /// `GET` with `/<url>` appended: 302 to a bridge or home.
 pub const REDIRECT_PATH: &str = "/r";
+/// `GET` with `?url=`: whether the swarm has that page, as JSON.
+pub const LOOKUP_PATH: &str = "/lookup";
 
 /// Key and value that mark a visitor whom a tracker or bridge sent home; a gate never sends
 /// such a request away again and strips the marker before the origin sees it.

@@ -11,11 +11,11 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use swarm_proto::tracker::http as codec;
 use swarm_proto::tracker::register::{
-    ALARM_PATH, BRIDGES_PATH, REDIRECT_PATH, SITE_PATH, SITES_PATH,
+    ALARM_PATH, BRIDGES_PATH, LOOKUP_PATH, REDIRECT_PATH, SITE_PATH, SITES_PATH,
 };
 
 use super::page::html;
-use super::{proxy, redirect, register, status};
+use super::{lookup, proxy, redirect, register, status};
 use crate::app::App;
 use crate::registry::AnnounceRefused;
 
@@ -47,6 +47,7 @@ pub(super) async fn answer(
         "/" => get(&request, |_| status::page(&app)),
         "/healthz" => get(&request, |_| text(StatusCode::OK, "ok\n")),
         "/metrics" => get(&request, |_| status::metrics(&app)),
+        LOOKUP_PATH => lookup::lookup(&app, source, &request),
         "/robots.txt" => get(&request, |_| {
             text(StatusCode::OK, "User-agent: *\nDisallow: /\n")
         }),

@@ -5,6 +5,7 @@
 
 mod connection;
 mod http;
+mod lookup;
 mod page;
 pub(crate) mod proxy;
 mod redirect;

@@ -121,7 +121,8 @@ fn lookup<B>(request: &Request<B>, answer: impl FnOnce() -> Reply) -> Reply {
     preflight(request).unwrap_or_else(|| open(answer()))
 }
 
-fn preflight<B>(request: &Request<B>) -> Option<Reply> {
+/// What is answered to anything but GET and HEAD.
+pub(super) fn preflight<B>(request: &Request<B>) -> Option<Reply> {
     match *request.method() {
         Method::GET | Method::HEAD => None,
         Method::OPTIONS => {
@@ -138,7 +139,8 @@ fn preflight<B>(request: &Request<B>) -> Option<Reply> {
     }
 }
 
-fn open(mut reply: Reply) -> Reply {
+/// Lets any page read an answer.
+pub(super) fn open(mut reply: Reply) -> Reply {
     for (name, value) in [
         (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
         (header::CACHE_CONTROL, "no-store"),
@@ -148,7 +150,8 @@ fn open(mut reply: Reply) -> Reply {
     reply
 }
 
-fn query<B>(request: &Request<B>) -> impl Iterator<Item = (String, String)> + '_ {
+/// Keys and values of the query, decoded.
+pub(super) fn query<B>(request: &Request<B>) -> impl Iterator<Item = (String, String)> + '_ {
     let query = request.uri().query().unwrap_or_default();
     url::form_urlencoded::parse(query.as_bytes())
         .map(|(key, value)| (key.into_owned(), value.into_owned()))

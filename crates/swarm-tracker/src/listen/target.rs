@@ -87,6 +87,18 @@ impl Target {
     }
 }
 
+/// A page's URL given as a value, decoded once already: `https://host/path` or `host/path`.
+pub(super) fn from_url(url: &str) -> Result<Target, NoTarget> {
+    if url.len() > URL_LEN_MAX {
+        return Err(NoTarget);
+    }
+    let url = url.split('#').next().unwrap_or_default();
+    match url.split_once('?') {
+        None => split(url, None),
+        Some((front, query)) => split(front, Some(query)),
+    }
+}
+
 /// Takes apart what stands after `/r/`: `https://host/path`, the same percent-encoded as a
 /// whole, or `host/path`.
 pub(super) fn parse(path: &str, query: Option<&str>) -> Result<Target, NoTarget> {
