@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,15 +20,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budgets;
 use crate::config::{ConnectionConfig, HomeUrl, TrackerConfig};
+use crate::history::{History, STEP, Sample};
 use crate::metrics::Metrics;
 use crate::registry::{
-    AlarmSuperseded, BundleTaken, CheckedRecord, Moment, Registry, RegistryConfig, check_alarm,
-    check_record,
+    AlarmSuperseded, BundleTaken, CheckedRecord, Moment, Registry, RegistryConfig, Totals,
+    check_alarm, check_record,
 };
 use crate::state::{StateDir, StateError, StoredSite};
+use crate::status::StatusCache;
 
 /// Records that may be on their way in at a time: each takes up to its limit of memory.
 const UPLOADS_MAX: usize = 8;
+
+/// How long the housekeeping may take for a round before the tracker says that it is not well.
+const BEAT_MAX: Duration = Duration::from_secs(10);
+/// Pause between two rounds of housekeeping.
+const ROUND: Duration = Duration::from_millis(250);
 
 /// Why a site record is not registered.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +85,8 @@ pub(crate) struct App {
     registry: Mutex<Registry>,
     budgets: Mutex<Budgets>,
     started: Instant,
+    /// Seconds since 1970.
+    pub(crate) started_unix: u64,
     /// The version of the list of sites in need, for those who wait for it.
     changed: watch::Sender<u64>,
     /// Held while a record is checked, stored and installed: one at a time, so that none is
@@ -92,6 +102,13 @@ pub(crate) struct App {
     pub(crate) proxies: Vec<IpNet>,
     /// Where sites are at home whose public name leads here.
     pub(crate) homes: BTreeMap<SiteName, HomeUrl>,
+    /// Whether any info hash may be announced.
+    pub(crate) open: bool,
+    /// What the figures were.
+    pub(crate) history: Mutex<History>,
+    pub(crate) shown: StatusCache,
+    /// Milliseconds from the start to the last round of housekeeping.
+    beat: AtomicU64,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -137,6 +154,7 @@ impl App {
                 rand::random(),
             )),
             started,
+            started_unix: moment(started).unix,
             changed: watch::Sender::new(version),
             register: tokio::sync::Mutex::default(),
             uploads: Semaphore::new(UPLOADS_MAX),
@@ -145,6 +163,10 @@ impl App {
             peers_per_reply: u32::try_from(config.announce.peers_per_reply).unwrap_or(u32::MAX),
             proxies: config.trusted_proxies.clone(),
             homes: config.homes.clone(),
+            open: config.open,
+            history: Mutex::default(),
+            shown: StatusCache::default(),
+            beat: AtomicU64::new(0),
             shutdown,
         };
         for (site, root) in &config.site_keys {
@@ -161,6 +183,41 @@ impl App {
 
     pub(crate) fn now(&self) -> Moment {
         moment(self.started)
+    }
+
+    /// Why the tracker should be given no work now; `None`: it is well.
+    pub(crate) fn unready(&self) -> Option<&'static str> {
+        self.unready_at(self.started.elapsed())
+    }
+
+    /// The same so long after the start.
+    pub(crate) fn unready_at(&self, elapsed: Duration) -> Option<&'static str> {
+        let beat = Duration::from_millis(self.beat.load(Ordering::Relaxed));
+        if self.shutdown.is_cancelled() {
+            Some("stopping")
+        } else if elapsed.saturating_sub(beat) > BEAT_MAX {
+            Some("housekeeping has stalled")
+        } else {
+            None
+        }
+    }
+
+    /// Visitors sent on, since the start.
+    pub(crate) fn redirects(&self) -> u64 {
+        self.metrics.redirects_bridge.get() + self.metrics.redirects_home.get()
+    }
+
+    /// Notes how the figures stand.
+    fn sample(&self, now: Moment, totals: &Totals) {
+        let sample = Sample {
+            at: now.elapsed,
+            bridges: totals.bridges,
+            peers: totals.peers,
+            announces: self.metrics.announces.get(),
+            redirects: self.redirects(),
+        };
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        history.push(sample);
     }
 
     /// The registry. Whoever holds it neither blocks nor awaits.
@@ -362,9 +419,10 @@ impl App {
 
     /// Ends alarms, forgets what has aged; until the shutdown.
     pub(crate) async fn keep_house(&self) {
-        let mut tick = tokio::time::interval(Duration::from_millis(250));
+        let mut tick = tokio::time::interval(ROUND);
+        let rounds = |pause: Duration| pause.as_millis() / ROUND.as_millis();
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        for round in 0_u64.. {
+        for round in 0_u128.. {
             tokio::select! {
                 _ = tick.tick() => {}
                 () = self.shutdown.cancelled() => return,
@@ -380,6 +438,13 @@ impl App {
             if round % 80 == 0 {
                 registry.sweep_peers(now);
             }
+            if round % rounds(STEP) == 0 {
+                let totals = registry.totals();
+                drop(registry);
+                self.sample(now, &totals);
+            }
+            let beat = u64::try_from(now.elapsed.as_millis()).unwrap_or(u64::MAX);
+            self.beat.store(beat, Ordering::Relaxed);
         }
     }
 }

@@ -7,10 +7,12 @@
 mod app;
 mod budget;
 pub mod config;
+mod history;
 mod listen;
 mod metrics;
 pub mod registry;
 mod state;
+mod status;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -206,6 +208,11 @@ impl TrackerHandle {
     /// Figures of the whole.
     pub fn totals(&self) -> Totals {
         self.app.registry().totals()
+    }
+
+    /// Why it should be given no work now, as `GET /readyz` says; `None`: it is well.
+    pub fn unready(&self) -> Option<&'static str> {
+        self.app.unready()
     }
 
     /// Waits until the tracker has ended after its shutdown was asked for.

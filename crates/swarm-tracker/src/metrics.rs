@@ -1,5 +1,6 @@
 //! Counters, named once. No info hash, site or address is ever a label.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -28,6 +29,8 @@ pub(crate) struct Metrics {
     pub(crate) records_refused: Counter,
     pub(crate) connections: Counter,
     pub(crate) connections_refused: Counter,
+    /// Of those accepted.
+    pub(crate) connections_ended: Counter,
     pub(crate) proxies_refused: Counter,
 }
 
@@ -45,10 +48,13 @@ impl Counter {
     }
 }
 
+/// A figure of [`Metrics`]: its name, what it counts, and the counter.
+type Named<'m> = (&'static str, &'static str, &'m Counter);
+
 impl Metrics {
-    /// The Prometheus text format.
-    pub(crate) fn render(&self, totals: &Totals) -> String {
-        let counters = [
+    /// All counters, in the order in which they are shown.
+    fn counters(&self) -> [Named<'_>; 21] {
+        [
             (
                 "announces",
                 "Announces answered with peers",
@@ -134,31 +140,110 @@ impl Metrics {
                 "Requests of a proxy that does not say who asks",
                 &self.proxies_refused,
             ),
-        ];
+        ]
+    }
+
+    /// All counters by name.
+    pub(crate) fn by_name(&self) -> BTreeMap<&'static str, u64> {
+        let counters = self.counters();
+        counters
+            .iter()
+            .map(|(name, _, counter)| (*name, counter.get()))
+            .collect()
+    }
+
+    /// Connections that are open now.
+    pub(crate) fn connections_open(&self) -> u64 {
+        let ended = self.connections_ended.get();
+        self.connections.get().saturating_sub(ended)
+    }
+
+    /// The Prometheus text format. `started`: seconds since 1970.
+    pub(crate) fn render(&self, totals: &Totals, started: u64) -> String {
         let gauges = [
-            ("swarms", "Swarms known", totals.swarms),
-            ("peers", "Peers in all swarms", totals.peers),
-            ("bundles", "Bundles registered", totals.bundles),
-            ("sites", "Sites whose root key is pinned", totals.sites),
-            ("sites_in_need", "Sites whose alarm stands", totals.alarms),
-            ("bridges", "Bridges of volunteers", totals.bridges),
+            ("swarms", "Swarms known", totals.swarms as u64),
+            ("peers", "Peers in all swarms", totals.peers as u64),
+            ("bundles", "Bundles registered", totals.bundles as u64),
+            (
+                "sites",
+                "Sites whose root key is pinned",
+                totals.sites as u64,
+            ),
+            (
+                "sites_in_need",
+                "Sites whose alarm stands",
+                totals.alarms as u64,
+            ),
+            ("bridges", "Bridges of volunteers", totals.bridges as u64),
+            (
+                "connections_open",
+                "Connections that are open",
+                self.connections_open(),
+            ),
         ];
-        let mut text = String::with_capacity(2048);
-        let mut put = |name: &str, suffix: &str, kind: &str, help: &str, value: u64| {
-            // Writing to a String does not fail.
+        let mut text = String::with_capacity(4096);
+        // Writing to a String does not fail.
+        let _ = write!(
+            text,
+            "# HELP swarm_tracker_build_info Version of this program.\n\
+             # TYPE swarm_tracker_build_info gauge\n\
+             swarm_tracker_build_info{{version=\"{}\"}} 1\n",
+            env!("CARGO_PKG_VERSION")
+        );
+        let mut put = |name: &str, kind: &str, help: &str, value: u64| {
             let _ = write!(
                 text,
-                "# HELP swarm_tracker_{name}{suffix} {help}.\n# TYPE swarm_tracker_{name}{suffix} {kind}\nswarm_tracker_{name}{suffix} {value}\n"
+                "# HELP {name} {help}.\n# TYPE {name} {kind}\n{name} {value}\n"
             );
         };
-        for (name, help, counter) in counters {
-            put(name, "_total", "counter", help, counter.get());
+        for (name, help, counter) in self.counters() {
+            let name = format!("swarm_tracker_{name}_total");
+            put(&name, "counter", help, counter.get());
         }
         for (name, help, value) in gauges {
-            put(name, "", "gauge", help, value as u64);
+            put(&format!("swarm_tracker_{name}"), "gauge", help, value);
+        }
+        // The names that every Prometheus client library gives these.
+        for (name, help, value) in [
+            (
+                "process_start_time_seconds",
+                "Start of this process, seconds since 1970",
+                Some(started),
+            ),
+            (
+                "process_resident_memory_bytes",
+                "Memory of this process in use",
+                resident_memory(),
+            ),
+            (
+                "process_open_fds",
+                "Descriptors that this process has open",
+                open_descriptors(),
+            ),
+        ] {
+            if let Some(value) = value {
+                put(name, "gauge", help, value);
+            }
         }
         text
     }
+}
+
+/// `None` where there is no `/proc`.
+fn resident_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// `None` where there is no `/proc`.
+fn open_descriptors() -> Option<u64> {
+    // The one that reads the directory is among them.
+    let count = std::fs::read_dir("/proc/self/fd").ok()?.count();
+    Some(count.saturating_sub(1) as u64)
 }
 
 #[cfg(test)]
@@ -170,12 +255,41 @@ mod tests {
         let metrics = Metrics::default();
         metrics.announces.add();
         metrics.announces.add();
-        let text = metrics.render(&Totals {
+        let totals = Totals {
             peers: 7,
             ..Totals::default()
-        });
+        };
+        let text = metrics.render(&totals, 1_000);
         assert!(text.contains("\nswarm_tracker_announces_total 2\n"));
         assert!(text.contains("\nswarm_tracker_peers 7\n"));
-        assert_eq!(text.matches("# TYPE").count(), 27);
+        assert!(text.contains("\nprocess_start_time_seconds 1000\n"));
+        let names: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE "))
+            .collect();
+        assert_eq!(names.len(), 1 + 21 + 7 + 3);
+        for name in &names {
+            let name = name.split(' ').next().unwrap_or_default();
+            let value = |line: &&str| {
+                line.strip_prefix(name)
+                    .is_some_and(|rest| rest.starts_with([' ', '{']))
+            };
+            assert_eq!(text.lines().filter(value).count(), 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_the_process_is_so() {
+        let held = vec![1_u8; 64 << 20];
+        let with = resident_memory().expect("Linux");
+        assert!(with > 64 << 20, "{with}");
+        drop(std::hint::black_box(held));
+        let before = open_descriptors().expect("Linux");
+        let files: Vec<_> = (0..50)
+            .map(|_| std::fs::File::open("/proc/self/stat"))
+            .collect();
+        let after = open_descriptors().expect("Linux");
+        assert!(after >= before + 40, "{before} {after}");
+        assert_eq!(files.len(), 50);
     }
 }

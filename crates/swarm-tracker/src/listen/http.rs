@@ -44,8 +44,12 @@ pub(super) async fn answer(
     let reply = match path {
         "/announce" => get(&request, |query| announce(&app, source, query)),
         "/scrape" => get(&request, |query| scrape(&app, source, query)),
-        "/" => get(&request, |_| status::page(&app)),
+        "/" => get(&request, |query| status::page(&app, query)),
+        "/status.css" => get(&request, |_| status::style()),
+        "/status.js" => get(&request, |_| status::script()),
+        "/api/v1/status" => get(&request, |_| status::json(&app)),
         "/healthz" => get(&request, |_| text(StatusCode::OK, "ok\n")),
+        "/readyz" => get(&request, |_| status::ready(&app)),
         "/metrics" => get(&request, |_| status::metrics(&app)),
         LOOKUP_PATH => lookup::lookup(&app, source, &request),
         "/robots.txt" => get(&request, |_| {

@@ -112,7 +112,7 @@ fn drive(
     // Replies are one write each; waiting to fill a segment would only delay them.
     let _ = stream.set_nodelay(true);
     let stream = WriteDeadline::new(stream, app.connections.write_timeout);
-    let shared = Arc::clone(app);
+    let (shared, ended) = (Arc::clone(app), Arc::clone(app));
     let service = service_fn(move |request| http::answer(Arc::clone(&shared), source, request));
     let connection = http1::Builder::new()
         // Without a timer the header timeout would silently not be.
@@ -129,6 +129,7 @@ fn drive(
         if let Err(error) = connection.await {
             tracing::trace!(%error, "connection ended");
         }
+        ended.metrics.connections_ended.add();
         drop(permits);
     });
 }
