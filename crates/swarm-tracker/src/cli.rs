@@ -12,10 +12,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use ipnet::IpNet;
+use sd_notify::NotifyState;
 use swarm_proto::manifest::{PublicKey, SiteName};
 use swarm_tracker::config::{HomeUrl, parse_duration};
 use swarm_tracker::{Tracker, TrackerConfig, TrackerError};
 use tokio_util::sync::CancellationToken;
+
+use crate::service;
 
 const EXIT_FAILURE: u8 = 1;
 const EXIT_UNAVAILABLE: u8 = 69;
@@ -184,7 +187,7 @@ impl From<TrackerError> for Failure {
     fn from(error: TrackerError) -> Self {
         let code = match &error {
             TrackerError::Config(_) => EXIT_CONFIG,
-            TrackerError::Bind { .. } => EXIT_UNAVAILABLE,
+            TrackerError::Bind { .. } | TrackerError::Socket(_) => EXIT_UNAVAILABLE,
             _ => EXIT_FAILURE,
         };
         Self {
@@ -339,7 +342,8 @@ fn read_config(path: &Path) -> anyhow::Result<TrackerConfig> {
 #[tokio::main]
 async fn run(config: TrackerConfig, json: bool) -> Result<(), Failure> {
     let shutdown = CancellationToken::new();
-    let tracker = Tracker::start(config, shutdown.clone()).await?;
+    let sockets = service::sockets()?;
+    let tracker = Tracker::start_on(sockets, config, shutdown.clone()).await?;
     let mut signals = Signals::new().context("cannot wait for signals")?;
     let (addrs, udp) = (tracker.http_addrs(), tracker.udp_addrs());
     if json {
@@ -359,7 +363,12 @@ async fn run(config: TrackerConfig, json: bool) -> Result<(), Failure> {
     for addr in udp {
         tracing::info!(udp = %addr, "listening");
     }
-    signals.next().await;
+    service::tell(&[NotifyState::Ready]);
+    tokio::select! {
+        () = signals.next() => {}
+        () = service::keep_watchdog(&tracker) => {}
+    }
+    service::tell(&[NotifyState::Stopping]);
     tracing::info!("stopping, a second signal stops at once");
     shutdown.cancel();
     tokio::select! {

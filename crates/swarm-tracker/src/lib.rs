@@ -48,9 +48,22 @@ pub enum TrackerError {
         /// The operating system's reason.
         source: io::Error,
     },
+    /// A socket that was handed over cannot be used.
+    #[error("cannot listen on a socket that was handed over: {0}")]
+    Socket(#[source] io::Error),
     /// The state directory cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+}
+
+/// Sockets that somebody else has opened for the tracker, as systemd does. Where there are any of a
+/// kind, none of that kind is opened.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    /// For HTTP, listening.
+    pub http: Vec<std::net::TcpListener>,
+    /// For UDP, bound.
+    pub udp: Vec<std::net::UdpSocket>,
 }
 
 /// Starts trackers.
@@ -67,17 +80,45 @@ impl Tracker {
         config: TrackerConfig,
         shutdown: CancellationToken,
     ) -> Result<TrackerHandle, TrackerError> {
+        Self::start_on(Sockets::default(), config, shutdown).await
+    }
+
+    /// As [`start`](Self::start), on sockets that are open already.
+    ///
+    /// # Errors
+    /// [`TrackerError`]; nothing is left running then.
+    pub async fn start_on(
+        sockets: Sockets,
+        config: TrackerConfig,
+        shutdown: CancellationToken,
+    ) -> Result<TrackerHandle, TrackerError> {
         config.check()?;
         let mut listeners = Vec::with_capacity(config.http.len());
-        for addr in &config.http {
-            listeners.push(bind(*addr).await?);
+        let mut asked = config.http.clone();
+        if sockets.http.is_empty() {
+            for addr in &asked {
+                listeners.push(bind(*addr).await?);
+            }
+        } else {
+            asked.clear();
+            for socket in sockets.http {
+                let (listener, addr) = adopt(socket).map_err(TrackerError::Socket)?;
+                listeners.push(listener);
+                asked.push(addr);
+            }
         }
         let addrs: Vec<SocketAddr> = listeners
             .iter()
-            .zip(&config.http)
+            .zip(&asked)
             .map(|(listener, addr)| listener.local_addr().unwrap_or(*addr))
             .collect();
-        let udp = bind_udp(&config, &addrs)?;
+        let udp = if sockets.udp.is_empty() {
+            bind_udp(&config, &addrs, &asked)?
+        } else {
+            let adopted = sockets.udp.into_iter().map(UdpListener::adopt);
+            let adopted: io::Result<_> = adopted.collect();
+            adopted.map_err(TrackerError::Socket)?
+        };
         let udp_addrs = udp.iter().map(UdpListener::addr).collect();
         let (drain, token) = (config.drain, shutdown.clone());
         let app = tokio::task::spawn_blocking(move || App::open(&config, token))
@@ -101,7 +142,11 @@ impl Tracker {
 
 /// Listens for UDP where the configuration says, or else where HTTP came to listen. There a port
 /// that the system chose for HTTP may be taken for UDP; then it chooses another.
-fn bind_udp(config: &TrackerConfig, http: &[SocketAddr]) -> Result<Vec<UdpListener>, TrackerError> {
+fn bind_udp(
+    config: &TrackerConfig,
+    http: &[SocketAddr],
+    asked: &[SocketAddr],
+) -> Result<Vec<UdpListener>, TrackerError> {
     let bind = |addr: SocketAddr| {
         UdpListener::bind(addr, config.udp_sockets)
             .map_err(|source| TrackerError::Bind { addr, source })
@@ -109,7 +154,7 @@ fn bind_udp(config: &TrackerConfig, http: &[SocketAddr]) -> Result<Vec<UdpListen
     match &config.udp {
         Some(addrs) => addrs.iter().copied().map(bind).collect(),
         None => {
-            let pairs = http.iter().zip(&config.http);
+            let pairs = http.iter().zip(asked);
             pairs
                 .map(|(addr, asked)| match bind(*addr) {
                     Err(_) if asked.port() == 0 => bind(SocketAddr::new(addr.ip(), 0)),
@@ -118,6 +163,12 @@ fn bind_udp(config: &TrackerConfig, http: &[SocketAddr]) -> Result<Vec<UdpListen
                 .collect()
         }
     }
+}
+
+fn adopt(socket: std::net::TcpListener) -> io::Result<(TcpListener, SocketAddr)> {
+    let addr = socket.local_addr()?;
+    socket.set_nonblocking(true)?;
+    Ok((TcpListener::from_std(socket)?, addr))
 }
 
 /// Listens; where this machine has no IPv6, on all IPv4 addresses in place of all addresses.

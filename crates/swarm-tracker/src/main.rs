@@ -1,6 +1,7 @@
 //! The command line of the tracker.
 
 mod cli;
+mod service;
 
 use std::process::ExitCode;
 

@@ -7,7 +7,7 @@
 mod batch;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -53,6 +53,18 @@ impl UdpListener {
         Ok(listener)
     }
 
+    /// Listens with a socket that somebody else has bound.
+    pub(crate) fn adopt(socket: UdpSocket) -> io::Result<Self> {
+        let addr = socket.local_addr()?;
+        let socket = Socket::from(socket);
+        socket.set_nonblocking(false)?;
+        prepare(&socket)?;
+        Ok(Self {
+            addr,
+            sockets: vec![socket],
+        })
+    }
+
     /// Where it listens.
     pub(crate) const fn addr(&self) -> SocketAddr {
         self.addr
@@ -65,12 +77,16 @@ fn open(addr: SocketAddr, shared: bool) -> io::Result<Socket> {
         socket.set_only_v6(false)?;
     }
     socket.set_reuse_port(shared)?;
+    prepare(&socket)?;
+    socket.bind(&addr.into())?;
+    Ok(socket)
+}
+
+fn prepare(socket: &Socket) -> io::Result<()> {
     // As much as the system allows.
     let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
     socket.set_read_timeout(Some(LOOK_UP))?;
-    socket.set_write_timeout(Some(LOOK_UP))?;
-    socket.bind(&addr.into())?;
-    Ok(socket)
+    socket.set_write_timeout(Some(LOOK_UP))
 }
 
 /// Answers on all sockets until the shutdown.
