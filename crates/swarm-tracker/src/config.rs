@@ -138,9 +138,9 @@ pub struct AnnounceConfig {
     pub peers_per_reply: usize,
     /// Peers in a reply at most; 1000 is the limit of the protocol. Default: 200.
     pub peers_per_reply_max: usize,
-    /// Announces and scrapes a second that one IPv4 address or IPv6 /64 is answered (T20, T55); a
-    /// scrape counts for one, and one more for each eight swarms. More are refused over HTTP and
-    /// not answered over UDP. This host itself is not counted. Default: 1000.
+    /// Announces, scrapes, visitors and lookups a second that one IPv4 address or IPv6 /64 is
+    /// answered (T20, T55); a scrape counts for one, and one more for each eight swarms. More are
+    /// refused over HTTP and not answered over UDP. This host itself is not counted. Default: 1000.
     pub per_address_rate: u32,
     /// Least port a peer may announce (T14). Default: 1024.
     pub port_min: u16,
