@@ -444,3 +444,4 @@ mod readers;
 mod room;
 mod super_seed;
 mod upload_only;
+mod v1_liars;
