@@ -16,7 +16,7 @@ pub fn hashed(meta: &Metainfo, dir: &Path) -> Result<FileStore, StoreError> {
     std::fs::create_dir_all(&home).map_err(|source| StoreError::io("create", &home, source))?;
     let torrent = home.join("bundle.torrent");
     if !torrent.exists() {
-        super::resume::write_atomic(&torrent, &meta.to_bytes())
+        super::write_atomic(&torrent, &meta.to_bytes())
             .map_err(|source| StoreError::io("write", &torrent, source))?;
     }
     Ok(FileStore::single(meta, home.join("data")))

@@ -4,6 +4,7 @@
 //! (`Geometry`); pad files are never stored, and read as zeros.
 
 mod check;
+mod durable;
 mod fs;
 mod hashed;
 mod layout;
@@ -25,11 +26,12 @@ use swarm_proto::metainfo::Metainfo;
 use swarm_proto::verify::VerifiedBytes;
 
 pub use check::{Checked, WRONG_MAX, check};
+pub use durable::write_atomic;
 pub use fs::{FileStore, folder_paths};
 pub use hashed::hashed;
 pub use mem::MemoryStore;
 pub use recheck::recheck;
-pub use resume::{ResumeState, Stamp, write_atomic};
+pub use resume::{ResumeState, Stamp};
 
 /// How and where the bytes of one bundle are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]

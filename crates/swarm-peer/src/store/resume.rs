@@ -1,14 +1,15 @@
 //! What was verified before: written only once the bytes are durable, believed only while the
 //! files are as they were.
 
-use std::fs::{File, Metadata};
-use std::io::{self, Write};
+use std::fs::Metadata;
+use std::io;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use swarm_proto::bencode::{self, Item, Rules, Value};
 use swarm_proto::bitfield::Bitfield;
 
+use super::durable::write_atomic;
 use super::sealed::{seal, unseal};
 
 /// Length and time of last change of a file.
@@ -105,29 +106,6 @@ fn read_stamp(value: Value<'_>) -> Option<Option<Stamp>> {
         })),
         _ => None,
     }
-}
-
-/// Writes a file so that a crash leaves either the old one or the new one.
-///
-/// # Errors
-/// What the system said.
-pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
-    let written = (|| {
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)?;
-        match path.parent().map(File::open) {
-            Some(Ok(parent)) => parent.sync_all(),
-            _ => Ok(()),
-        }
-    })();
-    if written.is_err() {
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written
 }
 
 #[cfg(test)]
