@@ -132,8 +132,7 @@ impl TrustStore {
         let Some(path) = self.path(trust.site()) else {
             return Ok(());
         };
-        let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);
-        made.and_then(|()| write_atomic(&path, &seal(trust.to_bytes())))
+        write_atomic(&path, &seal(trust.to_bytes()))
             .map_err(|source| RecordError::Store { path, source })
     }
 

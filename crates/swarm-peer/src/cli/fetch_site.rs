@@ -361,9 +361,6 @@ fn stored_at(out: &Path, metas: &[Arc<Metainfo>], (bundle, file): (u32, u32)) ->
 fn check_file(path: &Path, length: u64, digest: &Digest) -> Result<(), Failure> {
     let shown = path.display();
     if length == 0 && !path.exists() {
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(anyhow::Error::from)?;
-        }
         write_atomic(path, b"").map_err(anyhow::Error::from)?;
     }
     let size = std::fs::metadata(path).map_err(anyhow::Error::from)?.len();

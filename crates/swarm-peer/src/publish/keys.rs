@@ -22,6 +22,7 @@ use swarm_proto::manifest::{
 
 use super::error::PublishError;
 use super::files::{read_limited, write_atomically};
+use crate::store::durable::sync_name_of;
 
 /// How long a set of keys holds, seconds.
 const KEYS_LIFETIME_SECS: u64 = 365 * 86_400;
@@ -104,6 +105,8 @@ impl KeyStore {
         let root = read_or_make_key(folder, Role::Root)?;
         let publish = read_or_make_key(folder, Role::Publish)?;
         let alarm = read_or_make_key(folder, Role::Alarm)?;
+        // Keys that others are about to trust: their folder is to stay, too.
+        sync_name_of(folder).map_err(PublishError::write(folder))?;
         let keys = KeySet {
             site: site.clone(),
             sequence: 1,

@@ -89,6 +89,10 @@ pub fn check(
     });
     for (file, stamp) in stamps.iter().enumerate() {
         store.believe(file, *stamp);
+        // Whoever wrote it may have been killed before it was synced.
+        if stamp.is_some() && same.get(file) != Some(&true) {
+            store.unsynced(file);
+        }
     }
     let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     found.wrong.sort_unstable();

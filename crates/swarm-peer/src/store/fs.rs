@@ -15,6 +15,7 @@ use swarm_proto::geometry::{ByteRange, PieceIndex};
 use swarm_proto::metainfo::Metainfo;
 use swarm_proto::verify::VerifiedBytes;
 
+use super::durable::{sync_dir, up_from};
 use super::layout::Layout;
 use super::open_files::{Opened, StoreFiles};
 use super::{PieceStore, Stamp, StoreError};
@@ -42,11 +43,19 @@ pub struct FileStore {
     /// Whose turn it is to write to a file: the file system takes one writer at a time and has the
     /// others spin; and who is in doubt about a stamp waits for the write that it belongs to.
     turns: [Mutex<()>; TURNS],
-    /// Files written to since the last sync.
-    dirty: Mutex<BTreeSet<usize>>,
+    dirty: Mutex<Dirty>,
     /// A sync failed: the system may have dropped what was written, and the next sync would not
     /// tell.
     unsound: AtomicBool,
+}
+
+/// Files that the next sync is to make durable.
+#[derive(Default)]
+struct Dirty {
+    /// Written to since the last one.
+    written: BTreeSet<usize>,
+    /// New: their names may be lost, and the directories that lead to them.
+    named: BTreeSet<usize>,
 }
 
 /// Pieces that turned out not to be there, and were not written since.
@@ -126,6 +135,10 @@ impl FileStore {
 
     fn known(&self) -> MutexGuard<'_, Vec<Option<Stamp>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn dirty(&self) -> MutexGuard<'_, Dirty> {
+        self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lost(&self) -> MutexGuard<'_, Lost> {
@@ -259,8 +272,15 @@ impl FileStore {
             return Err(StoreError::ReadOnly);
         }
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        let opened = match options.open(path) {
+        options.read(true).write(true);
+        match options.open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            opened => return opened.map_err(|source| StoreError::io("open", path, source)),
+        }
+        // Held until it is noted: who finds the file may have written to it by then, and the sync
+        // of what was written must find its name.
+        let mut dirty = self.dirty();
+        let opened = match options.create(true).truncate(false).open(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 if let Some(parent) = path.parent() {
                     std::fs::create_dir_all(parent)
@@ -270,8 +290,37 @@ impl FileStore {
             }
             opened => opened,
         };
-        opened.map_err(|source| StoreError::io("create", path, source))
+        let opened = opened.map_err(|source| StoreError::io("create", path, source))?;
+        dirty.named.insert(index);
+        Ok(opened)
     }
+}
+
+impl FileStore {
+    /// Bytes first, then names.
+    fn sync_files(&self, dirty: &Dirty) -> Result<(), StoreError> {
+        for &index in &dirty.written {
+            let failed = |source| StoreError::io("sync", self.path(index), source);
+            let opened = self.handle(index, false)?;
+            opened.file.sync_data().map_err(failed)?;
+        }
+        let holders = dirty.named.iter().map(|index| self.path(*index).parent());
+        let holders: BTreeSet<&Path> = holders.flatten().collect();
+        let mut dirs = BTreeSet::new();
+        for holder in holders {
+            let found = up_from(holder);
+            dirs.extend(found.map_err(|source| StoreError::io("sync", holder, source))?);
+        }
+        for dir in dirs {
+            let opened = self.open.anew(|| File::open(&dir), own);
+            sync_dir(opened).map_err(|source| StoreError::io("sync", &dir, source))?;
+        }
+        Ok(())
+    }
+}
+
+fn own(error: &std::io::Error) -> Option<&std::io::Error> {
+    Some(error)
 }
 
 impl PieceStore for FileStore {
@@ -291,8 +340,7 @@ impl PieceStore for FileStore {
                 continue;
             };
             self.write_file(index, part.at, bytes)?;
-            let mut dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
-            dirty.insert(index);
+            self.dirty().written.insert(index);
         }
         self.lost().pieces.remove(&u64::from(piece.piece().get()));
         Ok(())
@@ -344,24 +392,19 @@ impl PieceStore for FileStore {
         self.note(file, stamp);
     }
 
+    fn unsynced(&self, file: usize) {
+        let mut dirty = self.dirty();
+        dirty.written.insert(file);
+        dirty.named.insert(file);
+    }
+
     fn sync(&self) -> Result<(), StoreError> {
         if self.unsound.load(Ordering::Relaxed) {
             return Err(StoreError::Unsound);
         }
-        let taken = {
-            let mut dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *dirty)
-        };
-        for index in taken {
-            let synced = self.handle(index, true).and_then(|opened| {
-                opened
-                    .file
-                    .sync_data()
-                    .map_err(|source| StoreError::io("sync", self.path(index), source))
-            });
-            synced.inspect_err(|_| self.unsound.store(true, Ordering::Relaxed))?;
-        }
-        Ok(())
+        let taken = std::mem::take(&mut *self.dirty());
+        let synced = self.sync_files(&taken);
+        synced.inspect_err(|_| self.unsound.store(true, Ordering::Relaxed))
     }
 
     fn preallocate(&self, ranges: &[ByteRange]) -> Result<bool, StoreError> {

@@ -13,7 +13,6 @@ use super::{FileStore, StoreError, hash_name};
 /// [`StoreError::Io`]: the directory cannot be made.
 pub fn hashed(meta: &Metainfo, dir: &Path) -> Result<FileStore, StoreError> {
     let home = dir.join(hash_name(meta));
-    std::fs::create_dir_all(&home).map_err(|source| StoreError::io("create", &home, source))?;
     let torrent = home.join("bundle.torrent");
     if !torrent.exists() {
         super::write_atomic(&torrent, &meta.to_bytes())

@@ -4,7 +4,7 @@
 //! (`Geometry`); pad files are never stored, and read as zeros.
 
 mod check;
-mod durable;
+pub(crate) mod durable;
 mod fs;
 mod hashed;
 mod layout;
@@ -156,7 +156,7 @@ pub trait PieceStore: Send + Sync + 'static {
         None
     }
 
-    /// Makes all that was written durable.
+    /// Makes all that was written durable, and what [`Self::unsynced`] named.
     ///
     /// # Errors
     /// [`StoreError`]: what was written since the last success may be lost. Every later sync of
@@ -210,6 +210,10 @@ pub trait PieceStore: Send + Sync + 'static {
 
     /// What was verified of the file holds for this stamp of it.
     fn believe(&self, _file: usize, _stamp: Option<Stamp>) {}
+
+    /// What was verified of the file may be in memory only, left there by who wrote it: the next
+    /// sync covers it.
+    fn unsynced(&self, _file: usize) {}
 
     /// [`Self::read_into`] with its own buffer.
     ///

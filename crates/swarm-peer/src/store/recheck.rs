@@ -47,6 +47,7 @@ pub fn recheck(
     for file in changed {
         if before.get(file) == after.get(file) {
             store.believe(file, after.get(file).copied().flatten());
+            store.unsynced(file);
         }
     }
     lost

@@ -89,9 +89,6 @@ impl ResumeState {
             ("pieces", Item::bytes(self.pieces.as_bytes())),
             ("stamps", Item::list(stamps)),
         ]);
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent)?;
-        }
         write_atomic(path, &seal(item.to_bytes()))
     }
 }
