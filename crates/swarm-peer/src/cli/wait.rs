@@ -48,10 +48,12 @@ impl<'a> Waiting<'a> {
             async move { job.handle.state_after(&seen).await }
         });
         let changed: Vec<_> = changed.map(Box::pin).collect();
+        // Made even where nothing is to be waited for, and then it must not be asked for a first.
+        let any = async { futures_util::future::select_all(changed).await };
         tokio::select! {
             () = running.shutdown.cancelled() => return Ok(false),
             () = tokio::time::sleep(Duration::from_millis(200)) => {}
-            _ = futures_util::future::select_all(changed), if !jobs.is_empty() => {}
+            _ = any, if !jobs.is_empty() => {}
         }
         for job in jobs {
             if let SwarmState::Failed(error) = job.handle.state() {
