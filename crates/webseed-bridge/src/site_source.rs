@@ -8,12 +8,13 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use swarm_peer::connector::{Scope, Trust, scope_of};
 use swarm_peer::http::{HttpClient, HttpError, Response};
+use swarm_peer::store::write_atomic;
 use swarm_proto::id::Digest;
 use swarm_proto::limits::{KEY_CHAIN_LEN_MAX, SITE_RECORD_LEN_MAX};
 use swarm_proto::manifest::{
@@ -407,7 +408,7 @@ impl SiteSource {
         let Some(path) = self.file(site) else {
             return Ok(());
         };
-        write_durably(&path, &trust.to_bytes()).map_err(|source| SourceError::Memory {
+        write_atomic(&path, &trust.to_bytes()).map_err(|source| SourceError::Memory {
             site: site.clone(),
             path,
             source,
@@ -421,19 +422,6 @@ impl std::fmt::Debug for SiteSource {
             .field("trackers", &self.inner.trackers)
             .finish_non_exhaustive()
     }
-}
-
-/// Writes beside and renames, so that a crash leaves the old state or the new one.
-fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    use std::io::Write as _;
-    let dir = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(dir)?;
-    let beside = dir.join(format!(".{}.new", std::process::id()));
-    let mut file = std::fs::File::create(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&beside, path)?;
-    std::fs::File::open(dir)?.sync_all()
 }
 
 /// Seconds since 1970 by the machine's clock.
