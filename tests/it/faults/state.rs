@@ -1,4 +1,4 @@
-//! Files that rot or are tampered with, a clock that jumps, and names that want out.
+//! Files that rot or are tampered with, and names that want out.
 
 use std::fs;
 use std::net::TcpStream;
@@ -93,67 +93,6 @@ fn f6_a_bit_that_flips_in_any_file_of_a_folder_while_seeding_is_never_served() {
     let (came, all) = served_right(&truth.metainfo, &truth.space, &addr);
     println!("{came} of {all} blocks served from files with a flipped bit");
     assert!(came < all);
-}
-
-#[test]
-fn f7_a_wall_clock_that_jumps_ten_years_either_way_disturbs_no_fetch() {
-    let truth = Truth::new();
-    let library = fs::read_dir("/usr/lib").expect("there is one").flatten();
-    let library = library
-        .map(|entry| entry.path().join("faketime/libfaketimeMT.so.1"))
-        .find(|path| path.is_file())
-        .expect("libfaketime is missing: apt-get install faketime");
-    let path = |name: &str| truth.scratch.path().join(name);
-    let (clock, out, state) = (path("clock"), path("out"), path("state"));
-    fs::write(&clock, "+0\n").expect("scratch");
-    let recorder = truth.seed(2_000_000.0);
-    let args = [
-        format!("LD_PRELOAD={}", library.display()),
-        format!("FAKETIME_TIMESTAMP_FILE={}", clock.display()),
-        "FAKETIME_NO_CACHE=1".to_owned(),
-        "DONT_FAKE_MONOTONIC=1".to_owned(),
-        text(&swarm_e2e::bin("swarm-peer")).to_owned(),
-    ];
-    let peer = recorder.addr.to_string();
-    let own = [
-        "fetch",
-        text(&truth.torrent),
-        "--out",
-        text(&out),
-        "--state",
-        text(&state),
-    ];
-    let more = [
-        "--json",
-        "--listen",
-        "127.0.0.1:0",
-        "--peer",
-        &peer,
-        "--timeout",
-        "20s",
-    ];
-    let own = own.into_iter().chain(more).map(str::to_owned);
-    let all = args.into_iter().chain(own);
-    let mut fetch = Proc::start_program("swarm-peer", Path::new("/usr/bin/env"), all);
-    for (pieces, jump) in [(10, "+3650d\n"), (40, "-3650d\n"), (70, "+0\n")] {
-        fetch.event_where("progress", SOON, |told| {
-            told["have"].as_u64() >= Some(pieces)
-        });
-        fs::write(&clock, jump).expect("scratch");
-    }
-    fetch.event("complete", SOON);
-    assert!(fetch.end(SOON).success(), "{}", fetch.said());
-    // No jump made a request look late, or a connection silent.
-    let blocks = truth.metainfo.geometry().piece_length() as usize / 16_384;
-    let mut asked = vec![0; truth.metainfo.geometry().piece_count() as usize];
-    for piece in recorder.take_asked() {
-        asked[piece as usize] += 1;
-        assert!(
-            asked[piece as usize] <= blocks,
-            "piece {piece} was asked for again"
-        );
-    }
-    truth.tree.assert_within(&Tree::of(&out.join(TOP)));
 }
 
 /// Fetches a part, is stopped, and leaves a state file; returns folder, state folder, state file.
