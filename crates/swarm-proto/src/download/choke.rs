@@ -63,9 +63,8 @@ impl Download {
                 .peers
                 .values()
                 .any(|peer| peer.wants && !peer.only_takes);
-            let no_more_takers = others_want && self.takers_served().next().is_some();
             let Some(conn) = waiting
-                .filter(|(_, peer)| !(peer.only_takes && no_more_takers))
+                .filter(|(_, peer)| !(peer.only_takes && others_want))
                 .min_by_key(|(_, peer)| (hosts.crowding(peer.info.addr.ip()), peer.choke_since))
                 .map(|(conn, _)| *conn)
             else {
@@ -103,9 +102,8 @@ impl Download {
         }
     }
 
-    /// Finds the addresses that were sent far more than they say to have. While others want
-    /// something they share one slot: they pass nothing on, or are of a kind that does not tell a
-    /// seed what it has got (rqbit).
+    /// Finds the addresses that were sent far more than they say to have, and chokes them while
+    /// others want something: they pass nothing on.
     pub(super) fn choke_takers(&mut self, now: Instant) {
         let Some(geometry) = self.geometry() else {
             return;
@@ -135,25 +133,14 @@ impl Download {
         {
             return;
         }
-        let mut takers: Vec<_> = self.takers_served().collect();
-        takers.sort_unstable();
-        let waits = |peer: &Peer| peer.wants && peer.we_choke && peer.only_takes;
-        let is_over = |since| since + self.config.rechoke <= now;
-        if let Some((since, _)) = takers.last()
-            && !(is_over(*since) && self.peers.values().any(waits))
-        {
-            takers.pop();
-        }
-        for (_, conn) in takers {
+        let served = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| !peer.we_choke && peer.only_takes);
+        let takers: Vec<_> = served.map(|(conn, _)| *conn).collect();
+        for conn in takers {
             self.set_choke(now, conn, true);
         }
-    }
-
-    /// Those of them that have a slot, and since when.
-    fn takers_served(&self) -> impl Iterator<Item = (Instant, ConnectionId)> {
-        let served = |(_, peer): &(&ConnectionId, &Peer)| !peer.we_choke && peer.only_takes;
-        let served = self.peers.iter().filter(served);
-        served.map(|(conn, peer)| (peer.choke_since, *conn))
     }
 
     fn hosts_served(&self) -> Hosts {
