@@ -180,7 +180,9 @@ async fn of_a_magnet_link_that_chooses_files_those_are_fetched() {
     magnet.select_only = vec![u32::try_from(chosen).map(|n| n..=n).unwrap()];
     let node = node(&shutdown).await;
     let handle = fetch(&node, magnet.into(), Storage::Memory, from.listen_addr()).await;
-    within(handle.wait_held(files[chosen].range())).await.unwrap();
+    within(handle.wait_held(files[chosen].range()))
+        .await
+        .unwrap();
     tokio::time::sleep(Duration::from_millis(600)).await;
     assert_eq!(handle.stats().have, 65_536 / (16 * 1024));
     // Whoever wants more says so.

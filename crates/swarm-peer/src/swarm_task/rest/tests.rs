@@ -241,7 +241,10 @@ async fn a_link_without_metadata_knows_its_bound_of_memory_after_a_rest_as_well(
         let source = swarm_proto::download::Source::Magnet { v1, v2 };
         let have = swarm_proto::bitfield::Bitfield::none(0);
         let mut download = Download::new(source, have, DownloadConfig::default(), 1);
-        assert!(task.memory.regulate(Instant::now(), &mut download), "{life}");
+        assert!(
+            task.memory.regulate(Instant::now(), &mut download),
+            "{life}"
+        );
         assert!(rests_soon(&mut task).await);
     }
 }
