@@ -10,13 +10,16 @@ use swarm_proto::tracker::{
     AnnounceEvent, AnnounceReply, AnnounceRequest, ScrapeEntry, ScrapeReply, ScrapeRequest,
 };
 
-use super::swarm::Standing;
+use super::swarm::{Put, Standing};
 use super::{Moment, Registry};
 use crate::config::AnnounceConfig;
 
 /// Peers of all kinds that a peer is told of which starts with nothing left, where fewer leeches
 /// are there: aria2 says so of a magnet link, of which it knows no length, and wants seeds.
 const SEEDS_FOR_A_STARTER: usize = 10;
+
+/// What a peer is told that is not kept.
+const FULL: &str = "tracker is full: you are not listed";
 
 /// Why an announce is refused; the words go back as the failure reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -106,24 +109,25 @@ impl Registry {
             let offered = self.take_offer(now, registered, peer, standing, request);
             reply.warning = stored.or(offered);
         }
-        if let Some(swarm) = self.swarms.get(&id) {
-            reply.complete = count(swarm.seeds());
-            reply.incomplete = count(swarm.leeches());
+        if let Some((swarm, room)) = self.swarms.get(&id) {
+            reply.complete = count(swarm.seeds(room));
+            reply.incomplete = count(swarm.leeches(room));
             if request.event != AnnounceEvent::Stopped {
                 let config = &self.config.announce;
                 let wanted = request.numwant.map_or(config.peers_per_reply, |wanted| {
                     (wanted as usize).min(config.peers_per_reply_max)
                 });
                 let wanted = wanted.min(PEERS_PER_REPLY_MAX);
-                reply.peers = swarm.sample(peer, standing, wanted, families, &mut self.rng);
-                let room = wanted.min(SEEDS_FOR_A_STARTER);
+                let rng = &mut self.rng;
+                reply.peers = swarm.sample(room, peer, standing, wanted, families, rng);
+                let few = wanted.min(SEEDS_FOR_A_STARTER);
                 if standing == Standing::Seed
                     && request.event == AnnounceEvent::Started
-                    && reply.peers.len() < room
+                    && reply.peers.len() < few
                 {
-                    let others = swarm.sample(peer, Standing::Leech, room, families, &mut self.rng);
+                    let others = swarm.sample(room, peer, Standing::Leech, few, families, rng);
                     for other in others {
-                        if reply.peers.len() < room && !reply.peers.contains(&other) {
+                        if reply.peers.len() < few && !reply.peers.contains(&other) {
                             reply.peers.push(other);
                         }
                     }
@@ -141,8 +145,8 @@ impl Registry {
 
     fn stopped(&mut self, id: SwarmId, peer: SocketAddr) {
         self.volunteers.withdraw(id, peer);
-        if let Some(swarm) = self.swarms.get_mut(&id)
-            && swarm.remove(peer)
+        if let Some((swarm, room)) = self.swarms.get_mut(&id)
+            && swarm.remove(room, peer)
         {
             self.peers -= 1;
             self.drop_if_idle(id);
@@ -158,23 +162,32 @@ impl Registry {
         standing: Standing,
         request: &AnnounceRequest,
     ) -> Option<String> {
-        let full = self.peers >= self.config.announce.peers_max;
-        let before = self.swarms.get(&id).and_then(|swarm| swarm.standing(peer));
-        if before.is_none() && full {
-            return Some("tracker is full: you are not listed".to_owned());
-        }
-        let age = if request.bridge.is_some() {
-            self.config.announce.bridge_age
-        } else {
-            self.config.announce.peer_age
+        let age = match request.bridge {
+            Some(_) => self.config.announce.bridge_age,
+            None => self.config.announce.peer_age,
         };
-        let swarm = self.swarms.entry(id).or_default();
-        if !swarm.insert(peer, standing, now.tick_after(age)) {
-            return Some("enough peers of your network are listed: you are not".to_owned());
-        }
-        if before.is_none() {
-            self.peers += 1;
-        }
+        let expires = self.ages.expiry(now, age);
+        let space = self.peers < self.config.announce.peers_max;
+        let (swarm, room) = if space {
+            self.swarms.open(id)
+        } else {
+            // Nothing is known from now on that was not before.
+            match self.swarms.get_mut(&id) {
+                Some(known) => known,
+                None => return Some(FULL.to_owned()),
+            }
+        };
+        let before = match swarm.put(room, peer, standing, expires, space) {
+            Put::Renewed(before) => Some(before),
+            Put::New => {
+                self.peers += 1;
+                None
+            }
+            Put::Full => return Some(FULL.to_owned()),
+            Put::Crowded => {
+                return Some("enough peers of your network are listed: you are not".to_owned());
+            }
+        };
         // A seed that says "completed" again has not downloaded again.
         if request.event == AnnounceEvent::Completed && before != Some(Standing::Seed) {
             swarm.downloaded = swarm.downloaded.saturating_add(1);
@@ -247,10 +260,10 @@ impl Registry {
     ) -> impl Iterator<Item = (SwarmId, Option<ScrapeEntry>)> {
         request.swarm_ids.iter().map(|asked| {
             let id = self.bundles.canonical(asked).unwrap_or(*asked);
-            let entry = self.swarms.get(&id).map(|swarm| ScrapeEntry {
-                complete: count(swarm.seeds()),
+            let entry = self.swarms.get(&id).map(|(swarm, room)| ScrapeEntry {
+                complete: count(swarm.seeds(room)),
                 downloaded: swarm.downloaded,
-                incomplete: count(swarm.leeches()),
+                incomplete: count(swarm.leeches(room)),
             });
             (*asked, entry)
         })

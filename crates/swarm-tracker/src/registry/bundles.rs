@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use swarm_proto::id::SwarmId;
 use swarm_proto::manifest::BundleEntry;
 
-use super::swarm::Tick;
+use super::moment::Tick;
 
 /// Seconds for which peers of a withdrawn bundle are told so: a week, in which every client that
 /// still runs has asked.

@@ -3,16 +3,19 @@
 //! Pure: time is an argument ([`Moment`]), chance comes from a seed, nothing here blocks. The
 //! listeners hold it behind one lock and check signatures before they take that lock.
 
+mod age;
 mod announce;
+mod blocks;
 mod bundles;
 mod lookup;
 mod moment;
 mod network;
+mod pools;
 mod sites;
 mod swarm;
+mod swarms;
 mod volunteer;
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +29,7 @@ use swarm_proto::manifest::{KeySet, PublicKey, SiteManifest, SiteName, SitePath,
 use swarm_proto::tracker::{BridgeView, SiteInNeed, SitesReply};
 
 use crate::config::AnnounceConfig;
+use age::AgeClock;
 pub use announce::{AnnounceRefused, Families};
 pub use bundles::BundleTaken;
 use bundles::{Bundles, Pair};
@@ -34,7 +38,7 @@ use lookup::{page, runs};
 pub use moment::Moment;
 pub use sites::{AlarmSuperseded, CheckedAlarm, CheckedRecord, check_alarm, check_record};
 use sites::{Site, Sites};
-use swarm::SwarmPeers;
+use swarms::Swarms;
 pub use volunteer::ALTERNATIVES_MAX;
 use volunteer::{Chosen, VolunteerBook};
 
@@ -96,7 +100,8 @@ pub struct Totals {
 #[derive(Debug)]
 pub struct Registry {
     config: RegistryConfig,
-    swarms: HashMap<SwarmId, SwarmPeers>,
+    swarms: Swarms,
+    ages: AgeClock,
     /// In all swarms together.
     peers: usize,
     bundles: Bundles,
@@ -110,10 +115,12 @@ pub struct Registry {
 impl Registry {
     /// An empty registry.
     pub fn new(config: RegistryConfig, now: Moment) -> Self {
+        let ages = config.announce.peer_age.max(config.announce.bridge_age);
         Self {
             rng: SmallRng::seed_from_u64(config.seed),
             config,
-            swarms: HashMap::new(),
+            swarms: Swarms::default(),
+            ages: AgeClock::new(ages),
             peers: 0,
             bundles: Bundles::default(),
             sites: Sites::default(),
@@ -184,32 +191,23 @@ impl Registry {
 
     /// Makes one swarm of what an open tracker has kept as two.
     fn join(&mut self, pair: Pair) {
-        let swarm = self.swarms.entry(pair.id).or_default();
-        let mut other = SwarmPeers::default();
-        std::mem::swap(swarm, &mut other);
         for id in [Some(pair.other), pair.alias].into_iter().flatten() {
-            if let Some(same) = self.swarms.remove(&id) {
-                self.peers -= other.absorb(same);
-            }
+            self.peers -= self.swarms.join(pair.id, &id);
         }
-        self.swarms.insert(pair.id, other);
     }
 
     fn release(&mut self, now: Moment, pairs: &[Pair]) {
         for pair in self.bundles.release(now.tick(), pairs.iter()) {
             self.volunteers.forget(pair.id);
-            if !self.config.open
-                && let Some(swarm) = self.swarms.remove(&pair.id)
-            {
-                self.peers -= swarm.len();
+            if !self.config.open {
+                self.peers -= self.swarms.remove(&pair.id);
             }
             self.drop_if_idle(pair.id);
         }
     }
 
     fn drop_if_idle(&mut self, id: SwarmId) {
-        let empty = self.swarms.get(&id).is_some_and(|swarm| swarm.len() == 0);
-        if empty && self.bundles.canonical(&id).is_none() {
+        if self.swarms.is_idle(&id) && self.bundles.canonical(&id).is_none() {
             self.swarms.remove(&id);
         }
     }
@@ -353,11 +351,9 @@ impl Registry {
             .flat_map(|site| site.take_retired(now.elapsed))
             .collect();
         self.release(now, &over);
-        let (bundles, peers) = (&self.bundles, &mut self.peers);
-        self.swarms.retain(|id, swarm| {
-            *peers -= swarm.sweep(now.tick());
-            swarm.len() > 0 || bundles.canonical(id).is_some()
-        });
+        let bundles = &self.bundles;
+        let keep = |id: &SwarmId| bundles.canonical(id).is_some();
+        self.peers -= self.swarms.sweep(self.ages.units(now), keep);
     }
 
     /// Figures of the whole.

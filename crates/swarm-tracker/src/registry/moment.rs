@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::swarm::Tick;
+/// Seconds since the registry was made: 136 years of them.
+pub(super) type Tick = u32;
 
 /// A point in time, both ways of telling it: what ages uses `elapsed`, which no one can set
 /// back, and what others have signed or promised uses `unix`.
@@ -23,11 +24,5 @@ impl Moment {
 
     pub(super) fn tick(self) -> Tick {
         Tick::try_from(self.elapsed.as_secs()).unwrap_or(Tick::MAX)
-    }
-
-    pub(super) fn tick_after(self, age: Duration) -> Tick {
-        let then = self.elapsed.saturating_add(age);
-        // Rounded up, so that a peer is not forgotten early.
-        Tick::try_from(then.as_secs()).map_or(Tick::MAX, |tick| tick.saturating_add(1))
     }
 }

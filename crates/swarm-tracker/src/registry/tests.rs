@@ -140,7 +140,7 @@ fn peers_find_each_other_until_they_stop_or_age() {
     );
     registry.sweep_peers(at(310));
     assert_eq!(registry.totals().peers, 1, "five minutes are not over");
-    registry.sweep_peers(at(311));
+    registry.sweep_peers(at(312));
     assert_eq!(
         registry.totals(),
         Totals::default(),
