@@ -1,5 +1,7 @@
 //! Announce and scrape as query strings, both ways; the URLs they go into.
 
+use std::borrow::Cow;
+
 use crate::id::{PeerId, SwarmId};
 use crate::limits::{ANNOUNCE_QUERY_LEN_MAX, SCRAPE_HASHES_MAX};
 use crate::tracker::{AnnounceEvent, AnnounceRequest, BridgeOffer, ScrapeRequest};
@@ -50,7 +52,7 @@ pub fn parse_announce(query: &str) -> Result<AnnounceRequest, RequestError> {
     let mut fields = AnnounceFields::default();
     for pair in pairs(query)? {
         let (key, value) = pair?;
-        fields.set(&key, value)?;
+        fields.set(&key, &value)?;
     }
     fields.finish()
 }
@@ -76,29 +78,28 @@ struct AnnounceFields {
 }
 
 impl AnnounceFields {
-    fn set(&mut self, key: &[u8], value: Vec<u8>) -> Result<(), RequestError> {
+    fn set(&mut self, key: &[u8], value: &[u8]) -> Result<(), RequestError> {
         match key {
-            b"info_hash" => once(&mut self.swarm_id, "info_hash", swarm_id(&value)?),
+            b"info_hash" => once(&mut self.swarm_id, "info_hash", swarm_id(value)?),
             b"peer_id" => {
-                let id =
-                    PeerId::try_from(&value[..]).map_err(|_| RequestError::BadLength("peer_id"))?;
+                let id = PeerId::try_from(value).map_err(|_| RequestError::BadLength("peer_id"))?;
                 once(&mut self.peer_id, "peer_id", id)
             }
-            b"port" => once(&mut self.port, "port", port("port", &value)?),
+            b"port" => once(&mut self.port, "port", port("port", value)?),
             b"uploaded" => {
-                self.uploaded = counter("uploaded", &value)?.unwrap_or(0);
+                self.uploaded = counter("uploaded", value)?.unwrap_or(0);
                 Ok(())
             }
             b"downloaded" => {
-                self.downloaded = counter("downloaded", &value)?.unwrap_or(0);
+                self.downloaded = counter("downloaded", value)?.unwrap_or(0);
                 Ok(())
             }
             b"left" => {
-                self.left = counter("left", &value)?;
+                self.left = counter("left", value)?;
                 Ok(())
             }
             b"event" => {
-                self.event = match &value[..] {
+                self.event = match value {
                     b"started" => AnnounceEvent::Started,
                     b"stopped" => AnnounceEvent::Stopped,
                     b"completed" => AnnounceEvent::Completed,
@@ -111,31 +112,31 @@ impl AnnounceFields {
                 Ok(())
             }
             b"numwant" => {
-                self.numwant = counter("numwant", &value)?
+                self.numwant = counter("numwant", value)?
                     .map(|wanted| u32::try_from(wanted).unwrap_or(u32::MAX));
                 Ok(())
             }
             b"key" => {
-                self.key = text(&value).and_then(|key| u32::from_str_radix(key, 16).ok());
+                self.key = text(value).and_then(|key| u32::from_str_radix(key, 16).ok());
                 Ok(())
             }
-            b"bridge" => once(&mut self.bridge, "bridge", port("bridge", &value)?),
+            b"bridge" => once(&mut self.bridge, "bridge", port("bridge", value)?),
             b"bridge_domain" => {
-                let domain = text(&value)
+                let domain = text(value)
                     .and_then(domain_name)
                     .ok_or(RequestError::BadDomain)?;
                 once(&mut self.bridge_domain, "bridge_domain", domain)
             }
             b"bridge_until" => {
-                self.bridge_until = counter("bridge_until", &value)?;
+                self.bridge_until = counter("bridge_until", value)?;
                 Ok(())
             }
             b"bridge_hits" => {
-                self.bridge_hits = counter("bridge_hits", &value)?;
+                self.bridge_hits = counter("bridge_hits", value)?;
                 Ok(())
             }
             b"bridge_rate" => {
-                self.bridge_rate = counter("bridge_rate", &value)?;
+                self.bridge_rate = counter("bridge_rate", value)?;
                 Ok(())
             }
             _ => Ok(()),
@@ -253,7 +254,7 @@ pub fn parse_scrape(query: &str) -> Result<ScrapeRequest, RequestError> {
     let mut swarm_ids = Vec::new();
     for pair in pairs(query)? {
         let (key, value) = pair?;
-        if key == b"info_hash" {
+        if *key == *b"info_hash" {
             if swarm_ids.len() >= SCRAPE_HASHES_MAX {
                 return Err(RequestError::TooMany);
             }
@@ -279,25 +280,34 @@ pub fn encode_scrape_query(request: &ScrapeRequest) -> String {
     query
 }
 
-type Pair = Result<(Vec<u8>, Vec<u8>), RequestError>;
+type Pair<'q> = Result<(Cow<'q, [u8]>, Cow<'q, [u8]>), RequestError>;
 
-fn pairs(query: &str) -> Result<impl Iterator<Item = Pair> + '_, RequestError> {
+fn pairs(query: &str) -> Result<impl Iterator<Item = Pair<'_>>, RequestError> {
     if query.len() > ANNOUNCE_QUERY_LEN_MAX {
         return Err(RequestError::TooLong);
     }
-    Ok(query
-        .split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Ok((unescape(key)?, unescape(value)?))
-        }))
+    // Byte by byte: keys and values are too short for anything cleverer.
+    let pairs = query.as_bytes().split(|byte| *byte == b'&');
+    Ok(pairs.filter(|pair| !pair.is_empty()).map(|pair| {
+        let equals = pair.iter().position(|byte| *byte == b'=');
+        let (key, value) = match equals.and_then(|at| pair.split_at_checked(at)) {
+            Some((key, value)) => (key, value.get(1..).unwrap_or_default()),
+            None => (pair, &[][..]),
+        };
+        Ok((unescape(key)?, unescape(value)?))
+    }))
 }
 
-/// Undoes percent-encoding; the caller has bounded the length.
-fn unescape(text: &str) -> Result<Vec<u8>, RequestError> {
+/// Undoes percent-encoding, where there is any; the caller has bounded the length.
+fn unescape(text: &[u8]) -> Result<Cow<'_, [u8]>, RequestError> {
+    let escaped = |byte: &u8| *byte == b'%' || *byte == b'+';
+    let Some(plain) = text.iter().position(escaped) else {
+        return Ok(Cow::Borrowed(text));
+    };
+    let (plain, rest) = text.split_at(plain);
     let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
+    out.extend_from_slice(plain);
+    let mut bytes = rest.iter().copied();
     while let Some(byte) = bytes.next() {
         match byte {
             b'%' => {
@@ -309,13 +319,16 @@ fn unescape(text: &str) -> Result<Vec<u8>, RequestError> {
             other => out.push(other),
         }
     }
-    Ok(out)
+    Ok(Cow::Owned(out))
 }
 
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit)
-        .to_digit(16)
-        .and_then(|digit| u8::try_from(digit).ok())
+const fn hex(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
 }
 
 /// Percent-encodes all but RFC 3986's unreserved bytes.

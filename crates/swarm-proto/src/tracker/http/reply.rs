@@ -36,31 +36,34 @@ pub enum ReplyError {
 /// Bytes of an announce reply. `compact` gives `peers` and `peers6` as strings (BEP 23, 7),
 /// otherwise one list of dictionaries without peer ids (as with BEP 23's `no_peer_id`).
 pub fn encode_reply(reply: &AnnounceReply, compact: bool) -> Vec<u8> {
-    let mut out = Vec::with_capacity(128 + reply.peers.len() * 18);
+    let v4 = reply.peers.iter().filter(|peer| peer.is_ipv4()).count();
+    let v6 = reply.peers.len() - v4;
+    let mut out = Vec::with_capacity(128 + v4 * 6 + v6 * 18);
     out.push(b'd');
-    put_int(&mut out, "complete", reply.complete.into());
-    put_int(&mut out, "incomplete", reply.incomplete.into());
-    put_int(&mut out, "interval", reply.interval.into());
+    put_int(&mut out, "complete", reply.complete);
+    put_int(&mut out, "incomplete", reply.incomplete);
+    put_int(&mut out, "interval", reply.interval);
     if let Some(min_interval) = reply.min_interval {
-        put_int(&mut out, "min interval", min_interval.into());
+        put_int(&mut out, "min interval", min_interval);
     }
     if compact {
-        let (mut peers, mut peers6) = (Vec::with_capacity(reply.peers.len() * 6), Vec::new());
+        put_string(&mut out, b"peers");
+        put_len(&mut out, v4 * 6);
         for peer in &reply.peers {
-            match peer.ip() {
-                IpAddr::V4(ip) => {
-                    peers.extend_from_slice(&ip.octets());
-                    peers.extend_from_slice(&peer.port().to_be_bytes());
-                }
-                IpAddr::V6(ip) => {
-                    peers6.extend_from_slice(&ip.octets());
-                    peers6.extend_from_slice(&peer.port().to_be_bytes());
-                }
+            if let IpAddr::V4(ip) = peer.ip() {
+                out.extend_from_slice(&ip.octets());
+                out.extend_from_slice(&peer.port().to_be_bytes());
             }
         }
-        put_bytes(&mut out, "peers", &peers);
-        if !peers6.is_empty() {
-            put_bytes(&mut out, "peers6", &peers6);
+        if v6 > 0 {
+            put_string(&mut out, b"peers6");
+            put_len(&mut out, v6 * 18);
+        }
+        for peer in &reply.peers {
+            if let IpAddr::V6(ip) = peer.ip() {
+                out.extend_from_slice(&ip.octets());
+                out.extend_from_slice(&peer.port().to_be_bytes());
+            }
         }
     } else {
         put_string(&mut out, b"peers");
@@ -261,9 +264,14 @@ fn count(dict: Dict<'_>, key: &[u8]) -> u32 {
 }
 
 fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend_from_slice(bytes.len().to_string().as_bytes());
-    out.push(b':');
+    put_len(out, bytes.len());
     out.extend_from_slice(bytes);
+}
+
+/// What begins a string of so many bytes.
+fn put_len(out: &mut Vec<u8>, len: usize) {
+    out.extend_from_slice(itoa::Buffer::new().format(len).as_bytes());
+    out.push(b':');
 }
 
 fn put_bytes(out: &mut Vec<u8>, key: &str, value: &[u8]) {
@@ -271,7 +279,9 @@ fn put_bytes(out: &mut Vec<u8>, key: &str, value: &[u8]) {
     put_string(out, value);
 }
 
-fn put_int(out: &mut Vec<u8>, key: &str, value: i64) {
+fn put_int(out: &mut Vec<u8>, key: &str, value: u32) {
     put_string(out, key.as_bytes());
-    out.extend_from_slice(format!("i{value}e").as_bytes());
+    out.push(b'i');
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    out.push(b'e');
 }
