@@ -181,6 +181,109 @@ async fn a_connection_serves_many_requests_however_they_are_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn announces_and_other_requests_are_answered_in_order_on_one_connection() {
+    let (tracker, _shutdown) = start(open()).await;
+    let addr = tracker.http_addr();
+    let line = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: t\r\n\r\n");
+    let announce = line(&target(&request(2001, 0)));
+    let bytes = [
+        &announce,
+        &announce,
+        &line("/healthz"),
+        &announce,
+        &line("/nowhere"),
+        &announce,
+    ];
+    let bytes: String = bytes.into_iter().map(String::as_str).collect();
+    for size in [1, 100, 10_000] {
+        let pieces = bytes.clone().into_bytes();
+        let replies = tokio::task::spawn_blocking(move || {
+            let mut stream = connect(addr);
+            stream.set_nodelay(true).expect("settable");
+            for piece in pieces.chunks(size) {
+                stream.write_all(piece).expect("it listens");
+            }
+            stream.shutdown(Shutdown::Write).expect("open");
+            std::iter::from_fn(|| read_reply(&mut stream)).collect::<Vec<Reply>>()
+        })
+        .await
+        .expect("no panic");
+        let statuses: Vec<u16> = replies.iter().map(|reply| reply.status).collect();
+        assert_eq!(
+            statuses,
+            [200, 200, 200, 200, 404, 200],
+            "in pieces of {size}"
+        );
+        assert_eq!(replies[2].text(), "ok\n");
+        for at in [0, 1, 3, 5] {
+            assert_eq!(decode_reply(&replies[at].body).expect("good").complete, 1);
+            assert!(replies[at].header("date").ends_with(" GMT"));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t55_who_asks_on_and_reads_nothing_is_heard_no_further_and_then_closed() {
+    let mut config = open();
+    config.connections.write_timeout = Duration::from_millis(700);
+    let (tracker, _shutdown) = start(config).await;
+    let addr = tracker.http_addr();
+    for port in 2000..2200 {
+        announce(addr, &request(port, 9)).await;
+    }
+    // Lists of 200 dictionaries: the longest answers there are.
+    let asked = AnnounceRequest {
+        numwant: Some(200),
+        compact: false,
+        ..request(2001, 9)
+    };
+    let line = format!("GET {} HTTP/1.1\r\nHost: t\r\n\r\n", target(&asked));
+    let requests = line.repeat(100).into_bytes();
+    let ended = tokio::task::spawn_blocking(move || {
+        let mut stream = connect(addr);
+        let soon = Some(Duration::from_secs(8));
+        stream.set_write_timeout(soon).expect("settable");
+        let from = Instant::now();
+        let mut written = 0;
+        while from.elapsed() < Duration::from_secs(8) {
+            match stream.write(&requests) {
+                Ok(len) => written += len,
+                Err(error) => return (error.kind(), written),
+            }
+        }
+        (std::io::ErrorKind::TimedOut, written)
+    });
+    let (error, written) = ended.await.expect("no panic");
+    let closed = [
+        std::io::ErrorKind::ConnectionReset,
+        std::io::ErrorKind::BrokenPipe,
+    ];
+    assert!(closed.contains(&error), "{error:?} after {written} bytes");
+    assert!(written < 32 << 20, "{written} bytes were heard");
+    assert_eq!(announce(addr, &request(2001, 9)).await.incomplete, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_the_end_idle_connections_are_closed_at_once() {
+    let (tracker, shutdown) = start(open()).await;
+    let addr = tracker.http_addr();
+    let line = format!(
+        "GET {} HTTP/1.1\r\nHost: t\r\n\r\n",
+        target(&request(2001, 0))
+    );
+    let idle = tokio::task::spawn_blocking(move || {
+        let mut stream = connect(addr);
+        stream.write_all(line.as_bytes()).expect("it listens");
+        assert!(read_reply(&mut stream).is_some());
+        (connect(addr), stream)
+    });
+    let _idle = idle.await.expect("no panic");
+    shutdown.cancel();
+    let ended = tokio::time::timeout(Duration::from_secs(5), tracker.join()).await;
+    assert!(ended.is_ok(), "it waits for who says nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bad_announces_get_a_reason_and_leave_nothing() {
     let (tracker, _shutdown) = start(open()).await;
     let addr = tracker.http_addr();

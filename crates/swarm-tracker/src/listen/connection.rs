@@ -70,6 +70,76 @@ impl Drop for PerAddressPermit {
     }
 }
 
+/// A stream of which something has been read already.
+#[derive(Debug)]
+pub(super) struct Rewound<S> {
+    read: Vec<u8>,
+    /// How much of that has been read once more.
+    at: usize,
+    stream: S,
+}
+
+impl<S> Rewound<S> {
+    pub(super) const fn new(read: Vec<u8>, stream: S) -> Self {
+        Self {
+            read,
+            at: 0,
+            stream,
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let rest = self.read.get(self.at..).unwrap_or_default();
+        if rest.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let part = rest.get(..buf.remaining()).unwrap_or(rest);
+        buf.put_slice(part);
+        let read = part.len();
+        self.at += read;
+        if self.at == self.read.len() {
+            (self.read, self.at) = (Vec::new(), 0);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
 /// A stream whose writes fail when the other side takes in nothing for too long.
 #[derive(Debug)]
 pub(super) struct WriteDeadline<S> {
@@ -180,6 +250,23 @@ mod tests {
         let per_address = Arc::new(PerAddress::new(2));
         drop(per_address.enter("192.0.2.1".parse().expect("an address")));
         assert!(per_address.open.lock().expect("not poisoned").is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_was_read_is_read_once_more() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut stream = Rewound::new(b"what was read".to_vec(), near);
+        far.write_all(b", and what follows").await.expect("room");
+        far.shutdown().await.expect("open");
+        let mut all = Vec::new();
+        let mut part = [0; 5];
+        loop {
+            match stream.read(&mut part).await.expect("open") {
+                0 => break,
+                len => all.extend_from_slice(&part[..len]),
+            }
+        }
+        assert_eq!(all, b"what was read, and what follows");
     }
 
     #[tokio::test]

@@ -42,8 +42,8 @@ pub(super) async fn answer(
         return Ok(redirect::hosted(&app, source, site, &request));
     }
     let reply = match path {
-        "/announce" => get(&request, |query| announce(&app, source, query)),
-        "/scrape" => get(&request, |query| scrape(&app, source, query)),
+        "/announce" => get(&request, |query| told(announce(&app, source, query))),
+        "/scrape" => get(&request, |query| told(scrape(&app, source, query))),
         "/" => get(&request, |query| status::page(&app, query)),
         "/status.css" => get(&request, |_| status::style()),
         "/status.js" => get(&request, |_| status::script()),
@@ -100,7 +100,9 @@ fn get<B>(request: &Request<B>, answer: impl FnOnce(&str) -> Reply) -> Reply {
     }
 }
 
-fn announce(app: &App, source: IpAddr, query: &str) -> Reply {
+/// Answers the query of an announce: status, and body in bencode. A refused one is 200 as well:
+/// many clients read the reason only then.
+pub(super) fn announce(app: &App, source: IpAddr, query: &str) -> (StatusCode, Vec<u8>) {
     let now = app.now();
     if !app.may_ask(now, source, 1) {
         return too_many();
@@ -116,24 +118,25 @@ fn announce(app: &App, source: IpAddr, query: &str) -> Reply {
     match outcome {
         Ok(body) => {
             app.metrics.announces.add();
-            bencoded(body)
+            (StatusCode::OK, body)
         }
         Err((reason, for_good)) => {
             app.metrics.announces_refused.add();
-            let mut reply = bencoded(codec::encode_failure(&reason));
-            if for_good {
-                // What makes clients stop asking (T16).
-                *reply.status_mut() = StatusCode::GONE;
-            }
-            reply
+            // 410 is what makes clients stop asking (T16).
+            let status = match for_good {
+                true => StatusCode::GONE,
+                false => StatusCode::OK,
+            };
+            (status, codec::encode_failure(&reason))
         }
     }
 }
 
-fn scrape(app: &App, source: IpAddr, query: &str) -> Reply {
+/// Answers the query of a scrape, as [`announce`] does.
+pub(super) fn scrape(app: &App, source: IpAddr, query: &str) -> (StatusCode, Vec<u8>) {
     let request = match codec::parse_scrape(query) {
         Ok(request) => request,
-        Err(error) => return bencoded(codec::encode_failure(&error.to_string())),
+        Err(error) => return (StatusCode::OK, codec::encode_failure(&error.to_string())),
     };
     let cost = App::scrape_cost(request.swarm_ids.len());
     if !app.may_ask(app.now(), source, cost) {
@@ -141,15 +144,21 @@ fn scrape(app: &App, source: IpAddr, query: &str) -> Reply {
     }
     app.metrics.scrapes.add();
     let reply = app.registry().scrape(&request);
-    bencoded(codec::encode_scrape_reply(&reply))
+    (StatusCode::OK, codec::encode_scrape_reply(&reply))
 }
 
-fn too_many() -> Reply {
-    bencoded(codec::encode_failure("too many requests from your network"))
+fn too_many() -> (StatusCode, Vec<u8>) {
+    let reason = "too many requests from your network";
+    (StatusCode::OK, codec::encode_failure(reason))
 }
 
-/// A reply of tracker or register. A refused announce is 200 as well: many clients read the
-/// reason only then.
+fn told((status, body): (StatusCode, Vec<u8>)) -> Reply {
+    let mut reply = bencoded(body);
+    *reply.status_mut() = status;
+    reply
+}
+
+/// A reply of tracker or register.
 pub(super) fn bencoded(body: Vec<u8>) -> Reply {
     with_type(StatusCode::OK, "text/plain", body)
 }

@@ -4,6 +4,8 @@
 //! which the operator has named ([`proxy`]).
 
 mod connection;
+mod direct;
+mod head;
 mod http;
 mod lookup;
 mod page;
@@ -14,6 +16,7 @@ mod status;
 mod target;
 pub(crate) mod udp;
 
+use std::error::Error;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,19 +24,24 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::app::App;
-use connection::{PerAddress, PerAddressPermit, WriteDeadline};
+use connection::{PerAddress, Rewound, WriteDeadline};
+use direct::{End, Talk};
 
-/// Bytes that hyper buffers of one connection: a request line with the longest query and its
+/// Bytes that are buffered of one connection: a request line with the longest query and its
 /// headers fit.
 const HEAD_LEN_MAX: usize = 16 * 1024;
 /// Header fields of one request.
 const HEADERS_MAX: usize = 64;
+/// Tasks that accept on one listener at most.
+const ACCEPTING_MAX: usize = 8;
 /// Pause where the system has no descriptor left for a new connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -43,12 +51,12 @@ pub(crate) async fn serve(listeners: Vec<TcpListener>, app: Arc<App>, drain: Dur
     let per_address = Arc::new(PerAddress::new(app.connections.per_address_max));
     let graceful = Arc::new(GracefulShutdown::new());
     let mut accepting = JoinSet::new();
-    for listener in listeners {
+    for listener in listeners.into_iter().flat_map(for_each_core) {
         let (app, slots) = (Arc::clone(&app), Arc::clone(&slots));
         let (per_address, graceful) = (Arc::clone(&per_address), Arc::clone(&graceful));
         accepting.spawn(async move {
             tokio::select! {
-                () = accept(listener, &app, &slots, &per_address, &graceful) => {}
+                () = accept(&listener, &app, &slots, &per_address, &graceful) => {}
                 () = app.shutdown.cancelled() => {}
             }
         });
@@ -65,18 +73,48 @@ pub(crate) async fn serve(listeners: Vec<TcpListener>, app: Arc<App>, drain: Dur
     }
 }
 
+/// The same listener for as many tasks as can run at a time: a task answers what new connections
+/// bring along before it accepts the next.
+fn for_each_core(listener: TcpListener) -> Vec<AsyncFd<std::net::TcpListener>> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let listener = match listener.into_std() {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "a listener is lost");
+            return Vec::new();
+        }
+    };
+    let more = (1..cores.min(ACCEPTING_MAX)).filter_map(|_| listener.try_clone().ok());
+    let mut all: Vec<_> = more.collect();
+    all.push(listener);
+    // Registering fails where the system has no memory left.
+    #[expect(
+        deprecated,
+        reason = "what replaces it is unsafe; a listener of std keeps its descriptor open"
+    )]
+    let all = all.into_iter().map(AsyncFd::new);
+    all.filter_map(|listener| {
+        listener
+            .inspect_err(|error| tracing::error!(%error, "a listener is lost"))
+            .ok()
+    })
+    .collect()
+}
+
 async fn accept(
-    listener: TcpListener,
+    listener: &AsyncFd<std::net::TcpListener>,
     app: &Arc<App>,
     slots: &Arc<Semaphore>,
     per_address: &Arc<PerAddress>,
     graceful: &GracefulShutdown,
 ) {
+    let mut talk = Talk::default();
     loop {
         let Ok(slot) = Arc::clone(slots).acquire_owned().await else {
             return;
         };
-        let (stream, source) = match listener.accept().await {
+        let accepted = listener.async_io(Interest::READABLE, std::net::TcpListener::accept);
+        let (stream, source) = match accepted.await {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors, or a connection that was gone again: neither is a reason
@@ -98,21 +136,58 @@ async fn accept(
             continue;
         }
         app.metrics.connections.add();
-        drive(stream, source, app, graceful, (slot, share));
+        if many {
+            // Who asks stands in fields that only hyper reads.
+            talk = Talk::of_others();
+        } else if talk.begin(&stream, app, source) {
+            app.metrics.connections_ended.add();
+            continue;
+        }
+        let (app, talk, watcher) = (
+            Arc::clone(app),
+            std::mem::take(&mut talk),
+            graceful.watcher(),
+        );
+        tokio::spawn(async move {
+            if let Err(error) = serve_one(stream, talk, source, &app, watcher).await {
+                tracing::trace!(%error, "connection ended");
+            }
+            app.metrics.connections_ended.add();
+            drop((slot, share));
+        });
     }
 }
 
-fn drive(
-    stream: TcpStream,
+async fn serve_one(
+    stream: std::net::TcpStream,
+    talk: Talk,
     source: IpAddr,
     app: &Arc<App>,
-    graceful: &GracefulShutdown,
-    permits: (OwnedSemaphorePermit, Option<PerAddressPermit>),
-) {
+    watcher: Watcher,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
     // Replies are one write each; waiting to fill a segment would only delay them.
     let _ = stream.set_nodelay(true);
+    stream.set_nonblocking(true)?;
+    let mut stream = TcpStream::from_std(stream)?;
+    match talk.go_on(&mut stream, app, source).await? {
+        End::Closed => Ok(()),
+        End::Other(read) => {
+            let stream = Rewound::new(read, stream);
+            drive(stream, source, app, watcher)
+                .await
+                .map_err(Into::into)
+        }
+    }
+}
+
+async fn drive(
+    stream: Rewound<TcpStream>,
+    source: IpAddr,
+    app: &Arc<App>,
+    watcher: Watcher,
+) -> hyper::Result<()> {
     let stream = WriteDeadline::new(stream, app.connections.write_timeout);
-    let (shared, ended) = (Arc::clone(app), Arc::clone(app));
+    let shared = Arc::clone(app);
     let service = service_fn(move |request| http::answer(Arc::clone(&shared), source, request));
     let connection = http1::Builder::new()
         // Without a timer the header timeout would silently not be.
@@ -124,12 +199,5 @@ fn drive(
         // libtorrent sends its `stopped` announces and shuts its side down.
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
-    let connection = graceful.watch(connection);
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::trace!(%error, "connection ended");
-        }
-        ended.metrics.connections_ended.add();
-        drop(permits);
-    });
+    watcher.watch(connection).await
 }
