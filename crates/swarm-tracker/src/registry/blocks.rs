@@ -341,7 +341,9 @@ impl<A: Copy + Eq, const K: usize> Move<'_, A, K> {
     pub(super) fn end(self) {
         let blocks = &mut self.blocks.blocks;
         blocks.truncate(self.kept);
-        blocks.shrink_to(self.kept + self.kept / STEP);
+        // Never to nothing: an allocation that is pages of its own remains so while it shrinks, but
+        // once one is freed the system's allocator takes those that follow from its heap.
+        blocks.shrink_to(BLOCKS_MIN.max(self.kept + self.kept / STEP));
         self.blocks.free = Chain::EMPTY;
         self.blocks.free_count = 0;
     }
