@@ -19,7 +19,7 @@ mod utp;
 mod webseed;
 mod wire;
 
-pub use discovery::{lsd, pex, udp_packet, udp_server};
+pub use discovery::{lsd, pex, udp_packet, udp_server, ws_message};
 pub use download::download;
 pub use utp::{holepunch, utp};
 pub use webseed::web_answer;

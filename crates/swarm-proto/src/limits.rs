@@ -160,6 +160,19 @@ pub const UDP_TRACKER_PACKET_LEN_MAX: usize = 20 + 18 * PEERS_PER_REPLY_MAX;
 /// Longest failure or warning kept of a foreign tracker, in bytes: it ends in a log line.
 pub const TRACKER_REASON_LEN_MAX: usize = 256;
 
+/// Bytes of one message of a peer that speaks WebSocket, whole or in fragments (aquatic's limit):
+/// an announce with [`WS_OFFERS_MAX`] offers of 6 KiB. A frame may be as long: browsers send a
+/// message as one, and fragments of a long message are kept until the last, too.
+pub const WS_MESSAGE_LEN_MAX: usize = 64 * 1024;
+
+/// Offers taken of one announce (aquatic's limit). Each is a connection that a browser holds ready;
+/// WebTorrent makes five at a time.
+pub const WS_OFFERS_MAX: usize = 10;
+
+/// Bytes of one session description. That of a data channel has some 500, and 100 more for each
+/// address its host may be reached at.
+pub const WS_SDP_LEN_MAX: usize = 8 * 1024;
+
 /// Sites in need taken of one reply of the register.
 pub const SITES_PER_REPLY_MAX: usize = 1024;
 

@@ -7,10 +7,10 @@ use sha1::{Digest, Sha1};
 
 use crate::id::{PeerId, SwarmId};
 use crate::limits;
-use crate::tracker::AnnounceRequest;
 use crate::tracker::udp::{
     Ask, ConnectionToken, Heard, Request, Response, UdpClient, UdpServer, peers_that_fit,
 };
+use crate::tracker::{AnnounceRequest, ws};
 use crate::wire::PexMessage;
 use crate::wire::lsd::LsdAnnounce;
 
@@ -107,6 +107,36 @@ pub fn udp_packet(now: Instant, data: &[u8]) {
         Ok(Response::Announce { transaction: 2, .. } | Response::Error { transaction: 2, .. })
     );
     assert_eq!(client.poll_outcome().is_some(), known);
+}
+
+/// Messages of peers that speak WebSocket: writing undoes reading, bounds hold, and what is passed
+/// on is hardly longer than what came.
+pub fn ws_message(data: &[u8]) {
+    let Ok(request) = ws::Request::decode(data) else {
+        return;
+    };
+    let passed_on = match &request {
+        ws::Request::Announce(announce) => {
+            assert!(announce.offers.len() <= limits::WS_OFFERS_MAX);
+            let (swarm_id, peer_id) = (announce.swarm_id, announce.peer_id);
+            let offers = announce.offers.iter();
+            let offers = offers.map(|offer| ws::Response::Offer(swarm_id, peer_id, offer).encode());
+            offers.collect()
+        }
+        ws::Request::Answer(answer) => {
+            let ws::Answer { offer_id, sdp, .. } = answer;
+            vec![ws::Response::Answer(answer.swarm_id, answer.peer_id, offer_id, sdp).encode()]
+        }
+        ws::Request::Scrape(scrape) => {
+            assert!((1..=limits::SCRAPE_HASHES_MAX).contains(&scrape.swarm_ids.len()));
+            Vec::new()
+        }
+    };
+    assert!(passed_on.iter().all(|text| text.len() <= data.len() + 64));
+    let written = request.encode();
+    if written.len() <= limits::WS_MESSAGE_LEN_MAX {
+        assert_eq!(ws::Request::decode(written.as_bytes()), Ok(request));
+    }
 }
 
 /// ut_pex: writing undoes reading, and bounds hold.

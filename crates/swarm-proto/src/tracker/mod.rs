@@ -1,17 +1,17 @@
 //! What peers, volunteers, gates and trackers tell each other.
 //!
 //! [`AnnounceRequest`] and its reply follow BEP 3, 7 and 23, scrape follows BEP 48; their bytes
-//! are in [`http`], and those of BEP 15 in [`udp`]. The replies of the register of sites in need
-//! (spec 0006) are in [`register`]. When to announce is decided by [`AnnounceSchedule`], and
-//! to which tracker of several (BEP 12) by [`AnnounceTiers`]. No
-//! transport here: a driver fetches the URL or holds the socket. WebTorrent's signalling is
-//! deliberately absent.
+//! are in [`http`], those of BEP 15 in [`udp`], and those of WebTorrent in [`ws`]. The replies of
+//! the register of sites in need (spec 0006) are in [`register`]. When to announce is decided by
+//! [`AnnounceSchedule`], and to which tracker of several (BEP 12) by [`AnnounceTiers`]. No
+//! transport here: a driver fetches the URL or holds the socket.
 
 pub mod http;
 pub mod register;
 mod schedule;
 mod tiers;
 pub mod udp;
+pub mod ws;
 
 use std::net::SocketAddr;
 
