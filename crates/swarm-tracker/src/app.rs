@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::budget::Budgets;
 use crate::config::{ConnectionConfig, HomeUrl, TrackerConfig};
 use crate::history::{History, STEP, Sample};
+use crate::listen::ws::Sockets;
 use crate::metrics::Metrics;
 use crate::registry::{
     AlarmSuperseded, BundleTaken, CheckedRecord, Moment, Registry, RegistryConfig, Totals,
@@ -109,6 +110,9 @@ pub(crate) struct App {
     pub(crate) shown: StatusCache,
     /// Milliseconds from the start to the last round of housekeeping.
     beat: AtomicU64,
+    /// Time after which a silent peer is forgotten.
+    pub(crate) peer_age: Duration,
+    pub(crate) sockets: Sockets,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -167,6 +171,8 @@ impl App {
             history: Mutex::default(),
             shown: StatusCache::default(),
             beat: AtomicU64::new(0),
+            peer_age: config.announce.peer_age,
+            sockets: Sockets::default(),
             shutdown,
         };
         for (site, root) in &config.site_keys {

@@ -185,6 +185,10 @@ pub struct ConnectionConfig {
     /// Time in which a client must take in something of a reply. Default: 20 s.
     #[serde(with = "duration")]
     pub write_timeout: Duration,
+    /// Time in which a peer that speaks WebSocket must send something whole, an answer to our
+    /// ping at least, which it gets at half of it (T19). Default: 3 min.
+    #[serde(with = "duration")]
+    pub websocket_idle: Duration,
     /// Longest time the list of sites in need is held back until it changes. Default: 30 s.
     #[serde(with = "duration")]
     pub poll_max: Duration,
@@ -198,6 +202,7 @@ impl Default for ConnectionConfig {
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(20),
+            websocket_idle: Duration::from_secs(180),
             poll_max: Duration::from_secs(30),
         }
     }
@@ -273,6 +278,10 @@ impl TrackerConfig {
             ("connections.head_timeout", self.connections.head_timeout),
             ("connections.body_timeout", self.connections.body_timeout),
             ("connections.write_timeout", self.connections.write_timeout),
+            (
+                "connections.websocket_idle",
+                self.connections.websocket_idle,
+            ),
         ] {
             if value.is_zero() {
                 return Err(ConfigError::Zero(key));

@@ -1,8 +1,8 @@
 //! A BitTorrent tracker that also knows which sites are in need, and where to send their visitors.
 //!
-//! Announce and scrape over HTTP and UDP are spec 0005; alarms, volunteer bridges and the redirector are
+//! Announce and scrape over HTTP, UDP and WebSocket are spec 0005; alarms, volunteer bridges and the redirector are
 //! spec 0006. [`registry`] decides, [`Tracker`] drives it with sockets, clock and disk.
-//! WebTorrent's signalling and state shared by several trackers are absent.
+//! State shared by several trackers is absent.
 
 mod app;
 mod budget;

@@ -32,6 +32,10 @@ pub(crate) struct Metrics {
     /// Of those accepted.
     pub(crate) connections_ended: Counter,
     pub(crate) proxies_refused: Counter,
+    pub(crate) offers: Counter,
+    pub(crate) answers: Counter,
+    pub(crate) ws_malformed: Counter,
+    pub(crate) ws_overflows: Counter,
 }
 
 /// A number that only rises.
@@ -53,7 +57,7 @@ type Named<'m> = (&'static str, &'static str, &'m Counter);
 
 impl Metrics {
     /// All counters, in the order in which they are shown.
-    fn counters(&self) -> [Named<'_>; 21] {
+    fn counters(&self) -> [Named<'_>; 25] {
         [
             (
                 "announces",
@@ -140,6 +144,18 @@ impl Metrics {
                 "Requests of a proxy that does not say who asks",
                 &self.proxies_refused,
             ),
+            ("offers", "Offers passed on over WebSocket", &self.offers),
+            ("answers", "Answers passed on over WebSocket", &self.answers),
+            (
+                "ws_malformed",
+                "WebSocket messages that were no request",
+                &self.ws_malformed,
+            ),
+            (
+                "ws_overflows",
+                "WebSockets closed, too slow a reader",
+                &self.ws_overflows,
+            ),
         ]
     }
 
@@ -163,6 +179,7 @@ impl Metrics {
         let gauges = [
             ("swarms", "Swarms known", totals.swarms as u64),
             ("peers", "Peers in all swarms", totals.peers as u64),
+            ("web_peers", "Peers on WebSockets", totals.web_peers as u64),
             ("bundles", "Bundles registered", totals.bundles as u64),
             (
                 "sites",
@@ -267,7 +284,7 @@ mod tests {
             .lines()
             .filter_map(|line| line.strip_prefix("# TYPE "))
             .collect();
-        assert_eq!(names.len(), 1 + 21 + 7 + 3);
+        assert_eq!(names.len(), 1 + 25 + 8 + 3);
         for name in &names {
             let name = name.split(' ').next().unwrap_or_default();
             let value = |line: &&str| {

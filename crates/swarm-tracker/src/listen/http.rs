@@ -15,7 +15,7 @@ use swarm_proto::tracker::register::{
 };
 
 use super::page::html;
-use super::{lookup, proxy, redirect, register, status};
+use super::{Link, lookup, proxy, redirect, register, status, ws};
 use crate::app::App;
 use crate::registry::AnnounceRefused;
 
@@ -27,6 +27,7 @@ pub(super) async fn answer(
     app: Arc<App>,
     source: IpAddr,
     request: Request<Incoming>,
+    link: Arc<Link>,
 ) -> Result<Reply, Infallible> {
     let source = match proxy::source_of(&app.proxies, source, request.headers()) {
         Ok(source) => source,
@@ -40,6 +41,9 @@ pub(super) async fn answer(
         && let Some(site) = redirect::host_site(&app, &request)
     {
         return Ok(redirect::hosted(&app, source, site, &request));
+    }
+    if matches!(path, "/" | "/announce") && ws::is_asked_for(&request) {
+        return Ok(ws::upgrade(&app, source, request, &link));
     }
     let reply = match path {
         "/announce" => get(&request, |query| told(announce(&app, source, query))),

@@ -15,6 +15,7 @@ mod register;
 mod status;
 mod target;
 pub(crate) mod udp;
+pub(crate) mod ws;
 
 use std::error::Error;
 use std::net::IpAddr;
@@ -24,15 +25,15 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
 
 use crate::app::App;
-use connection::{PerAddress, Rewound, WriteDeadline};
+use connection::{PerAddress, PerAddressPermit, Rewound, WriteDeadline};
 use direct::{End, Talk};
 
 /// Bytes that are buffered of one connection: a request line with the longest query and its
@@ -45,30 +46,39 @@ const ACCEPTING_MAX: usize = 8;
 /// Pause where the system has no descriptor left for a new connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What lasts as long as a connection, whatever it becomes.
+struct Link {
+    app: Arc<App>,
+    /// All connections.
+    tasks: TaskTracker,
+    _permits: (OwnedSemaphorePermit, Option<PerAddressPermit>),
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.app.metrics.connections_ended.add();
+    }
+}
+
 /// Answers on all listeners until the shutdown, then finishes requests for `drain` at most.
 pub(crate) async fn serve(listeners: Vec<TcpListener>, app: Arc<App>, drain: Duration) {
     let slots = Arc::new(Semaphore::new(app.connections.max));
     let per_address = Arc::new(PerAddress::new(app.connections.per_address_max));
-    let graceful = Arc::new(GracefulShutdown::new());
+    let tasks = TaskTracker::new();
     let mut accepting = JoinSet::new();
     for listener in listeners.into_iter().flat_map(for_each_core) {
         let (app, slots) = (Arc::clone(&app), Arc::clone(&slots));
-        let (per_address, graceful) = (Arc::clone(&per_address), Arc::clone(&graceful));
+        let (per_address, tasks) = (Arc::clone(&per_address), tasks.clone());
         accepting.spawn(async move {
             tokio::select! {
-                () = accept(&listener, &app, &slots, &per_address, &graceful) => {}
+                () = accept(&listener, &app, &slots, &per_address, &tasks) => {}
                 () = app.shutdown.cancelled() => {}
             }
         });
     }
     while accepting.join_next().await.is_some() {}
-    let Some(graceful) = Arc::into_inner(graceful) else {
-        return;
-    };
-    if tokio::time::timeout(drain, graceful.shutdown())
-        .await
-        .is_err()
-    {
+    tasks.close();
+    if tokio::time::timeout(drain, tasks.wait()).await.is_err() {
         tracing::warn!("requests still unfinished, closing anyway");
     }
 }
@@ -106,7 +116,7 @@ async fn accept(
     app: &Arc<App>,
     slots: &Arc<Semaphore>,
     per_address: &Arc<PerAddress>,
-    graceful: &GracefulShutdown,
+    tasks: &TaskTracker,
 ) {
     let mut talk = Talk::default();
     loop {
@@ -143,17 +153,16 @@ async fn accept(
             app.metrics.connections_ended.add();
             continue;
         }
-        let (app, talk, watcher) = (
-            Arc::clone(app),
-            std::mem::take(&mut talk),
-            graceful.watcher(),
-        );
-        tokio::spawn(async move {
-            if let Err(error) = serve_one(stream, talk, source, &app, watcher).await {
+        let link = Arc::new(Link {
+            app: Arc::clone(app),
+            tasks: tasks.clone(),
+            _permits: (slot, share),
+        });
+        let talk = std::mem::take(&mut talk);
+        tasks.spawn(async move {
+            if let Err(error) = serve_one(stream, talk, source, link).await {
                 tracing::trace!(%error, "connection ended");
             }
-            app.metrics.connections_ended.add();
-            drop((slot, share));
         });
     }
 }
@@ -162,42 +171,45 @@ async fn serve_one(
     stream: std::net::TcpStream,
     talk: Talk,
     source: IpAddr,
-    app: &Arc<App>,
-    watcher: Watcher,
+    link: Arc<Link>,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
     // Replies are one write each; waiting to fill a segment would only delay them.
     let _ = stream.set_nodelay(true);
     stream.set_nonblocking(true)?;
     let mut stream = TcpStream::from_std(stream)?;
-    match talk.go_on(&mut stream, app, source).await? {
+    match talk.go_on(&mut stream, &link.app, source).await? {
         End::Closed => Ok(()),
         End::Other(read) => {
             let stream = Rewound::new(read, stream);
-            drive(stream, source, app, watcher)
-                .await
-                .map_err(Into::into)
+            drive(stream, source, link).await.map_err(Into::into)
         }
     }
 }
 
-async fn drive(
-    stream: Rewound<TcpStream>,
-    source: IpAddr,
-    app: &Arc<App>,
-    watcher: Watcher,
-) -> hyper::Result<()> {
-    let stream = WriteDeadline::new(stream, app.connections.write_timeout);
-    let shared = Arc::clone(app);
-    let service = service_fn(move |request| http::answer(Arc::clone(&shared), source, request));
+async fn drive(stream: Rewound<TcpStream>, source: IpAddr, link: Arc<Link>) -> hyper::Result<()> {
+    let connections = &link.app.connections;
+    let stream = WriteDeadline::new(stream, connections.write_timeout);
+    let held = Arc::clone(&link);
+    let service = service_fn(move |request| {
+        http::answer(Arc::clone(&held.app), source, request, Arc::clone(&held))
+    });
     let connection = http1::Builder::new()
         // Without a timer the header timeout would silently not be.
         .timer(TokioTimer::new())
-        .header_read_timeout(app.connections.head_timeout)
+        .header_read_timeout(connections.head_timeout)
         .max_buf_size(HEAD_LEN_MAX)
         .max_headers(HEADERS_MAX)
         .pipeline_flush(true)
         // libtorrent sends its `stopped` announces and shuts its side down.
         .half_close(true)
-        .serve_connection(TokioIo::new(stream), service);
-    watcher.watch(connection).await
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = link.app.shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    }
 }

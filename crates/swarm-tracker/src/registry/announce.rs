@@ -69,23 +69,8 @@ impl Registry {
         request: &AnnounceRequest,
         families: Families,
     ) -> Result<AnnounceReply, AnnounceRefused> {
-        let registered = self.bundles.canonical(&request.swarm_id);
-        let id = match registered {
-            Some(id) => id,
-            None if self.config.open => request.swarm_id,
-            None if self.bundles.is_withdrawn(&request.swarm_id, now.tick()) => {
-                return Err(AnnounceRefused::Withdrawn);
-            }
-            None => return Err(AnnounceRefused::UnknownSwarm),
-        };
-        let AnnounceConfig {
-            port_min,
-            min_interval,
-            interval,
-            bridge_interval,
-            ..
-        } = self.config.announce;
-        if request.port < port_min {
+        let (id, registered) = self.admit(now, &request.swarm_id)?;
+        if request.port < self.config.announce.port_min {
             return Err(AnnounceRefused::LowPort);
         }
         let peer = SocketAddr::new(source.to_canonical(), request.port);
@@ -93,15 +78,7 @@ impl Registry {
             Some(0) => Standing::Seed,
             _ => Standing::Leech,
         };
-        let interval = match request.bridge {
-            Some(_) => bridge_interval,
-            None => interval,
-        };
-        let mut reply = AnnounceReply {
-            interval: self.spread(interval),
-            min_interval: Some(whole_seconds(min_interval.min(interval))),
-            ..AnnounceReply::default()
-        };
+        let mut reply = self.reply(request.bridge.is_some());
         if request.event == AnnounceEvent::Stopped {
             self.stopped(id, peer);
         } else {
@@ -109,32 +86,71 @@ impl Registry {
             let offered = self.take_offer(now, registered, peer, standing, request);
             reply.warning = stored.or(offered);
         }
-        if let Some((swarm, room)) = self.swarms.get(&id) {
-            reply.complete = count(swarm.seeds(room));
-            reply.incomplete = count(swarm.leeches(room));
-            if request.event != AnnounceEvent::Stopped {
-                let config = &self.config.announce;
-                let wanted = request.numwant.map_or(config.peers_per_reply, |wanted| {
-                    (wanted as usize).min(config.peers_per_reply_max)
-                });
-                let wanted = wanted.min(PEERS_PER_REPLY_MAX);
-                let rng = &mut self.rng;
-                reply.peers = swarm.sample(room, peer, standing, wanted, families, rng);
-                let few = wanted.min(SEEDS_FOR_A_STARTER);
-                if standing == Standing::Seed
-                    && request.event == AnnounceEvent::Started
-                    && reply.peers.len() < few
-                {
-                    let others = swarm.sample(room, peer, Standing::Leech, few, families, rng);
-                    for other in others {
-                        if reply.peers.len() < few && !reply.peers.contains(&other) {
-                            reply.peers.push(other);
-                        }
+        (reply.complete, reply.incomplete) = self.present(&id);
+        if let Some((swarm, room)) = self.swarms.get(&id)
+            && request.event != AnnounceEvent::Stopped
+        {
+            let config = &self.config.announce;
+            let wanted = request.numwant.map_or(config.peers_per_reply, |wanted| {
+                (wanted as usize).min(config.peers_per_reply_max)
+            });
+            let wanted = wanted.min(PEERS_PER_REPLY_MAX);
+            let rng = &mut self.rng;
+            reply.peers = swarm.sample(room, peer, standing, wanted, families, rng);
+            let few = wanted.min(SEEDS_FOR_A_STARTER);
+            if standing == Standing::Seed
+                && request.event == AnnounceEvent::Started
+                && reply.peers.len() < few
+            {
+                let others = swarm.sample(room, peer, Standing::Leech, few, families, rng);
+                for other in others {
+                    if reply.peers.len() < few && !reply.peers.contains(&other) {
+                        reply.peers.push(other);
                     }
                 }
             }
         }
         Ok(reply)
+    }
+
+    /// The id that a swarm is kept under, and the same where a manifest lists it.
+    pub(super) fn admit(
+        &self,
+        now: Moment,
+        asked: &SwarmId,
+    ) -> Result<(SwarmId, Option<SwarmId>), AnnounceRefused> {
+        match self.bundles.canonical(asked) {
+            Some(id) => Ok((id, Some(id))),
+            None if self.config.open => Ok((*asked, None)),
+            None if self.bundles.is_withdrawn(asked, now.tick()) => Err(AnnounceRefused::Withdrawn),
+            None => Err(AnnounceRefused::UnknownSwarm),
+        }
+    }
+
+    /// A reply that says when to come back, to a bridge or to any peer.
+    pub(super) fn reply(&mut self, bridge: bool) -> AnnounceReply {
+        let AnnounceConfig {
+            min_interval,
+            interval,
+            bridge_interval,
+            ..
+        } = self.config.announce;
+        let interval = if bridge { bridge_interval } else { interval };
+        AnnounceReply {
+            interval: self.spread(interval),
+            min_interval: Some(whole_seconds(min_interval.min(interval))),
+            ..AnnounceReply::default()
+        }
+    }
+
+    /// Seeds and leeches of a swarm, by whatever transport they came.
+    pub(super) fn present(&self, id: &SwarmId) -> (u32, u32) {
+        let (seeds, leeches) = self.web.present(id);
+        let swarm = self.swarms.get(id);
+        let (more_seeds, more_leeches) = swarm.map_or((0, 0), |(swarm, room)| {
+            (swarm.seeds(room), swarm.leeches(room))
+        });
+        (count(seeds + more_seeds), count(leeches + more_leeches))
     }
 
     /// The interval and up to a sixteenth more, so that those who came together part.
@@ -167,7 +183,7 @@ impl Registry {
             None => self.config.announce.peer_age,
         };
         let expires = self.ages.expiry(now, age);
-        let space = self.peers < self.config.announce.peers_max;
+        let space = self.peers + self.web.len() < self.config.announce.peers_max;
         let (swarm, room) = if space {
             self.swarms.open(id)
         } else {
@@ -260,10 +276,13 @@ impl Registry {
     ) -> impl Iterator<Item = (SwarmId, Option<ScrapeEntry>)> {
         request.swarm_ids.iter().map(|asked| {
             let id = self.bundles.canonical(asked).unwrap_or(*asked);
-            let entry = self.swarms.get(&id).map(|(swarm, room)| ScrapeEntry {
-                complete: count(swarm.seeds(room)),
-                downloaded: swarm.downloaded,
-                incomplete: count(swarm.leeches(room)),
+            let entry = self.swarms.get(&id).map(|(swarm, _)| {
+                let (complete, incomplete) = self.present(&id);
+                ScrapeEntry {
+                    complete,
+                    downloaded: swarm.downloaded,
+                    incomplete,
+                }
             });
             (*asked, entry)
         })

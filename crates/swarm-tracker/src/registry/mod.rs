@@ -15,6 +15,7 @@ mod sites;
 mod swarm;
 mod swarms;
 mod volunteer;
+mod ws;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -41,6 +42,8 @@ use sites::{Site, Sites};
 use swarms::Swarms;
 pub use volunteer::ALTERNATIVES_MAX;
 use volunteer::{Chosen, VolunteerBook};
+use ws::WebPeers;
+pub use ws::{PassAnswer, PassOffer, SocketId};
 
 /// How long the bundles of a replaced manifest stay in the tracker: visitors and volunteers
 /// that hold the old one finish with it.
@@ -86,6 +89,8 @@ pub struct Totals {
     pub swarms: usize,
     /// Peers in all swarms.
     pub peers: usize,
+    /// Those of them that speak WebSocket.
+    pub web_peers: usize,
     /// Bundles of registered manifests.
     pub bundles: usize,
     /// Sites whose root is pinned.
@@ -102,8 +107,10 @@ pub struct Registry {
     config: RegistryConfig,
     swarms: Swarms,
     ages: AgeClock,
-    /// In all swarms together.
+    /// In all swarms together, but for those of `web`.
     peers: usize,
+    /// A swarm that has any of these is in `swarms`, too.
+    web: WebPeers,
     bundles: Bundles,
     sites: Sites,
     volunteers: VolunteerBook,
@@ -122,6 +129,7 @@ impl Registry {
             swarms: Swarms::default(),
             ages: AgeClock::new(ages),
             peers: 0,
+            web: WebPeers::default(),
             bundles: Bundles::default(),
             sites: Sites::default(),
             volunteers: VolunteerBook::default(),
@@ -192,6 +200,7 @@ impl Registry {
     /// Makes one swarm of what an open tracker has kept as two.
     fn join(&mut self, pair: Pair) {
         for id in [Some(pair.other), pair.alias].into_iter().flatten() {
+            self.web.rename(id, pair.id);
             self.peers -= self.swarms.join(pair.id, &id);
         }
     }
@@ -200,6 +209,7 @@ impl Registry {
         for pair in self.bundles.release(now.tick(), pairs.iter()) {
             self.volunteers.forget(pair.id);
             if !self.config.open {
+                self.web.forget(pair.id);
                 self.peers -= self.swarms.remove(&pair.id);
             }
             self.drop_if_idle(pair.id);
@@ -207,7 +217,8 @@ impl Registry {
     }
 
     fn drop_if_idle(&mut self, id: SwarmId) {
-        if self.swarms.is_idle(&id) && self.bundles.canonical(&id).is_none() {
+        let idle = self.swarms.is_idle(&id) && !self.web.has(&id);
+        if idle && self.bundles.canonical(&id).is_none() {
             self.swarms.remove(&id);
         }
     }
@@ -351,8 +362,9 @@ impl Registry {
             .flat_map(|site| site.take_retired(now.elapsed))
             .collect();
         self.release(now, &over);
-        let bundles = &self.bundles;
-        let keep = |id: &SwarmId| bundles.canonical(id).is_some();
+        self.web.sweep(now.tick());
+        let (bundles, web) = (&self.bundles, &self.web);
+        let keep = |id: &SwarmId| web.has(id) || bundles.canonical(id).is_some();
         self.peers -= self.swarms.sweep(self.ages.units(now), keep);
     }
 
@@ -360,7 +372,8 @@ impl Registry {
     pub fn totals(&self) -> Totals {
         Totals {
             swarms: self.swarms.len(),
-            peers: self.peers,
+            peers: self.peers + self.web.len(),
+            web_peers: self.web.len(),
             bundles: self.bundles.len(),
             sites: self.sites.len(),
             alarms: self

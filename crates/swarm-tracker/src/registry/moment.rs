@@ -25,4 +25,10 @@ impl Moment {
     pub(super) fn tick(self) -> Tick {
         Tick::try_from(self.elapsed.as_secs()).unwrap_or(Tick::MAX)
     }
+
+    pub(super) fn tick_after(self, age: Duration) -> Tick {
+        let then = self.elapsed.saturating_add(age);
+        // Rounded up, so that nothing is forgotten early.
+        Tick::try_from(then.as_secs()).map_or(Tick::MAX, |tick| tick.saturating_add(1))
+    }
 }

@@ -3,6 +3,7 @@
 //! A network is an IPv4 /24 or an IPv6 /48: as much as one customer is easily given. Addresses that
 //! only mean something nearby are of no network: there everybody may look alike.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 /// Peers of one network in one swarm. Four networks of fakes then are some thousand entries, which
@@ -34,6 +35,43 @@ impl Network {
                 let near = ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local();
                 // Above all of IPv4.
                 (!near).then(|| Self((ip.to_bits() >> 80) as u64 | 1 << 63))
+            }
+        }
+    }
+}
+
+/// How many peers of each network the web peers of a swarm have.
+#[derive(Debug, Default)]
+pub(super) struct Crowds(HashMap<Network, u16>);
+
+impl Crowds {
+    /// Those of these peers.
+    pub(super) fn of(peers: impl Iterator<Item = IpAddr>) -> Self {
+        let mut crowds = Self::default();
+        peers.for_each(|ip| crowds.add(ip));
+        crowds
+    }
+
+    /// Whether no more peers of there are to be taken.
+    pub(super) fn is_full(&self, ip: IpAddr) -> bool {
+        let known = Network::of(ip).and_then(|network| self.0.get(&network));
+        known.is_some_and(|count| usize::from(*count) >= PER_SWARM_MAX)
+    }
+
+    pub(super) fn add(&mut self, ip: IpAddr) {
+        if let Some(network) = Network::of(ip) {
+            let count = self.0.entry(network).or_default();
+            *count = count.saturating_add(1);
+        }
+    }
+
+    pub(super) fn remove(&mut self, ip: IpAddr) {
+        if let Some(network) = Network::of(ip)
+            && let Some(count) = self.0.get_mut(&network)
+        {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.0.remove(&network);
             }
         }
     }

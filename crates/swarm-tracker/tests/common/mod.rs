@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "no test binary uses all of it")]
 
 pub(crate) mod site;
+pub(crate) mod web;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
