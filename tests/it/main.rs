@@ -14,6 +14,7 @@ mod punch;
 mod real_site;
 mod scarce;
 mod tracker_udp;
+mod tracker_ws;
 mod transfer;
 mod truth;
 mod utp;
