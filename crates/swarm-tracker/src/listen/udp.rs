@@ -104,7 +104,9 @@ pub(crate) async fn serve(listeners: Vec<UdpListener>, app: Arc<App>) {
             let started = std::thread::Builder::new()
                 .name("udp".to_owned())
                 .spawn(move || {
+                    // In this order: whoever hears that we are done may want the port.
                     let _done = done;
+                    let socket = socket;
                     while !stop.load(Ordering::Relaxed) && !app.shutdown.is_cancelled() {
                         turn(&socket, &app, &server, &stop);
                     }
