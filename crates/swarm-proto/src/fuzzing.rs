@@ -288,6 +288,24 @@ pub fn register(data: &[u8]) {
     }
 }
 
+/// The query of a tracker that calls a bridge back: what is taken can be said again, and goes
+/// into a header and into a signature as it is.
+pub fn proof(data: &[u8]) {
+    use crate::tracker::proof::ProofRequest;
+
+    let bridge = std::net::SocketAddr::from(([192, 0, 2, 1], 8080));
+    let Ok(query) = std::str::from_utf8(data) else {
+        return;
+    };
+    if let Some(request) = ProofRequest::parse(query, bridge) {
+        let target = request.target();
+        assert!(target.bytes().all(|byte| byte.is_ascii_graphic()));
+        let again = target.split_once('?');
+        let again = again.and_then(|(_, query)| ProofRequest::parse(query, bridge));
+        assert_eq!(again, Some(request), "call changed on the way");
+    }
+}
+
 // ---- site manifest ----
 
 /// Everything a site signs: writing undoes reading, what is believed was signed, and names and

@@ -178,6 +178,11 @@ pub const SITES_PER_REPLY_MAX: usize = 1024;
 
 /// Bridges taken of one reply of the register, and given at most.
 pub const BRIDGES_PER_REPLY_MAX: usize = 512;
+
+/// Bytes of the query with which a tracker calls a bridge (spec 0006, 3.2): a nonce, and a host,
+/// each byte of it escaped.
+pub const PROOF_QUERY_LEN_MAX: usize = 1024;
+
 // ---- site manifest, keys, stamps, alarms (spec 0002) ----
 
 /// Bytes of a site name: a DNS name of 253, a colon and a port.

@@ -2,11 +2,13 @@
 //!
 //! [`AnnounceRequest`] and its reply follow BEP 3, 7 and 23, scrape follows BEP 48; their bytes
 //! are in [`http`], those of BEP 15 in [`udp`], and those of WebTorrent in [`ws`]. The replies of
-//! the register of sites in need (spec 0006) are in [`register`]. When to announce is decided by
-//! [`AnnounceSchedule`], and to which tracker of several (BEP 12) by [`AnnounceTiers`]. No
-//! transport here: a driver fetches the URL or holds the socket.
+//! the register of sites in need (spec 0006) are in [`register`], and how a bridge proves itself is
+//! in [`proof`]. When to announce is decided by [`AnnounceSchedule`], and to which tracker of
+//! several (BEP 12) by [`AnnounceTiers`]. No transport here: a driver fetches the URL or holds the
+//! socket.
 
 pub mod http;
+pub mod proof;
 pub mod register;
 mod schedule;
 mod tiers;
@@ -16,6 +18,7 @@ pub mod ws;
 use std::net::SocketAddr;
 
 use crate::id::{PeerId, SwarmId};
+use crate::manifest::PublicKey;
 
 pub use register::{BridgeView, BridgesReply, SiteInNeed, SitesReply};
 pub use schedule::AnnounceSchedule;
@@ -65,6 +68,9 @@ pub struct BridgeOffer {
     pub hits: Option<u64>,
     /// What the volunteer gives, in bits per second. `None`: not said.
     pub rate: Option<u64>,
+    /// The key with which the bridge answers when the tracker calls it back
+    /// ([`proof`]). `None`: it will not be listed.
+    pub key: Option<PublicKey>,
 }
 
 impl BridgeOffer {
@@ -76,6 +82,7 @@ impl BridgeOffer {
             until: None,
             hits: None,
             rate: None,
+            key: None,
         }
     }
 }

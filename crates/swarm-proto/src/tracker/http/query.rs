@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::id::{PeerId, SwarmId};
 use crate::limits::{ANNOUNCE_QUERY_LEN_MAX, SCRAPE_HASHES_MAX};
+use crate::manifest::PublicKey;
 use crate::tracker::{AnnounceEvent, AnnounceRequest, BridgeOffer, ScrapeRequest};
 
 /// Why a query is no announce or scrape. The client's fault; its `Display` goes back to it as
@@ -35,6 +36,9 @@ pub enum RequestError {
     /// `bridge_domain` that is no domain name.
     #[error("bridge_domain is not a valid domain name")]
     BadDomain,
+    /// `bridge_key` that is no ed25519 public key.
+    #[error("bridge_key is not a valid public key")]
+    BadKey,
     /// More than [`SCRAPE_HASHES_MAX`] swarms in one scrape.
     #[error("too many info hashes in one scrape")]
     TooMany,
@@ -75,6 +79,7 @@ struct AnnounceFields {
     bridge_until: Option<u64>,
     bridge_hits: Option<u64>,
     bridge_rate: Option<u64>,
+    bridge_key: Option<PublicKey>,
 }
 
 impl AnnounceFields {
@@ -139,6 +144,11 @@ impl AnnounceFields {
                 self.bridge_rate = counter("bridge_rate", value)?;
                 Ok(())
             }
+            b"bridge_key" => {
+                let key = text(value).and_then(|key| key.parse().ok());
+                let key = key.ok_or(RequestError::BadKey)?;
+                once(&mut self.bridge_key, "bridge_key", key)
+            }
             _ => Ok(()),
         }
     }
@@ -161,6 +171,7 @@ impl AnnounceFields {
                 until: self.bridge_until,
                 hits: self.bridge_hits,
                 rate: self.bridge_rate,
+                key: self.bridge_key,
             }),
         })
     }
@@ -211,6 +222,9 @@ pub fn encode_query(request: &AnnounceRequest) -> String {
     if let Some(domain) = request.bridge.as_ref().and_then(|b| b.domain.as_deref()) {
         query.push_str("&bridge_domain=");
         escape_into(&mut query, domain.as_bytes());
+    }
+    if let Some(key) = request.bridge.as_ref().and_then(|b| b.key) {
+        query.push_str(&format!("&bridge_key={key}"));
     }
     query
 }

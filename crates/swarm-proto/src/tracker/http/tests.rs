@@ -31,6 +31,7 @@ fn sample() -> AnnounceRequest {
             until: Some(1_800_000_000),
             hits: Some(1000),
             rate: Some(20_000_000),
+            key: Some(crate::manifest::SecretKey::new([3; 32]).public()),
         }),
         ..AnnounceRequest::new(
             SwarmId::new(*b"\x12\x34\x56\x78\x9a\xbc\xde\xf1\x23\x45\x67\x89\xab\xcd\xef\x12\x34\x56\x78\x9a"),
@@ -87,6 +88,7 @@ fn bad_announces_are_refused_by_name() {
     use RequestError::*;
     let long = format!("{HASH}&{REST}&x={}", "a".repeat(ANNOUNCE_QUERY_LEN_MAX));
     let escapes = "%61".repeat(20);
+    let key = crate::manifest::SecretKey::new([3; 32]).public();
     let table: &[(String, RequestError)] = &[
         (String::new(), Missing("info_hash")),
         (REST.into(), Missing("info_hash")),
@@ -184,6 +186,20 @@ fn bad_announces_are_refused_by_name() {
         (
             format!("{HASH}&{REST}&bridge=80&bridge_until=soon"),
             BadNumber("bridge_until"),
+        ),
+        (format!("{HASH}&{REST}&bridge=80&bridge_key="), BadKey),
+        (format!("{HASH}&{REST}&bridge=80&bridge_key=00"), BadKey),
+        (
+            // A point of small order.
+            format!("{HASH}&{REST}&bridge=80&bridge_key=01{}", "00".repeat(31)),
+            BadKey,
+        ),
+        (
+            format!(
+                "{HASH}&{REST}&bridge=80{}",
+                format!("&bridge_key={key}").repeat(2)
+            ),
+            Twice("bridge_key"),
         ),
         (long, TooLong),
     ];

@@ -24,6 +24,10 @@ const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
 
 /// What is asked of the tracker.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, and nearly all are announces"
+)]
 pub enum Ask {
     /// To list us and name others; with path and query of the tracker's URL (BEP 41).
     Announce(AnnounceRequest, String),

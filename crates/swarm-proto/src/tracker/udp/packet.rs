@@ -40,6 +40,10 @@ pub struct ConnectionToken(pub u64);
 /// What a client sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, and nearly all are announces"
+)]
 pub enum Request {
     /// Asks for a token.
     Connect {
