@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::BridgeConfig;
 use crate::error::StartError;
+use crate::invitation::Invitation;
 use crate::join::Joiner;
 use crate::respond::{Patience, Responder};
 use crate::serve::{Bounds, OpenCount, serve};
@@ -67,6 +68,7 @@ struct Shared {
     addr: SocketAddr,
     sites: Arc<Sites>,
     joiner: Joiner,
+    invitation: Option<Arc<Invitation>>,
     open: OpenCount,
     tasks: TaskTracker,
     /// Of sites that were left.
@@ -94,8 +96,13 @@ impl Bridge {
         };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let addr = listener.local_addr().map_err(failed)?;
-        let offer = config.join.offer.then(|| BridgeOffer {
+        let invitation = config
+            .join
+            .offer
+            .then(|| Arc::new(Invitation::new(&config.join.trackers)));
+        let offer = invitation.as_ref().map(|invitation| BridgeOffer {
             domain: (!config.domain.is_empty()).then(|| config.domain.clone()),
+            key: Some(invitation.key()),
             ..BridgeOffer::new(addr.port())
         });
         let sites = Arc::new(Sites::new(&config.domain, config.any_host));
@@ -113,6 +120,7 @@ impl Bridge {
             sites.clone(),
             patience,
             config.http.cache_max,
+            invitation.clone(),
         ));
         let uplink = node.uplink().clone();
         let open = OpenCount::default();
@@ -130,6 +138,7 @@ impl Bridge {
                 addr,
                 sites,
                 joiner: Joiner::new(node, config.join, offer),
+                invitation,
                 open,
                 tasks,
                 past_hits: AtomicU64::new(0),
@@ -175,6 +184,9 @@ impl BridgeHandle {
             }
         } else if !shared.sites.has_room() {
             return Err(StartError::SitesFull);
+        }
+        if let Some(invitation) = &shared.invitation {
+            invitation.extend_by(&manifest);
         }
         let bundles = shared.joiner.join(&manifest).await?;
         let edition = Edition::new(manifest, bundles, carry.fresh_until);

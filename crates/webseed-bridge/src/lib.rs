@@ -15,6 +15,7 @@ pub mod encoding;
 pub mod error;
 pub mod follow;
 pub mod fuzzing;
+pub mod invitation;
 pub mod join;
 pub mod limits;
 mod page;

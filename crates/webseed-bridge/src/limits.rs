@@ -16,6 +16,9 @@ pub const SITES_MAX: usize = 256;
 /// Sites whose keys are kept in memory; those carried and those that were listed and failed.
 pub const SITES_KNOWN_MAX: usize = 1024;
 
+/// Trackers that may call a bridge back: those it was told of, and those that manifests name.
+pub const INVITED_TRACKERS_MAX: usize = 1024;
+
 /// Largest reply to the long-poll for sites in need.
 pub const SITES_REPLY_LEN_MAX: usize = 4 * 1024 * 1024;
 

@@ -16,12 +16,14 @@ use http::header::{
 use http::{HeaderMap, Method, Response, StatusCode, request};
 use swarm_proto::geometry::ByteRange;
 use swarm_proto::manifest::{FileEntry, Lookup, SitePath};
+use swarm_proto::tracker::proof::PROOF_PATH;
 
 use crate::body::{DigestCheck, Segment, VerifiedBody};
 use crate::cache::SmallFiles;
 use crate::conditional::{self, Precondition, Validators};
 use crate::encoding;
 use crate::error::BridgeError;
+use crate::invitation::Invitation;
 use crate::limits::SMALL_FILE_LEN;
 use crate::page;
 use crate::range::{self, RangeAnswer};
@@ -46,6 +48,8 @@ pub struct Responder {
     sites: Arc<Sites>,
     patience: Patience,
     small: SmallFiles,
+    /// `None`: no tracker is told of this bridge.
+    invitation: Option<Arc<Invitation>>,
 }
 
 /// A request for one page of one site.
@@ -62,12 +66,19 @@ struct SiteRequest<'a> {
 type Answer = Result<Response<VerifiedBody>, BridgeError>;
 
 impl Responder {
-    /// Answers from `sites`; keeps small files in at most `cache_max` bytes of memory.
-    pub fn new(sites: Arc<Sites>, patience: Patience, cache_max: usize) -> Self {
+    /// Answers from `sites`, and trackers that call back by `invitation`; keeps small files in at
+    /// most `cache_max` bytes of memory.
+    pub fn new(
+        sites: Arc<Sites>,
+        patience: Patience,
+        cache_max: usize,
+        invitation: Option<Arc<Invitation>>,
+    ) -> Self {
         Self {
             sites,
             patience,
             small: SmallFiles::new(cache_max),
+            invitation,
         }
     }
 
@@ -100,6 +111,11 @@ impl Responder {
             Target::Options => return Ok(page::options()),
             Target::Page { host, path, query } => (host, path, query),
         };
+        if let Some(invitation) = &self.invitation
+            && path == PROOF_PATH
+        {
+            return invitation.answer(&request.method, host, query.as_deref());
+        }
         match self.sites.find(host, path)? {
             Found::Index => Ok(page::index(&self.sites.all())),
             Found::Robots => Ok(page::robots()),

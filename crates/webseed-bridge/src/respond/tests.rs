@@ -133,7 +133,7 @@ fn setup(standing: Standing, not_found_page: bool, expires: u64) -> Setup {
         first_byte: Duration::from_secs(10),
         stall: Duration::from_secs(10),
     };
-    let responder = Responder::new(sites.clone(), patience, 1 << 20);
+    let responder = Responder::new(sites.clone(), patience, 1 << 20, None);
     Setup { responder, sites }
 }
 
@@ -563,4 +563,17 @@ async fn a_file_that_contradicts_the_manifest_never_arrives() {
     assert_eq!(first.status, 200);
     assert!(first.body.is_none(), "the connection breaks before the end");
     assert_eq!(get(&setup, "/wrong-large", &[]).await.status, 502);
+}
+
+#[tokio::test]
+async fn a_bridge_that_wants_no_visitors_answers_no_tracker() {
+    let setup = named();
+    let path = format!("{PROOF_PATH}?nonce={}&tracker=t.example", "00".repeat(32));
+    for host in ["192.0.2.1:8080", "example-org.localhost"] {
+        assert_eq!(
+            ask(&setup, "GET", host, &path, &[]).await.status,
+            404,
+            "{host}"
+        );
+    }
 }
