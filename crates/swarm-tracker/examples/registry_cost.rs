@@ -11,8 +11,8 @@ use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use swarm_proto::id::{PeerId, SwarmId};
 use swarm_proto::tracker::AnnounceRequest;
-use swarm_tracker::config::AnnounceConfig;
-use swarm_tracker::registry::{Moment, Registry, RegistryConfig};
+use swarm_tracker::config::{AnnounceConfig, VolunteerConfig};
+use swarm_tracker::registry::{Moment, Registry, RegistryConfig, Via};
 
 /// Announces that are timed.
 const TIMED: u32 = 500_000;
@@ -98,6 +98,7 @@ fn measure(v6: bool, one: bool, peers: u32) -> Result<Cost, Box<dyn Error>> {
                 peers_max: usize::MAX,
                 ..AnnounceConfig::default()
             },
+            volunteers: VolunteerConfig::default(),
             bridge_domains: Vec::new(),
             seed: 1,
         },
@@ -126,7 +127,7 @@ fn measure(v6: bool, one: bool, peers: u32) -> Result<Cost, Box<dyn Error>> {
     };
     for peer in 0..peers {
         let (source, request) = announce(peer);
-        registry.announce(at(1), source, &request)?;
+        registry.announce(at(1), source, &request, Via::Udp)?;
     }
     let bytes = (memory()? - empty) / f64::from(peers);
     let mut rng = SmallRng::seed_from_u64(2);
@@ -134,7 +135,10 @@ fn measure(v6: bool, one: bool, peers: u32) -> Result<Cost, Box<dyn Error>> {
     let mut told = 0;
     for _ in 0..TIMED {
         let (source, request) = announce(rng.random_range(0..peers));
-        told += registry.announce(at(2), source, &request)?.peers.len();
+        told += registry
+            .announce(at(2), source, &request, Via::Udp)?
+            .peers
+            .len();
     }
     let nanos = began.elapsed().as_nanos() as f64 / f64::from(TIMED);
     if told < TIMED as usize * 25 {

@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budgets;
-use crate::config::{ConnectionConfig, HomeUrl, TrackerConfig};
+use crate::config::{ConnectionConfig, HomeUrl, TrackerConfig, VolunteerConfig};
 use crate::history::{History, STEP, Sample};
 use crate::listen::ws::Sockets;
 use crate::metrics::Metrics;
@@ -97,6 +97,7 @@ pub(crate) struct App {
     pub(crate) uploads: Semaphore,
     pub(crate) metrics: Metrics,
     pub(crate) connections: ConnectionConfig,
+    pub(crate) volunteers: VolunteerConfig,
     /// To who names no number.
     pub(crate) peers_per_reply: u32,
     /// Whose word about who asks is believed.
@@ -141,6 +142,7 @@ impl App {
             RegistryConfig {
                 open: config.open,
                 announce: config.announce.clone(),
+                volunteers: config.volunteers.clone(),
                 bridge_domains: config.bridge_domains.clone(),
                 seed: rand::rng().next_u64(),
             },
@@ -164,6 +166,7 @@ impl App {
             uploads: Semaphore::new(UPLOADS_MAX),
             metrics: Metrics::default(),
             connections: config.connections.clone(),
+            volunteers: config.volunteers.clone(),
             peers_per_reply: u32::try_from(config.announce.peers_per_reply).unwrap_or(u32::MAX),
             proxies: config.trusted_proxies.clone(),
             homes: config.homes.clone(),
@@ -457,13 +460,19 @@ impl App {
 
 #[cfg(test)]
 impl App {
-    /// Lists a bridge on this host that holds bundle `bundle` of a test's site.
+    /// Lists a bridge on this host that holds bundle `bundle` of a test's site, and has proven
+    /// itself.
     pub(crate) fn list_bridge(&self, bundle: u8, port: u16, domain: Option<&str>) {
+        use crate::registry::Via;
         use swarm_proto::id::PeerId;
+        use swarm_proto::manifest::SecretKey;
         use swarm_proto::tracker::{AnnounceRequest, BridgeOffer};
+        let [_, low] = port.to_be_bytes();
+        let key = SecretKey::new([low; 32]);
         let request = AnnounceRequest {
             left: Some(0),
             bridge: Some(BridgeOffer {
+                key: Some(key.public()),
                 domain: domain.map(str::to_owned),
                 ..BridgeOffer::new(port)
             }),
@@ -474,8 +483,13 @@ impl App {
             )
         };
         let here = std::net::Ipv4Addr::LOCALHOST.into();
-        let reply = self.registry().announce(self.now(), here, &request);
+        let (now, mut registry) = (self.now(), self.registry());
+        let via = Via::Http(Some("tracker.example"));
+        let reply = registry.announce(now, here, &request, via);
         assert_eq!(reply.expect("accepted").warning, None);
+        let call = registry.next_call(now, [low; 32]).expect("due at once");
+        let proof = call.sign(&key);
+        assert!(registry.finish_call(now, &call, Ok(proof)));
     }
 }
 

@@ -4,7 +4,7 @@
 //! 2 wrong usage, 69 address not available, 78 bad configuration.
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -47,7 +47,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Answer announces, alarms and visitors until a signal to stop.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Check or show the configuration.
     Config {
         #[command(subcommand)]
@@ -68,7 +68,7 @@ enum ConfigCommand {
         file: Option<PathBuf>,
     },
     /// Print what would be in force, as TOML.
-    Show(RunArgs),
+    Show(Box<RunArgs>),
 }
 
 #[derive(Debug, Args, Default)]
@@ -134,6 +134,14 @@ struct RunArgs {
         value_parser = site_home
     )]
     home: Vec<(SiteName, HomeUrl)>,
+    /// Address of this host from which bridges are audited; may be given more than once.
+    #[arg(
+        long,
+        value_name = "IP",
+        env = "SWARM_TRACKER_AUDIT_FROM",
+        value_delimiter = ','
+    )]
+    audit_from: Vec<IpAddr>,
     /// Time between two announces of a peer.
     #[arg(long, value_name = "TIME", env = "SWARM_TRACKER_INTERVAL", value_parser = parse_duration)]
     interval: Option<Duration>,
@@ -253,7 +261,7 @@ fn perform(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Run(args) => {
             let json = args.json;
-            run(configure(file, args)?, json)
+            run(configure(file, *args)?, json)
         }
         Command::Config { command } => match command {
             ConfigCommand::Check { file: named } => {
@@ -261,7 +269,7 @@ fn perform(cli: Cli) -> Result<(), Failure> {
                 Ok(())
             }
             ConfigCommand::Show(args) => {
-                let config = configure(file, args)?;
+                let config = configure(file, *args)?;
                 let text = toml::to_string(&config).context("configuration cannot be shown")?;
                 print(&text)
             }
@@ -307,6 +315,9 @@ fn configure(file: Option<&Path>, args: RunArgs) -> Result<TrackerConfig, Failur
         config.trusted_proxies = args.trusted_proxy;
     }
     config.homes.extend(args.home);
+    if !args.audit_from.is_empty() {
+        config.volunteers.audit_from = args.audit_from;
+    }
     config.drain = args.drain.unwrap_or(config.drain);
     if let Some(interval) = args.interval {
         config.announce.interval = interval;

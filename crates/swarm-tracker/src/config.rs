@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 use swarm_proto::manifest::{PublicKey, SiteName};
 use url::Url;
 
+mod volunteer;
+
+pub use volunteer::VolunteerConfig;
+
 /// Everything about one tracker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -39,6 +43,8 @@ pub struct TrackerConfig {
     pub trusted_proxies: Vec<IpNet>,
     /// Announces.
     pub announce: AnnounceConfig,
+    /// How bridges of volunteers are proven and audited.
+    pub volunteers: VolunteerConfig,
     /// Connections.
     pub connections: ConnectionConfig,
     /// The sites this tracker works for: root key by host. Default: none.
@@ -62,6 +68,7 @@ impl Default for TrackerConfig {
             bridge_domains: Vec::new(),
             trusted_proxies: Vec::new(),
             announce: AnnounceConfig::default(),
+            volunteers: VolunteerConfig::default(),
             connections: ConnectionConfig::default(),
             site_keys: BTreeMap::new(),
             homes: BTreeMap::new(),
@@ -262,6 +269,12 @@ impl TrackerConfig {
                 announce.per_address_rate as usize,
             ),
             ("udp_sockets", self.udp_sockets),
+            ("volunteers.calls_max", self.volunteers.calls_max),
+            ("volunteers.audits_max", self.volunteers.audits_max),
+            (
+                "volunteers.audit_rate",
+                usize::try_from(self.volunteers.audit_rate).unwrap_or(usize::MAX),
+            ),
             ("connections.max", self.connections.max),
             (
                 "connections.per_address_max",
@@ -275,6 +288,9 @@ impl TrackerConfig {
         for (key, value) in [
             ("announce.interval", announce.interval),
             ("announce.bridge_interval", announce.bridge_interval),
+            ("volunteers.call_interval", self.volunteers.call_interval),
+            ("volunteers.call_timeout", self.volunteers.call_timeout),
+            ("volunteers.audit_timeout", self.volunteers.audit_timeout),
             ("connections.head_timeout", self.connections.head_timeout),
             ("connections.body_timeout", self.connections.body_timeout),
             ("connections.write_timeout", self.connections.write_timeout),

@@ -6,6 +6,7 @@
 
 mod app;
 mod budget;
+mod call;
 pub mod config;
 mod history;
 mod listen;
@@ -128,6 +129,7 @@ impl Tracker {
         let tasks = TaskTracker::new();
         let house = Arc::clone(&app);
         tasks.spawn(async move { house.keep_house().await });
+        tasks.spawn(call::keep_calling(Arc::clone(&app)));
         tasks.spawn(listen::serve(listeners, Arc::clone(&app), drain));
         tasks.spawn(listen::udp::serve(udp, Arc::clone(&app)));
         tasks.close();

@@ -23,6 +23,11 @@ pub(crate) struct Metrics {
     pub(crate) redirects_refused: Counter,
     pub(crate) lookups_found: Counter,
     pub(crate) lookups_missing: Counter,
+    pub(crate) calls: Counter,
+    pub(crate) calls_unproven: Counter,
+    pub(crate) audits: Counter,
+    pub(crate) audits_missed: Counter,
+    pub(crate) evictions: Counter,
     pub(crate) alarms: Counter,
     pub(crate) alarms_refused: Counter,
     pub(crate) records: Counter,
@@ -57,7 +62,7 @@ type Named<'m> = (&'static str, &'static str, &'m Counter);
 
 impl Metrics {
     /// All counters, in the order in which they are shown.
-    fn counters(&self) -> [Named<'_>; 25] {
+    fn counters(&self) -> [Named<'_>; 30] {
         [
             (
                 "announces",
@@ -125,6 +130,23 @@ impl Metrics {
                 "Lookups of anything else",
                 &self.lookups_missing,
             ),
+            ("bridge_calls", "Bridges asked for proof", &self.calls),
+            (
+                "bridge_calls_unproven",
+                "Bridges asked for proof that gave none",
+                &self.calls_unproven,
+            ),
+            ("audits", "Audits of bridges ended", &self.audits),
+            (
+                "audits_missed",
+                "Audits to which a bridge had nothing to show",
+                &self.audits_missed,
+            ),
+            (
+                "evictions",
+                "Bridges evicted for what they showed",
+                &self.evictions,
+            ),
             ("alarms", "Alarms taken", &self.alarms),
             ("alarms_refused", "Alarms refused", &self.alarms_refused),
             ("records", "Site records taken", &self.records),
@@ -191,7 +213,11 @@ impl Metrics {
                 "Sites whose alarm stands",
                 totals.alarms as u64,
             ),
-            ("bridges", "Bridges of volunteers", totals.bridges as u64),
+            (
+                "bridges",
+                "Bridges that visitors are sent to",
+                totals.bridges as u64,
+            ),
             (
                 "connections_open",
                 "Connections that are open",
@@ -284,7 +310,7 @@ mod tests {
             .lines()
             .filter_map(|line| line.strip_prefix("# TYPE "))
             .collect();
-        assert_eq!(names.len(), 1 + 25 + 8 + 3);
+        assert_eq!(names.len(), 1 + 30 + 8 + 3);
         for name in &names {
             let name = name.split(' ').next().unwrap_or_default();
             let value = |line: &&str| {

@@ -5,8 +5,9 @@ mod common;
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use common::bridge::{FakeBridge, Shown};
 use common::site::{TestSite, v1};
 use common::{Reply, config, connect, get, read_reply, start, unix};
 use socket2::{Domain, Socket, Type};
@@ -60,6 +61,32 @@ fn announce(port: u16) -> String {
 fn peers(reply: &Reply) -> AnnounceReply {
     assert_eq!(reply.status, 200, "{reply:?}");
     decode_reply(&reply.body).expect("a good reply")
+}
+
+/// A bridge that holds bundle 1 and has proven itself, announced with these header fields; its URL.
+async fn listed_bridge(addr: SocketAddr, fields: &str) -> String {
+    // The content of every file of a test site is its path, and each has but this one.
+    let bridge = FakeBridge::start(1, |_| Shown::Page("/index.html".to_owned())).await;
+    let volunteer = AnnounceRequest {
+        left: Some(0),
+        bridge: Some(BridgeOffer {
+            key: Some(bridge.key.public()),
+            ..BridgeOffer::new(bridge.addr.port())
+        }),
+        ..AnnounceRequest::new(v1(1), PeerId::new([1; 20]), 2001)
+    };
+    let target = format!("/announce?{}", encode_query(&volunteer));
+    assert_eq!(peers(&get_with(addr, &target, fields).await).warning, None);
+    let from = Instant::now();
+    while !get(addr, "/metrics")
+        .await
+        .text()
+        .contains("\nswarm_tracker_bridges 1\n")
+    {
+        assert!(from.elapsed() < Duration::from_secs(5), "not listed");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    format!("http://{}", bridge.addr)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -118,14 +145,9 @@ async fn visitors_behind_the_proxy_are_sent_where_they_can_reach() {
     let addr = tracker.http_addr();
     let record = site.record(1, unix(), &[("/index.html", 1)]);
     tracker.register_site(record).await.expect("good");
-    let volunteer = AnnounceRequest {
-        left: Some(0),
-        bridge: Some(BridgeOffer::new(8081)),
-        ..AnnounceRequest::new(v1(1), PeerId::new([1; 20]), 2001)
-    };
-    let target = format!("/announce?{}", encode_query(&volunteer));
-    peers(&get(addr, &target).await);
-    let bridge = "http://127.0.0.1:8081/example.org/";
+    let base = listed_bridge(addr, "Host: t\r\n").await;
+    let bridge = format!("{base}/example.org/");
+    let bridge = bridge.as_str();
     let home = "http://example.org/?spikeswarm=home";
     for (connection, says, location) in [
         ([127, 0, 0, 1], "127.0.0.9", bridge),
@@ -142,7 +164,7 @@ async fn visitors_behind_the_proxy_are_sent_where_they_can_reach() {
             "{says} by {connection:?}"
         );
         let reply = get_from(connection, addr, "/lookup?url=example.org", &fields).await;
-        let named = reply.text().contains("http://127.0.0.1:8081");
+        let named = reply.text().contains(&base);
         assert_eq!(named, location == bridge, "{says} by {connection:?}");
     }
 }
@@ -173,18 +195,9 @@ async fn a_sites_own_name_is_the_sites_and_any_other_the_trackers() {
         assert_eq!(reply.header("location"), home);
     }
     // Peers may know the tracker by the site's name.
-    let volunteer = AnnounceRequest {
-        left: Some(0),
-        bridge: Some(BridgeOffer::new(8081)),
-        ..AnnounceRequest::new(v1(1), PeerId::new([1; 20]), 2001)
-    };
-    let target = format!("/announce?{}", encode_query(&volunteer));
-    peers(&get_with(addr, &target, named).await);
+    let bridge = listed_bridge(addr, named).await;
     let reply = get_with(addr, "/", named).await;
-    assert_eq!(
-        reply.header("location"),
-        "http://127.0.0.1:8081/example.org/"
-    );
+    assert_eq!(reply.header("location"), format!("{bridge}/example.org/"));
     // At any other name the tracker answers for itself.
     let reply = get_with(addr, "/", "Host: other.example\r\n").await;
     assert!(reply.status == 200 && reply.text().contains("Spikeswarm tracker"));

@@ -6,6 +6,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use common::bridge::{FakeBridge, Shown};
 use common::site::{TestSite, v1, v2};
 use common::{config, get, send, start, unix};
 use swarm_proto::id::PeerId;
@@ -221,26 +222,39 @@ async fn a_visitor_finds_the_bridge_and_loses_it() {
     let page = "/r/http://example.org/index.html";
     let home = "http://example.org/index.html?spikeswarm=home";
     assert_eq!(get(addr, page).await.header("location"), home);
+    let bridge = FakeBridge::start(1, |path| Shown::Page(path.to_owned())).await;
     let mut volunteer = AnnounceRequest {
         left: Some(4),
         bridge: Some(BridgeOffer {
             domain: Some("localhost".into()),
-            ..BridgeOffer::new(8081)
+            key: Some(bridge.key.public()),
+            ..BridgeOffer::new(bridge.addr.port())
         }),
         ..AnnounceRequest::new(v2(1), PeerId::new([1; 20]), 2001)
     };
-    let mut announce = async |change: &dyn Fn(&mut AnnounceRequest)| {
+    let mut announce = async |change: &dyn Fn(&mut AnnounceRequest), expected: &str| {
         change(&mut volunteer);
         let target = format!("/announce?{}", encode_query(&volunteer));
         assert_eq!(get(addr, &target).await.status, 200);
-        let reply = get(addr, page).await;
-        assert_eq!(reply.status, 302);
-        assert_eq!(reply.header("cache-control"), "no-store");
-        reply.header("location").to_owned()
+        let from = Instant::now();
+        loop {
+            let reply = get(addr, page).await;
+            assert_eq!(reply.status, 302);
+            assert_eq!(reply.header("cache-control"), "no-store");
+            if reply.header("location") == expected {
+                return;
+            }
+            assert!(from.elapsed() < Duration::from_secs(5), "{reply:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     };
-    assert_eq!(announce(&|_| {}).await, home, "not whole yet");
-    let there = "http://example-org.localhost:8081/index.html";
-    assert_eq!(announce(&|v| v.left = Some(0)).await, there);
+    announce(&|_| {}, home).await;
+    assert!(bridge.asked().is_empty(), "not whole yet");
+    let there = format!(
+        "http://example-org.localhost:{}/index.html",
+        bridge.addr.port()
+    );
+    announce(&|v| v.left = Some(0), &there).await;
     assert_eq!(
         get(addr, "/r/http://example.org/big.bin")
             .await
@@ -252,7 +266,7 @@ async fn a_visitor_finds_the_bridge_and_loses_it() {
     assert_eq!(listed, tracker.bridges_for(&site.name));
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0].bundles, [v1(1)]);
-    assert_eq!(announce(&|v| v.event = AnnounceEvent::Stopped).await, home);
+    announce(&|v| v.event = AnnounceEvent::Stopped, home).await;
     assert!(bridges(addr, &site).await.bridges.is_empty());
     assert_eq!(get(addr, "/r/http://other.example/").await.status, 404);
     assert_eq!(get(addr, "/swarm/bridges").await.status, 400);

@@ -38,6 +38,6 @@ pub use name::{NameError, SiteName};
 pub use path::{PathError, SitePath};
 pub use record::SiteRecord;
 pub use signed::{ManifestHead, SignedManifest};
-pub use site::{BundleEntry, Encoding, FileEntry, Lookup, SiteManifest, Variant};
+pub use site::{BundleEntry, Encoding, FileEntry, INDEX_PAGES, Lookup, SiteManifest, Variant};
 pub use stamp::{SignedStamp, Stamp};
 pub use trust::SiteTrust;

@@ -136,7 +136,7 @@ pub enum Lookup<'m> {
 }
 
 /// Pages that stand for their folder, in order of preference.
-const INDEX_PAGES: [&str; 2] = ["index.html", "index.htm"];
+pub const INDEX_PAGES: [&str; 2] = ["index.html", "index.htm"];
 
 impl SiteManifest {
     /// Finds the file for the path of a request.

@@ -89,7 +89,7 @@ impl Talk {
                 Head::Other => break Then::Other,
                 Head::Query(query) => {
                     let (status, body) = match query.scrape {
-                        false => http::announce(app, source, query.query),
+                        false => http::announce(app, source, query.host, query.query),
                         true => http::scrape(app, source, query.query),
                     };
                     let frame = Frame {

@@ -20,13 +20,15 @@ pub(super) enum Head<'b> {
     Other,
 }
 
-/// A request whose target alone says all.
+/// A request whose target says all, but for the name by which the client knows us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Query<'b> {
     /// For figures, not for peers.
     pub(super) scrape: bool,
     /// What follows `?`.
     pub(super) query: &'b str,
+    /// The host as the client names it.
+    pub(super) host: Option<&'b str>,
     /// How its reply is to be framed.
     pub(super) frame: Frame,
     /// Bytes of the head; there is no body.
@@ -95,7 +97,7 @@ fn plain_query<'b>(request: &httparse::Request<'_, 'b>, len: usize) -> Option<Qu
     if query.contains('#') || !query.contains("info_hash=") {
         return None;
     }
-    let mut keep = new;
+    let (mut keep, mut host) = (new, None);
     for field in request.headers.iter() {
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
         if is("connection") {
@@ -107,6 +109,8 @@ fn plain_query<'b>(request: &httparse::Request<'_, 'b>, len: usize) -> Option<Qu
                     keep |= !new;
                 }
             }
+        } else if is("host") {
+            host = host.or(Some(field.value));
         } else if is("content-length") && field.value.trim_ascii() != b"0"
             || is("transfer-encoding")
             || is("expect")
@@ -123,6 +127,7 @@ fn plain_query<'b>(request: &httparse::Request<'_, 'b>, len: usize) -> Option<Qu
             _ => return None,
         },
         query,
+        host: host.and_then(|host| std::str::from_utf8(host).ok()),
         frame: Frame { new, keep },
         len,
     })
@@ -179,10 +184,11 @@ mod tests {
 
     const GOOD: &str = "GET /announce?info_hash=b&c HTTP/1.1\r\nHost: t\r\n\r\n";
 
-    fn good(frame: Frame, len: usize) -> Head<'static> {
+    fn good(host: Option<&'static str>, frame: Frame, len: usize) -> Head<'static> {
         Head::Query(Query {
             scrape: false,
             query: "info_hash=b&c",
+            host,
             frame,
             len,
         })
@@ -197,12 +203,21 @@ mod tests {
         for looked in 0..GOOD.len() {
             assert_eq!(Head::read(&GOOD.as_bytes()[..looked], 0), Head::Partial);
             let read = Head::read(GOOD.as_bytes(), looked);
-            assert_eq!(read, good(whole, GOOD.len()), "{looked}");
+            assert_eq!(read, good(Some("t"), whole, GOOD.len()), "{looked}");
         }
         let two = [GOOD, GOOD].concat();
-        assert_eq!(Head::read(two.as_bytes(), 0), good(whole, GOOD.len()));
+        assert_eq!(
+            Head::read(two.as_bytes(), 0),
+            good(Some("t"), whole, GOOD.len())
+        );
         let bare = GOOD.replace('\r', "");
-        assert_eq!(Head::read(bare.as_bytes(), 0), good(whole, bare.len()));
+        assert_eq!(
+            Head::read(bare.as_bytes(), 0),
+            good(Some("t"), whole, bare.len())
+        );
+        let named = GOOD.replace("Host: t", "A: b\r\nhOST: t\r\nHost: other");
+        let found = good(Some("t"), whole, named.len());
+        assert_eq!(Head::read(named.as_bytes(), 0), found);
         let scrape = "GET /scrape?info_hash=x HTTP/1.0\r\n\r\n";
         assert!(matches!(
             Head::read(scrape.as_bytes(), 0),
@@ -236,7 +251,11 @@ mod tests {
                 keep,
             };
             let len = text.len();
-            assert_eq!(Head::read(text.as_bytes(), 0), good(frame, len), "{text}");
+            assert_eq!(
+                Head::read(text.as_bytes(), 0),
+                good(None, frame, len),
+                "{text}"
+            );
         }
     }
 

@@ -17,7 +17,7 @@ use swarm_proto::tracker::register::{
 use super::page::html;
 use super::{Link, lookup, proxy, redirect, register, status, ws};
 use crate::app::App;
-use crate::registry::AnnounceRefused;
+use crate::registry::{AnnounceRefused, Via};
 
 /// Every answer is made in memory and bounded by what it is made of.
 pub(super) type Reply = Response<Full<Bytes>>;
@@ -46,7 +46,9 @@ pub(super) async fn answer(
         return Ok(ws::upgrade(&app, source, request, &link));
     }
     let reply = match path {
-        "/announce" => get(&request, |query| told(announce(&app, source, query))),
+        "/announce" => get(&request, |query| {
+            told(announce(&app, source, host(&request), query))
+        }),
         "/scrape" => get(&request, |query| told(scrape(&app, source, query))),
         "/" => get(&request, |query| status::page(&app, query)),
         "/status.css" => get(&request, |_| status::style()),
@@ -104,9 +106,22 @@ fn get<B>(request: &Request<B>, answer: impl FnOnce(&str) -> Reply) -> Reply {
     }
 }
 
+/// The host by which the client knows us, as it names it.
+fn host<B>(request: &Request<B>) -> Option<&str> {
+    match request.uri().authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => request.headers().get(header::HOST)?.to_str().ok(),
+    }
+}
+
 /// Answers the query of an announce: status, and body in bencode. A refused one is 200 as well:
-/// many clients read the reason only then.
-pub(super) fn announce(app: &App, source: IpAddr, query: &str) -> (StatusCode, Vec<u8>) {
+/// many clients read the reason only then. `host` is how the client names us.
+pub(super) fn announce(
+    app: &App,
+    source: IpAddr,
+    host: Option<&str>,
+    query: &str,
+) -> (StatusCode, Vec<u8>) {
     let now = app.now();
     if !app.may_ask(now, source, 1) {
         return too_many();
@@ -114,7 +129,7 @@ pub(super) fn announce(app: &App, source: IpAddr, query: &str) -> (StatusCode, V
     let outcome = match codec::parse_announce(query) {
         Ok(request) => app
             .registry()
-            .announce(now, source, &request)
+            .announce(now, source, &request, Via::Http(host))
             .map(|reply| codec::encode_reply(&reply, request.compact))
             .map_err(|error| (error.to_string(), error == AnnounceRefused::Withdrawn)),
         Err(error) => Err((error.to_string(), false)),

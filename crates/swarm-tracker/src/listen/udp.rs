@@ -19,7 +19,7 @@ use swarm_proto::tracker::udp::{Heard, Ignored, Response, UdpServer, peers_that_
 use tokio::sync::oneshot;
 
 use crate::app::App;
-use crate::registry::{Families, Moment, Registry};
+use crate::registry::{Moment, Registry, Via};
 use batch::{Inbox, Outbox};
 
 /// How long a thread waits for datagrams before it looks whether it is to end.
@@ -213,7 +213,7 @@ fn answer(
             let room = peers_that_fit(source);
             let wanted = announce.numwant.unwrap_or(app.peers_per_reply);
             announce.numwant = Some(wanted.min(room));
-            let reply = registry.announce_for(now, source, &announce, Families::Own);
+            let reply = registry.announce(now, source, &announce, Via::Udp);
             Some(match reply {
                 Ok(reply) => {
                     app.metrics.announces.add();

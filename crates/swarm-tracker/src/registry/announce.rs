@@ -6,11 +6,13 @@ use std::time::Duration;
 use rand::RngExt as _;
 use swarm_proto::id::SwarmId;
 use swarm_proto::limits::PEERS_PER_REPLY_MAX;
+use swarm_proto::manifest::SiteName;
 use swarm_proto::tracker::{
     AnnounceEvent, AnnounceReply, AnnounceRequest, ScrapeEntry, ScrapeReply, ScrapeRequest,
 };
 
 use super::swarm::{Put, Standing};
+use super::volunteer::{Announced, OfferRefused};
 use super::{Moment, Registry};
 use crate::config::AnnounceConfig;
 
@@ -37,11 +39,21 @@ pub enum AnnounceRefused {
 
 /// Which peers a reply can carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Families {
+pub(super) enum Families {
     /// IPv4 and IPv6, the asker's own first.
     Both,
-    /// The asker's own: over UDP an answer has one size of entries (BEP 15).
+    /// The asker's own.
     Own,
+}
+
+/// By which way an announce came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via<'a> {
+    /// Over HTTP, to this host, with its port unless that is the scheme's; `None` where none was
+    /// named. Bridges are called back in its name.
+    Http(Option<&'a str>),
+    /// Over UDP, where an answer has one size of entries (BEP 15).
+    Udp,
 }
 
 impl Registry {
@@ -54,21 +66,12 @@ impl Registry {
         now: Moment,
         source: IpAddr,
         request: &AnnounceRequest,
+        via: Via<'_>,
     ) -> Result<AnnounceReply, AnnounceRefused> {
-        self.announce_for(now, source, request, Families::Both)
-    }
-
-    /// Answers an announce with peers of some families only.
-    ///
-    /// # Errors
-    /// [`AnnounceRefused`]; nothing is stored then.
-    pub fn announce_for(
-        &mut self,
-        now: Moment,
-        source: IpAddr,
-        request: &AnnounceRequest,
-        families: Families,
-    ) -> Result<AnnounceReply, AnnounceRefused> {
+        let (families, host) = match via {
+            Via::Http(host) => (Families::Both, host),
+            Via::Udp => (Families::Own, None),
+        };
         let (id, registered) = self.admit(now, &request.swarm_id)?;
         if request.port < self.config.announce.port_min {
             return Err(AnnounceRefused::LowPort);
@@ -83,7 +86,7 @@ impl Registry {
             self.stopped(id, peer);
         } else {
             let stored = self.store(now, id, peer, standing, request);
-            let offered = self.take_offer(now, registered, peer, standing, request);
+            let offered = self.take_offer(now, registered, peer, standing, request, host);
             reply.warning = stored.or(offered);
         }
         (reply.complete, reply.incomplete) = self.present(&id);
@@ -220,6 +223,7 @@ impl Registry {
         peer: SocketAddr,
         standing: Standing,
         request: &AnnounceRequest,
+        host: Option<&str>,
     ) -> Option<String> {
         // A bundle of no site has no visitors.
         let id = registered?;
@@ -230,13 +234,32 @@ impl Registry {
                 return None;
             }
         };
+        if let Some(lie) = self.volunteers.bars(now, peer, offer) {
+            let site = lie.as_ref().and_then(|lie| self.sites.get(&lie.site));
+            match (lie, site) {
+                // What it showed then was of a manifest that we had not seen yet.
+                (Some(lie), Some(site)) if site.vouches_for(&lie.path, &lie.shown) => {
+                    self.volunteers.excuse(&lie);
+                }
+                _ => {
+                    self.volunteers.withdraw(id, peer);
+                    return Some(OfferRefused::Evicted.to_string());
+                }
+            }
+        }
+        // As of a URL: the scheme's own port is left out.
+        let host = host.and_then(|host| SiteName::from_url(&format!("http://{host}")).ok());
         let domain = offer.domain.as_deref();
         let allowed = domain.filter(|domain| self.may_name(peer.ip(), domain));
-        let expires = now.elapsed.saturating_add(self.config.announce.bridge_age);
-        match self
-            .volunteers
-            .offer(now, id, peer, offer, allowed, expires)
-        {
+        let said = Announced {
+            swarm: id,
+            peer,
+            offer,
+            domain: allowed,
+            expires: now.elapsed.saturating_add(self.config.announce.bridge_age),
+            tracker: host.as_ref(),
+        };
+        match self.volunteers.offer(now, said, &mut self.rng) {
             Ok(()) if domain != allowed => {
                 Some("bridge_domain not accepted: the bridge is listed by its address".to_owned())
             }

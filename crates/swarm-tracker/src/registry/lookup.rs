@@ -22,7 +22,7 @@ pub struct Found {
     pub bundle: BundleEntry,
     /// Whether the site's alarm stands.
     pub in_need: bool,
-    /// Bridges that hold the bundle and that the asker can reach, in random order.
+    /// Listed bridges that hold the bundle and that the asker can reach, in random order.
     pub bridges: Vec<BridgeView>,
 }
 
@@ -52,7 +52,7 @@ pub struct SiteOverview {
     pub bundles: usize,
     /// Files of its manifest.
     pub files: usize,
-    /// Bridges that hold the bundle which most hold.
+    /// Listed bridges that hold the bundle which most of them hold.
     pub bridges: usize,
     /// Visitors sent to bridges since the start.
     pub sent: u64,
@@ -91,7 +91,7 @@ impl Registry {
             .volunteers
             .sample(now, swarm, asker, bridges_max, &mut self.rng)
             .into_iter()
-            .filter_map(|address| self.volunteers.chosen(address))
+            .filter_map(|id| self.volunteers.chosen(id))
             .map(|chosen: Chosen| chosen.view())
             .collect();
         Ok(Found {

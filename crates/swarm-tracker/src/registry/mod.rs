@@ -5,12 +5,16 @@
 
 mod age;
 mod announce;
+mod audit;
 mod blocks;
 mod bundles;
+mod calls;
+mod eviction;
 mod lookup;
 mod moment;
 mod network;
 mod pools;
+mod proof;
 mod sites;
 mod swarm;
 mod swarms;
@@ -29,14 +33,17 @@ use swarm_proto::limits::SITES_PER_REPLY_MAX;
 use swarm_proto::manifest::{KeySet, PublicKey, SiteManifest, SiteName, SitePath, SiteTrust};
 use swarm_proto::tracker::{BridgeView, SiteInNeed, SitesReply};
 
-use crate::config::AnnounceConfig;
+use crate::config::{AnnounceConfig, VolunteerConfig};
 use age::AgeClock;
-pub use announce::{AnnounceRefused, Families};
+use announce::Families;
+pub use announce::{AnnounceRefused, Via};
+pub use audit::{Audit, Finding, Shown, Verdict, essence};
 pub use bundles::BundleTaken;
 use bundles::{Bundles, Pair};
 pub use lookup::{Found, NotHeld, SiteOverview};
 use lookup::{page, runs};
 pub use moment::Moment;
+pub use proof::{Answer, NoAnswer};
 pub use sites::{AlarmSuperseded, CheckedAlarm, CheckedRecord, check_alarm, check_record};
 use sites::{Site, Sites};
 use swarms::Swarms;
@@ -56,6 +63,8 @@ pub struct RegistryConfig {
     pub open: bool,
     /// Intervals, ages, bounds.
     pub announce: AnnounceConfig,
+    /// How bridges are proven and audited.
+    pub volunteers: VolunteerConfig,
     /// Domains that a volunteer from elsewhere may name for its bridge, with those below them.
     pub bridge_domains: Vec<String>,
     /// Seed of all choices by chance.
@@ -97,7 +106,7 @@ pub struct Totals {
     pub sites: usize,
     /// Sites whose alarm stands.
     pub alarms: usize,
-    /// Bridges of volunteers.
+    /// Bridges of volunteers that are proven and trusted.
     pub bridges: usize,
 }
 
@@ -125,6 +134,7 @@ impl Registry {
         let ages = config.announce.peer_age.max(config.announce.bridge_age);
         Self {
             rng: SmallRng::seed_from_u64(config.seed),
+            volunteers: VolunteerBook::new(config.volunteers.clone()),
             config,
             swarms: Swarms::default(),
             ages: AgeClock::new(ages),
@@ -132,7 +142,6 @@ impl Registry {
             web: WebPeers::default(),
             bundles: Bundles::default(),
             sites: Sites::default(),
-            volunteers: VolunteerBook::default(),
             // So that a list learnt before a restart is not taken for the present one.
             version: now.unix.saturating_mul(1000),
         }
@@ -254,6 +263,11 @@ impl Registry {
             return Ok(false);
         };
         let changed = site.take_alarm(now, checked)?;
+        let swarms: Vec<SwarmId> = match (&site.record, site.standing_alarm()) {
+            (Some(record), Some(_)) if changed => record.pairs.iter().map(|pair| pair.id).collect(),
+            _ => Vec::new(),
+        };
+        self.hasten_audits(now, &swarms);
         self.version += u64::from(changed);
         Ok(changed)
     }
@@ -298,20 +312,19 @@ impl Registry {
     pub fn route(
         &mut self,
         now: Moment,
-        site: &SiteName,
+        name: &SiteName,
         path: Option<&SitePath>,
         visitor: IpAddr,
     ) -> Route {
-        let Some(site) = self.sites.get_mut(site) else {
+        let Some(site) = self.sites.get_mut(name) else {
             return Route::UnknownSite;
         };
         let home = Route::Home(site.home().map(str::to_owned));
-        let calm = site.is_calm_again();
         let Some(record) = &site.record else {
             return Route::NoManifest;
         };
         let manifest = &record.manifest;
-        if calm || manifest.expires <= now.unix {
+        if !site.lends_visitors(now) {
             return home;
         }
         let page = path.and_then(|path| page(manifest, path));
@@ -332,6 +345,8 @@ impl Registry {
             return home;
         };
         site.sent = site.sent.saturating_add(1);
+        self.volunteers
+            .visit(now, chosen.bridge, (name, &path), &mut self.rng);
         Route::Bridge {
             bridge: chosen.view(),
             others: others.iter().map(Chosen::view).collect(),

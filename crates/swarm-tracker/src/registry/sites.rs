@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use swarm_proto::id::{Digest, SwarmId};
 use swarm_proto::manifest::{
-    Alarm, Anchor, KeySet, PublicKey, SignedAlarm, SiteManifest, SiteName, SiteRecord, SiteTrust,
-    TrustError,
+    Alarm, Anchor, INDEX_PAGES, KeySet, Lookup, PublicKey, SignedAlarm, SiteManifest, SiteName,
+    SitePath, SiteRecord, SiteTrust, TrustError,
 };
 
 use super::Moment;
+use super::audit::Shown;
 use super::bundles::Pair;
 
 /// Older manifests of one site whose bundles are still served for a while.
@@ -109,10 +111,53 @@ pub(super) struct Site {
     pub(super) record: Option<Record>,
     /// The newest alarm ever seen, standing or not.
     alarm: Option<KnownAlarm>,
-    /// Bundles of manifests before this one, and until when they are served.
-    retired: Vec<(Duration, Vec<Pair>)>,
+    /// Manifests before this one.
+    retired: Vec<Retired>,
     /// Visitors sent to bridges, since the start.
     pub(super) sent: u64,
+}
+
+/// A manifest that was replaced.
+#[derive(Debug)]
+struct Retired {
+    /// Until when its bundles are served.
+    until: Duration,
+    pairs: Vec<Pair>,
+    /// What it said and its successor did not, as [`saying`]s, rising.
+    said: Vec<[u8; 16]>,
+}
+
+/// Stands for what a manifest says of one path. 16 bytes, for a manifest may have 100,000.
+fn saying(path: &SitePath, shown: &Shown) -> [u8; 16] {
+    let said = [
+        path.as_str().as_bytes(),
+        b"\0",
+        shown.media_type.as_bytes(),
+        b"\0",
+        shown.digest.as_bytes(),
+    ];
+    let digest = Digest::of(&said.concat());
+    let mut front = [0; 16];
+    front.copy_from_slice(&digest.as_bytes()[..16]);
+    front
+}
+
+/// What `old` says and `new` does not.
+fn unsaid(old: &SiteManifest, new: &SiteManifest) -> Vec<[u8; 16]> {
+    let mut newer = new.files.iter().peekable();
+    let mut said = Vec::new();
+    for (path, file) in &old.files {
+        while newer.next_if(|(other, _)| *other < path).is_some() {}
+        let same = newer.peek().is_some_and(|(other, newer)| {
+            let same = newer.digest == file.digest && newer.media_type == file.media_type;
+            *other == path && same
+        });
+        if !same {
+            said.push(saying(path, &Shown::of(file)));
+        }
+    }
+    said.sort_unstable();
+    said
 }
 
 /// The record in force.
@@ -228,21 +273,64 @@ impl Site {
         let Some(old) = self.record.replace(record) else {
             return Vec::new();
         };
-        self.retired.push((retire_at, old.pairs));
+        let new = self.record.as_ref().map(|record| &record.manifest);
+        let said = new.map_or_else(Vec::new, |new| unsaid(&old.manifest, new));
+        self.retired.push(Retired {
+            until: retire_at,
+            pairs: old.pairs,
+            said,
+        });
         if self.retired.len() > RETIRED_MAX {
-            self.retired.remove(0).1
+            self.retired.remove(0).pairs
         } else {
             Vec::new()
         }
     }
 
+    /// Whether the manifest, or one that was replaced of late, says that this is what a visitor
+    /// of `path` is shown. A bridge may be behind, or ahead of what we knew then.
+    pub(super) fn vouches_for(&self, path: &SitePath, shown: &Shown) -> bool {
+        let now = self.record.as_ref().map(|record| &record.manifest);
+        let now = now.is_some_and(|manifest| match manifest.lookup(path) {
+            Lookup::File(_, file) => Shown::of(file) == *shown,
+            _ => false,
+        });
+        let pages: Vec<SitePath> = match path.is_folder() {
+            true => INDEX_PAGES
+                .iter()
+                .filter_map(|page| SitePath::from_decoded(&format!("{path}{page}")).ok())
+                .collect(),
+            false => vec![path.clone()],
+        };
+        now || pages.iter().any(|page| {
+            let saying = saying(page, shown);
+            let said = |retired: &Retired| retired.said.binary_search(&saying).is_ok();
+            self.retired.iter().any(said)
+        })
+    }
+
+    /// Whether visitors may be sent to bridges now.
+    pub(super) fn lends_visitors(&self, now: Moment) -> bool {
+        let record = self.record.as_ref();
+        !self.is_calm_again() && record.is_some_and(|r| r.manifest.expires > now.unix)
+    }
+
+    /// Those of the bundles in `held` that are in its manifest.
+    pub(super) fn bundles_among(&self, held: &[SwarmId]) -> Vec<SwarmId> {
+        let pairs = self.record.iter().flat_map(|record| &record.pairs);
+        pairs
+            .map(|pair| pair.id)
+            .filter(|id| held.contains(id))
+            .collect()
+    }
+
     /// The bundles of older manifests whose time has come.
     pub(super) fn take_retired(&mut self, now: Duration) -> Vec<Pair> {
         let mut over = Vec::new();
-        self.retired.retain_mut(|(at, pairs)| {
-            let keep = *at > now;
+        self.retired.retain_mut(|retired| {
+            let keep = retired.until > now;
             if !keep {
-                over.append(pairs);
+                over.append(&mut retired.pairs);
             }
             keep
         });
@@ -252,7 +340,7 @@ impl Site {
     /// All bundles it has claimed.
     pub(super) fn into_pairs(self) -> Vec<Pair> {
         let mut pairs: Vec<Pair> = self.record.map_or_else(Vec::new, |record| record.pairs);
-        pairs.extend(self.retired.into_iter().flat_map(|(_, pairs)| pairs));
+        pairs.extend(self.retired.into_iter().flat_map(|retired| retired.pairs));
         pairs
     }
 }

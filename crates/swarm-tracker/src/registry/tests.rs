@@ -2,7 +2,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 
 use swarm_proto::id::PeerId;
-use swarm_proto::manifest::TrustError;
+use swarm_proto::manifest::{SecretKey, TrustError};
 use swarm_proto::tracker::{
     AnnounceEvent, AnnounceReply, AnnounceRequest, BridgeOffer, ScrapeEntry, ScrapeRequest,
 };
@@ -24,6 +24,7 @@ fn registry(open: bool) -> Registry {
     let config = RegistryConfig {
         open,
         announce: AnnounceConfig::default(),
+        volunteers: VolunteerConfig::default(),
         bridge_domains: vec!["bridges.example".into()],
         seed: 3,
     };
@@ -48,16 +49,31 @@ fn with_bridge(id: SwarmId, port: u16, left: u64, bridge: u16) -> AnnounceReques
     AnnounceRequest {
         bridge: Some(BridgeOffer {
             domain: Some("localhost".into()),
+            key: Some(bridge_key().public()),
             ..BridgeOffer::new(bridge)
         }),
         ..request(id, port, left)
     }
 }
 
+pub(super) const TRACKER: Via<'_> = Via::Http(Some("tracker.example:6969"));
+
+fn bridge_key() -> SecretKey {
+    SecretKey::new([77; 32])
+}
+
+/// Announces; a bridge answers at once when it is called.
 fn announce(registry: &mut Registry, secs: u64, request: &AnnounceRequest) -> AnnounceReply {
-    registry
-        .announce(at(secs), HERE, request)
-        .expect("accepted")
+    let reply = registry.announce(at(secs), HERE, request, TRACKER);
+    prove(registry, secs);
+    reply.expect("accepted")
+}
+
+fn prove(registry: &mut Registry, secs: u64) {
+    while let Some(call) = registry.next_call(at(secs), [9; 32]) {
+        let proof = call.sign(&bridge_key());
+        assert!(registry.finish_call(at(secs), &call, Ok(proof)));
+    }
 }
 
 #[test]
@@ -201,6 +217,7 @@ fn a_full_tracker_still_answers() {
     let mut config = RegistryConfig {
         open: true,
         announce: AnnounceConfig::default(),
+        volunteers: VolunteerConfig::default(),
         bridge_domains: Vec::new(),
         seed: 3,
     };
@@ -232,14 +249,14 @@ fn intervals_differ_so_that_a_crowd_parts() {
 #[test]
 fn only_registered_bundles_are_tracked_unless_open() {
     let (mut registry, _site) = with_site();
-    let refused = registry.announce(at(0), HERE, &request(v1(9), 2001, 1));
+    let refused = registry.announce(at(0), HERE, &request(v1(9), 2001, 1), TRACKER);
     assert_eq!(refused, Err(AnnounceRefused::UnknownSwarm));
-    let refused = registry.announce(at(0), HERE, &request(v1(1), 1023, 1));
+    let refused = registry.announce(at(0), HERE, &request(v1(1), 1023, 1), TRACKER);
     assert_eq!(refused, Err(AnnounceRefused::LowPort));
     assert_eq!(registry.totals().peers, 0);
     assert!(
         registry
-            .announce(at(0), HERE, &request(v1(1), 1024, 1))
+            .announce(at(0), HERE, &request(v1(1), 1024, 1), TRACKER)
             .is_ok()
     );
 }
@@ -337,7 +354,7 @@ fn bundles_of_a_replaced_manifest_live_on_for_an_hour() {
     register(&mut registry, &site, 10, next).expect("newer");
     assert!(
         registry
-            .announce(at(3000), HERE, &request(v2(2), 2001, 0))
+            .announce(at(3000), HERE, &request(v2(2), 2001, 0), TRACKER)
             .is_ok()
     );
     registry.sweep_peers(at(3000));
@@ -345,11 +362,11 @@ fn bundles_of_a_replaced_manifest_live_on_for_an_hour() {
     registry.sweep_peers(at(3610));
     assert_eq!(registry.totals().bundles, 2);
     assert_eq!(registry.totals().peers, 0);
-    let gone = registry.announce(at(3611), HERE, &request(v1(2), 2001, 0));
+    let gone = registry.announce(at(3611), HERE, &request(v1(2), 2001, 0), TRACKER);
     assert_eq!(gone, Err(AnnounceRefused::Withdrawn));
     assert!(
         registry
-            .announce(at(3611), HERE, &request(v1(1), 2001, 0))
+            .announce(at(3611), HERE, &request(v1(1), 2001, 0), TRACKER)
             .is_ok()
     );
 }
@@ -531,11 +548,9 @@ fn a_domain_must_be_allowed() {
     let mut ask = |source: IpAddr, domain: &str| {
         let mut asked = with_bridge(v1(1), 2001, 0, 8081);
         asked.bridge.as_mut().expect("set").domain = Some(domain.into());
-        let warned = registry
-            .announce(at(0), source, &asked)
-            .expect("accepted")
-            .warning
-            .is_some();
+        let reply = registry.announce(at(0), source, &asked, TRACKER);
+        let warned = reply.expect("accepted").warning.is_some();
+        prove(&mut registry, 0);
         let domain = registry
             .bridges(at(0), &site.name, HERE)
             .pop()

@@ -1,24 +1,31 @@
 //! Who serves which bundle to browsers, and who is next (spec 0006, 3 and 4).
 //!
-//! A bridge is its address: the one its announce came from, with the port it named. It is listed
-//! for a bundle while it announces that it holds all of it, and forgotten with its last bundle.
-//! Whether it answers from outside, and rightly, is not tested here yet (T15, T57).
+//! A bridge is an address, the one its announce came from with the port it named, and a key. It is
+//! listed for a bundle while it announces that it holds all of it, once it has proven that the key
+//! answers at the address ([`Doors`], T15) and until it shows a wrong byte ([`Audits`], T57); it is
+//! forgotten with its last bundle.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use rand::Rng;
 use swarm_proto::id::SwarmId;
 use swarm_proto::limits::BRIDGES_PER_REPLY_MAX;
+use swarm_proto::manifest::{PublicKey, SiteName};
 use swarm_proto::tracker::register::reaches;
 use swarm_proto::tracker::{BridgeOffer, BridgeView};
 
 mod choice;
 
 use super::Moment;
+use super::audit::{Audits, Watch};
+use super::eviction::{Evictions, Lie};
+use super::proof::{Claim, Doors};
+use crate::config::VolunteerConfig;
 pub use choice::ALTERNATIVES_MAX;
 
-/// Bridges in all: each costs some 200 bytes and 50 for each bundle.
+/// Bridges in all: each costs some 300 bytes and 120 for each bundle.
 pub(super) const BRIDGES_MAX: usize = 65_536;
 /// Bridges of one bundle. A redirect looks at each.
 const HOLDERS_PER_BUNDLE_MAX: usize = 4096;
@@ -38,6 +45,16 @@ const RATE_DEFAULT: u64 = 10_000_000;
 /// Bounds of the claim, which nobody has checked: a larger one only draws more visitors.
 const RATE_RANGE: (u64, u64) = (1_000_000, 1_000_000_000);
 
+/// Ports to which browsers do not let themselves be sent (WHATWG Fetch, 2.9): a bridge there helps
+/// nobody, and who listens there may take an HTTP request for something else.
+const BLOCKED_PORTS: [u16; 82] = [
+    1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102,
+    103, 104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465,
+    512, 513, 514, 515, 526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993,
+    995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668,
+    6669, 6679, 6697, 10080,
+];
+
 /// Why an offer was not taken up. The words go back to the volunteer as a warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum OfferRefused {
@@ -47,28 +64,69 @@ pub(super) enum OfferRefused {
     /// One of the bounds above.
     #[error("bridge not listed: too many bridges")]
     TooMany,
+    /// Nothing that an answer could be compared with.
+    #[error("bridge not listed: bridge_key is missing")]
+    NoKey,
+    /// Nothing to name ourselves by when we call.
+    #[error("bridge not listed: the announce names no host")]
+    NoHost,
+    /// One of [`BLOCKED_PORTS`].
+    #[error("bridge not listed: browsers go to no such port")]
+    BlockedPort,
+    /// It was called in vain.
+    #[error("bridge not listed: it did not answer the tracker; next call in {0} s")]
+    Unanswered(u64),
+    /// It has shown wrong bytes, or somebody at its address has.
+    #[error("bridge not listed: wrong bytes came from there")]
+    Evicted,
+}
+
+/// A bridge: who it is, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct BridgeId {
+    pub(super) address: SocketAddr,
+    pub(super) key: PublicKey,
+}
+
+/// What `peer` says about one bundle and its bridge.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Announced<'a> {
+    /// The bundle, which it says to hold whole.
+    pub(super) swarm: SwarmId,
+    pub(super) peer: SocketAddr,
+    pub(super) offer: &'a BridgeOffer,
+    /// Of the offer, where it may name one.
+    pub(super) domain: Option<&'a str>,
+    /// Until when it counts.
+    pub(super) expires: Duration,
+    /// The host by which it knows us.
+    pub(super) tracker: Option<&'a SiteName>,
 }
 
 /// A bridge to send a visitor to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Chosen {
-    pub(super) address: SocketAddr,
+    pub(super) bridge: BridgeId,
     pub(super) domain: Option<String>,
 }
 
 impl Chosen {
     /// As visitors reach it.
     pub(super) fn view(&self) -> BridgeView {
-        BridgeView::new(self.address, self.domain.as_deref(), Vec::new())
+        BridgeView::new(self.bridge.address, self.domain.as_deref(), Vec::new())
     }
 }
 
 /// All volunteers' bridges.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct VolunteerBook {
-    bridges: HashMap<SocketAddr, Bridge>,
+    config: VolunteerConfig,
+    bridges: HashMap<BridgeId, Bridge>,
     holders: HashMap<SwarmId, Vec<Hold>>,
     per_address: HashMap<IpAddr, usize>,
+    doors: Doors,
+    audits: Audits,
+    evictions: Evictions,
 }
 
 #[derive(Debug)]
@@ -80,14 +138,17 @@ struct Bridge {
     /// Visitors it still takes; `None`: any number.
     hits_left: Option<u64>,
     load: Load,
-    /// How many entries of `holders` name it; it goes with the last.
-    holds: usize,
+    /// Whose entries of `holders` name it; it goes with the last.
+    holds: Vec<SwarmId>,
+    /// Whether it has proven itself, and is trusted.
+    listed: bool,
+    watch: Watch,
 }
 
 /// That a bridge holds one bundle whole.
 #[derive(Debug)]
 struct Hold {
-    bridge: SocketAddr,
+    bridge: BridgeId,
     /// The peer that said so; when it leaves, so does this.
     peer: SocketAddr,
     expires: Duration,
@@ -118,6 +179,11 @@ impl Bridge {
         self.lease_end.is_none_or(|end| end > now) && self.hits_left != Some(0)
     }
 
+    /// Whether visitors may be sent there.
+    fn takes_visitors(&self, now: Duration) -> bool {
+        self.listed && self.open(now)
+    }
+
     /// How much of its rate is taken up: at 1 it is full.
     fn strain(&self, now: Duration) -> f64 {
         // Rates are within RATE_RANGE, far below 2^52.
@@ -126,18 +192,50 @@ impl Bridge {
 }
 
 impl VolunteerBook {
-    /// Takes up or renews the offer of `peer` to serve the bundle `swarm` at `bridge`, which it
-    /// says to hold whole. The caller has vetted `offer.domain`.
+    pub(super) fn new(config: VolunteerConfig) -> Self {
+        Self {
+            config,
+            bridges: HashMap::new(),
+            holders: HashMap::new(),
+            per_address: HashMap::new(),
+            doors: Doors::default(),
+            audits: Audits::default(),
+            evictions: Evictions::default(),
+        }
+    }
+
+    /// What bars the bridge of an offer, if anything does: what it once showed, or nothing that
+    /// could excuse it.
+    pub(super) fn bars(
+        &self,
+        now: Moment,
+        peer: SocketAddr,
+        offer: &BridgeOffer,
+    ) -> Option<Option<Lie>> {
+        let id = id_of(peer, offer)?;
+        let known = self.bridges.contains_key(&id);
+        self.evictions.bars(now.elapsed, id, known)
+    }
+
+    /// What was shown was true after all.
+    pub(super) fn excuse(&mut self, lie: &Lie) {
+        self.evictions.excuse(lie);
+    }
+
+    /// Takes up or renews an offer that nothing [`bars`](Self::bars). The bridge is listed once
+    /// it has proven itself.
     pub(super) fn offer(
         &mut self,
         now: Moment,
-        swarm: SwarmId,
-        peer: SocketAddr,
-        offer: &BridgeOffer,
-        domain: Option<&str>,
-        expires: Duration,
+        said: Announced<'_>,
+        rng: &mut impl Rng,
     ) -> Result<(), OfferRefused> {
-        let address = SocketAddr::new(peer.ip(), offer.port);
+        let Announced { peer, offer, .. } = said;
+        let id = id_of(peer, offer).ok_or(OfferRefused::NoKey)?;
+        let tracker = said.tracker.ok_or(OfferRefused::NoHost)?;
+        if BLOCKED_PORTS.contains(&offer.port) {
+            return Err(OfferRefused::BlockedPort);
+        }
         let lease_end = match offer.until {
             None => None,
             Some(until) if until <= now.unix => return Err(OfferRefused::LeaseOver),
@@ -146,50 +244,79 @@ impl VolunteerBook {
         if offer.hits == Some(0) {
             return Err(OfferRefused::LeaseOver);
         }
-        let known = self.bridges.contains_key(&address);
-        let at_address = self.per_address.get(&address.ip()).copied().unwrap_or(0);
+        let known = self.bridges.contains_key(&id);
+        let ip = id.address.ip();
+        let at_address = self.per_address.get(&ip).copied().unwrap_or(0);
         let full = self.bridges.len() >= BRIDGES_MAX || at_address >= BRIDGES_PER_ADDRESS_MAX;
         if !known && full {
             return Err(OfferRefused::TooMany);
         }
-        let holders = self.holders.entry(swarm).or_default();
-        let full = holders.len() >= HOLDERS_PER_BUNDLE_MAX;
-        let new_hold = match holders.iter_mut().find(|hold| hold.bridge == address) {
-            Some(hold) => {
-                hold.peer = peer;
-                hold.expires = expires;
-                false
-            }
-            None if full => return Err(OfferRefused::TooMany),
-            None => {
-                holders.push(Hold {
-                    bridge: address,
-                    peer,
-                    expires,
-                });
-                true
+        let holders = self.holders.get(&said.swarm);
+        let holders = holders.map_or(&[][..], Vec::as_slice);
+        let at = holders.iter().position(|hold| hold.bridge == id);
+        if at.is_none() && holders.len() >= HOLDERS_PER_BUNDLE_MAX {
+            return Err(OfferRefused::TooMany);
+        }
+        let listed = self.bridges.get(&id).is_some_and(|bridge| bridge.listed);
+        let proven = listed || {
+            let (now, address) = (now.elapsed, id.address);
+            let claim = self
+                .doors
+                .claim(now, &self.config, address, id.key, tracker);
+            match claim {
+                Claim::Proven => true,
+                Claim::Waiting => false,
+                Claim::Refused(until) => {
+                    let wait = until.saturating_sub(now).as_secs();
+                    return Err(OfferRefused::Unanswered(wait));
+                }
             }
         };
-        let bridge = self.bridges.entry(address).or_insert_with(|| Bridge {
+        let hold = Hold {
+            bridge: id,
+            peer,
+            expires: said.expires,
+        };
+        let holders = self.holders.entry(said.swarm).or_default();
+        match at.and_then(|at| holders.get_mut(at)) {
+            Some(known) => *known = hold,
+            None => holders.push(hold),
+        }
+        if !known {
+            *self.per_address.entry(ip).or_default() += 1;
+        }
+        let bridge = self.bridges.entry(id).or_insert_with(|| Bridge {
             domain: None,
             rate: RATE_DEFAULT,
             lease_end: None,
             hits_left: None,
             load: Load::default(),
-            holds: 0,
+            holds: Vec::new(),
+            listed: false,
+            watch: Watch::default(),
         });
-        bridge.domain = domain.map(str::to_owned);
+        bridge.domain = said.domain.map(str::to_owned);
         bridge.rate = offer
             .rate
             .unwrap_or(RATE_DEFAULT)
             .clamp(RATE_RANGE.0, RATE_RANGE.1);
         bridge.lease_end = lease_end;
         bridge.hits_left = offer.hits;
-        bridge.holds += usize::from(new_hold);
-        if !known {
-            *self.per_address.entry(address.ip()).or_default() += 1;
+        if at.is_none() {
+            bridge.holds.push(said.swarm);
+        }
+        if proven {
+            self.list_bridge(now.elapsed, id, rng);
         }
         Ok(())
+    }
+
+    /// Forgets a bridge with all that it holds.
+    fn remove(&mut self, id: BridgeId) {
+        let holds = self.bridges.get(&id).map(|bridge| bridge.holds.clone());
+        for swarm in holds.into_iter().flatten() {
+            self.retain(swarm, |hold| hold.bridge != id);
+        }
     }
 
     /// Takes back what `peer` said about the bundle `swarm`: it left, or no longer holds all of
@@ -207,11 +334,13 @@ impl VolunteerBook {
 
     /// Forgets what has aged, and bridges whose lease is over.
     pub(super) fn sweep(&mut self, now: Moment) {
-        let over: Vec<SocketAddr> = self
+        self.doors.sweep(now.elapsed, &self.config);
+        self.evictions.sweep(now.elapsed);
+        let over: Vec<BridgeId> = self
             .bridges
             .iter()
             .filter(|(_, bridge)| !bridge.open(now.elapsed))
-            .map(|(address, _)| *address)
+            .map(|(id, _)| *id)
             .collect();
         let swarms: Vec<SwarmId> = self.holders.keys().copied().collect();
         for swarm in swarms {
@@ -236,25 +365,28 @@ impl VolunteerBook {
         if holders.is_empty() {
             self.holders.remove(&swarm);
         }
-        for address in gone {
-            self.release(address);
+        for id in gone {
+            self.release(id, swarm);
         }
     }
 
     /// One hold less for the bridge, which goes with its last.
-    fn release(&mut self, address: SocketAddr) {
-        let Some(bridge) = self.bridges.get_mut(&address) else {
+    fn release(&mut self, id: BridgeId, swarm: SwarmId) {
+        let Some(bridge) = self.bridges.get_mut(&id) else {
             return;
         };
-        bridge.holds = bridge.holds.saturating_sub(1);
-        if bridge.holds > 0 {
+        bridge.holds.retain(|held| *held != swarm);
+        if !bridge.holds.is_empty() {
             return;
         }
-        self.bridges.remove(&address);
-        if let Some(count) = self.per_address.get_mut(&address.ip()) {
+        let audit_due = self.audits.drop(id, &mut bridge.watch);
+        self.bridges.remove(&id);
+        self.doors.release(id.address, &id.key, audit_due);
+        let ip = id.address.ip();
+        if let Some(count) = self.per_address.get_mut(&ip) {
             *count -= 1;
             if *count == 0 {
-                self.per_address.remove(&address.ip());
+                self.per_address.remove(&ip);
             }
         }
     }
@@ -266,36 +398,47 @@ impl VolunteerBook {
         swarms: impl Iterator<Item = SwarmId>,
         visitor: IpAddr,
     ) -> Vec<BridgeView> {
-        let mut found: HashMap<SocketAddr, Vec<SwarmId>> = HashMap::new();
+        let mut found: HashMap<BridgeId, Vec<SwarmId>> = HashMap::new();
         for swarm in swarms {
             for hold in self.holders.get(&swarm).into_iter().flatten() {
-                if hold.expires > now.elapsed && reaches(visitor, hold.bridge.ip()) {
+                if hold.expires > now.elapsed && reaches(visitor, hold.bridge.address.ip()) {
                     found.entry(hold.bridge).or_default().push(swarm);
                 }
             }
         }
         found
             .into_iter()
-            .filter_map(|(address, bundles)| {
-                let bridge = self.bridges.get(&address)?;
+            .filter_map(|(id, bundles)| {
+                let bridge = self.bridges.get(&id)?;
+                let domain = bridge.domain.as_deref();
                 bridge
-                    .open(now.elapsed)
-                    .then(|| BridgeView::new(address, bridge.domain.as_deref(), bundles))
+                    .takes_visitors(now.elapsed)
+                    .then(|| BridgeView::new(id.address, domain, bundles))
             })
             .take(BRIDGES_PER_REPLY_MAX)
             .collect()
     }
 
-    /// How many bridges say that they hold a bundle.
+    /// How many listed bridges hold a bundle.
     pub(super) fn holders(&self, swarm: SwarmId) -> usize {
-        self.holders.get(&swarm).map_or(0, Vec::len)
+        let holders = self.holders.get(&swarm).into_iter().flatten();
+        let listed = |hold: &&Hold| self.bridges.get(&hold.bridge).is_some_and(|b| b.listed);
+        holders.filter(listed).count()
     }
 
     /// How many bridges are listed.
     pub(super) fn len(&self) -> usize {
-        self.bridges.len()
+        self.bridges.values().filter(|bridge| bridge.listed).count()
     }
 }
 
+fn id_of(peer: SocketAddr, offer: &BridgeOffer) -> Option<BridgeId> {
+    Some(BridgeId {
+        address: SocketAddr::new(peer.ip(), offer.port),
+        key: offer.key?,
+    })
+}
+
+mod calls;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "no test binary uses all of it")]
 
+pub(crate) mod bridge;
 pub(crate) mod site;
 pub(crate) mod web;
 

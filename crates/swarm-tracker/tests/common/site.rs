@@ -80,6 +80,11 @@ impl TestSite {
 
     /// A record whose `files` are paths and the numbers of their bundles.
     pub(crate) fn record(&self, sequence: u64, now: u64, files: &[(&str, u8)]) -> Vec<u8> {
+        self.sign(&self.manifest(sequence, now, files))
+    }
+
+    /// The record of any manifest.
+    pub(crate) fn sign(&self, manifest: &SiteManifest) -> Vec<u8> {
         let keys = KeySet {
             site: self.name.clone(),
             sequence: 1,
@@ -89,10 +94,9 @@ impl TestSite {
             publish: vec![self.publish.public()],
             alarm: vec![self.alarm.public()],
         };
-        let manifest = self.manifest(sequence, now, files);
         SiteRecord {
             keys: SignedKeySet::first(&keys, &[&self.root]).expect("good keys"),
-            manifest: SignedManifest::sign(&manifest, &self.publish).expect("a good manifest"),
+            manifest: SignedManifest::sign(manifest, &self.publish).expect("a good manifest"),
             stamp: None,
         }
         .to_bytes()

@@ -1,6 +1,6 @@
 //! Which bridge is next: near ones first, then the one of two with more room (spec 0006, 4).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use rand::seq::SliceRandom as _;
@@ -8,7 +8,7 @@ use rand::{Rng, RngExt as _};
 use swarm_proto::id::SwarmId;
 use swarm_proto::tracker::register::reaches;
 
-use super::{Chosen, Hold, Moment, VolunteerBook};
+use super::{BridgeId, Chosen, Hold, Moment, VolunteerBook};
 
 /// Bridges named to a visitor beside the one he is sent to.
 pub const ALTERNATIVES_MAX: usize = 3;
@@ -38,18 +38,18 @@ impl VolunteerBook {
         let any = self.sample(now, swarm, visitor, 2 + ALTERNATIVES_MAX, rng);
         let near = self.near(now, swarm, visitor, rng);
         let pair = if near.is_empty() { &any } else { &near };
-        let address = self.idler(now.elapsed, pair)?;
-        let others = any.iter().filter(|other| **other != address);
+        let id = self.idler(now.elapsed, pair)?;
+        let others = any.iter().filter(|other| **other != id);
         let others = others
             .take(ALTERNATIVES_MAX)
             .filter_map(|other| self.chosen(*other))
             .collect();
-        let bridge = self.bridges.get_mut(&address)?;
+        let bridge = self.bridges.get_mut(&id)?;
         bridge.load.add(now.elapsed, length.saturating_mul(8));
         if let Some(hits) = &mut bridge.hits_left {
             *hits = hits.saturating_sub(1);
         }
-        Some((self.chosen(address)?, others))
+        Some((self.chosen(id)?, others))
     }
 
     /// Up to `wanted` bridges of the bundle that may be given a visitor, in random order.
@@ -60,7 +60,7 @@ impl VolunteerBook {
         visitor: IpAddr,
         wanted: usize,
         rng: &mut impl Rng,
-    ) -> Vec<SocketAddr> {
+    ) -> Vec<BridgeId> {
         let Some(holders) = self.holders.get(&swarm) else {
             return Vec::new();
         };
@@ -90,31 +90,31 @@ impl VolunteerBook {
         swarm: SwarmId,
         visitor: IpAddr,
         rng: &mut impl Rng,
-    ) -> Vec<SocketAddr> {
+    ) -> Vec<BridgeId> {
         let holders = self.holders.get(&swarm).into_iter().flatten();
         let near = holders.filter(|hold| {
-            is_near(visitor, hold.bridge.ip())
+            is_near(visitor, hold.bridge.address.ip())
                 && self.has_room(hold, now.elapsed, visitor, NEAR_STRAIN_MAX)
         });
         reservoir(near, 2, rng)
     }
 
-    /// Whether a visitor may be sent there: in reach, its lease goes on, and less than `strain` of
-    /// its rate is taken up.
+    /// Whether a visitor may be sent there: in reach, listed, its lease goes on, and less than
+    /// `strain` of its rate is taken up.
     fn has_room(&self, hold: &Hold, now: Duration, visitor: IpAddr, strain: f64) -> bool {
         hold.expires > now
-            && reaches(visitor, hold.bridge.ip())
+            && reaches(visitor, hold.bridge.address.ip())
             && self
                 .bridges
                 .get(&hold.bridge)
-                .is_some_and(|bridge| bridge.open(now) && bridge.strain(now) < strain)
+                .is_some_and(|bridge| bridge.takes_visitors(now) && bridge.strain(now) < strain)
     }
 
     /// Of the first two the one with more room.
-    fn idler(&self, now: Duration, pair: &[SocketAddr]) -> Option<SocketAddr> {
-        let strain = |address: &SocketAddr| {
+    fn idler(&self, now: Duration, pair: &[BridgeId]) -> Option<BridgeId> {
+        let strain = |id: &BridgeId| {
             self.bridges
-                .get(address)
+                .get(id)
                 .map_or(f64::INFINITY, |bridge| bridge.strain(now))
         };
         match pair {
@@ -125,10 +125,10 @@ impl VolunteerBook {
     }
 
     /// How a listed bridge is reached.
-    pub(in crate::registry) fn chosen(&self, address: SocketAddr) -> Option<Chosen> {
-        let bridge = self.bridges.get(&address)?;
+    pub(in crate::registry) fn chosen(&self, id: BridgeId) -> Option<Chosen> {
+        let bridge = self.bridges.get(&id)?;
         Some(Chosen {
-            address,
+            bridge: id,
             domain: bridge.domain.clone(),
         })
     }
@@ -139,8 +139,8 @@ fn reservoir<'h>(
     holds: impl Iterator<Item = &'h Hold>,
     wanted: usize,
     rng: &mut impl Rng,
-) -> Vec<SocketAddr> {
-    let mut picked: Vec<SocketAddr> = Vec::with_capacity(wanted);
+) -> Vec<BridgeId> {
+    let mut picked: Vec<BridgeId> = Vec::with_capacity(wanted);
     for (seen, hold) in holds.enumerate() {
         if picked.len() < wanted {
             picked.push(hold.bridge);
@@ -164,12 +164,16 @@ fn is_near(one: IpAddr, other: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::net::SocketAddr;
 
     use rand::SeedableRng as _;
     use rand::rngs::SmallRng;
+    use swarm_proto::manifest::{SecretKey, SiteName};
     use swarm_proto::tracker::BridgeOffer;
 
+    use super::super::Announced;
     use super::*;
+    use crate::config::VolunteerConfig;
     use crate::testing::v1;
 
     fn at(secs: u64) -> Moment {
@@ -179,15 +183,33 @@ mod tests {
         }
     }
 
+    fn empty_book() -> VolunteerBook {
+        VolunteerBook::new(VolunteerConfig::default())
+    }
+
+    /// An offer of a bridge that proves itself at once.
     fn offer(book: &mut VolunteerBook, ip: &str, rate: u64) {
+        let key = SecretKey::new([1; 32]);
+        let mut rng = SmallRng::seed_from_u64(5);
         let peer = SocketAddr::new(ip.parse().expect("an address"), 6881);
         let offer = BridgeOffer {
+            key: Some(key.public()),
             rate: Some(rate),
             ..BridgeOffer::new(8000)
         };
-        let expires = Duration::from_secs(1000);
-        book.offer(at(0), v1(1), peer, &offer, None, expires)
-            .expect("room");
+        let tracker = SiteName::parse("tracker.example:6969").expect("a host");
+        let said = Announced {
+            swarm: v1(1),
+            peer,
+            offer: &offer,
+            domain: None,
+            expires: Duration::from_secs(1000),
+            tracker: Some(&tracker),
+        };
+        book.offer(at(0), said, &mut rng).expect("room");
+        let call = book.next_call(at(0), [9; 32]).expect("due at once");
+        let proof = call.sign(&key);
+        assert!(book.finish_call(at(0), &call, Ok(proof), &mut rng));
     }
 
     /// Where so many visitors at `visitor` are sent, each for so many bytes.
@@ -202,7 +224,7 @@ mod tests {
         let mut sent = HashMap::new();
         for _ in 0..visits {
             let chosen = book.choose(at(1), v1(1), visitor, bytes, &mut rng);
-            let address = chosen.map_or("home".into(), |(c, _)| c.address.ip().to_string());
+            let address = chosen.map_or("home".into(), |(c, _)| c.bridge.address.ip().to_string());
             *sent.entry(address).or_default() += 1;
         }
         sent
@@ -214,7 +236,7 @@ mod tests {
             ("198.51.9.1", "203.0.113.1", "198.51.100.7"),
             ("2001:db8:9::1", "2001:db9::1", "2001:db8:1::7"),
         ] {
-            let mut book = VolunteerBook::default();
+            let mut book = empty_book();
             offer(&mut book, near, 10_000_000);
             offer(&mut book, far, 10_000_000);
             // 72 Mbit are half of what it can give in the 14.4 s that count; 10 are 10 Mbit each.
@@ -223,7 +245,7 @@ mod tests {
             let next = sent(&mut book, visitor, 6, 1_250_000);
             assert!(next.get(far).is_some_and(|n| *n >= 5), "{next:?}");
             // Who comes from elsewhere sees no difference.
-            let mut book = VolunteerBook::default();
+            let mut book = empty_book();
             offer(&mut book, near, 10_000_000);
             offer(&mut book, far, 10_000_000);
             let elsewhere = if visitor.contains(':') {
@@ -238,7 +260,7 @@ mod tests {
 
     #[test]
     fn full_bridges_get_nobody() {
-        let mut book = VolunteerBook::default();
+        let mut book = empty_book();
         offer(&mut book, "203.0.113.1", 10_000_000);
         // 144 Mbit in all, 10 Mbit for each.
         let found = sent(&mut book, "192.0.2.1", 100, 1_250_000);
@@ -256,7 +278,7 @@ mod tests {
 
     #[test]
     fn alternatives_are_others_that_have_room_and_are_not_counted() {
-        let mut book = VolunteerBook::default();
+        let mut book = empty_book();
         for n in 1..=100 {
             offer(&mut book, &format!("203.0.113.{n}"), 10_000_000);
         }
@@ -266,8 +288,8 @@ mod tests {
             let chosen = book.choose(at(1), v1(1), visitor, 1, &mut rng);
             let (chosen, others) = chosen.expect("a bridge");
             assert_eq!(others.len(), ALTERNATIVES_MAX);
-            let mut all: Vec<_> = others.iter().map(|other| other.address).collect();
-            all.push(chosen.address);
+            let mut all: Vec<_> = others.iter().map(|other| other.bridge.address).collect();
+            all.push(chosen.bridge.address);
             all.sort_unstable();
             all.dedup();
             assert_eq!(all.len(), ALTERNATIVES_MAX + 1);
@@ -282,7 +304,7 @@ mod tests {
 
     #[test]
     fn every_bridge_of_many_is_chosen_as_often() {
-        let mut book = VolunteerBook::default();
+        let mut book = empty_book();
         for n in 0..200 {
             offer(&mut book, &format!("203.0.113.{n}"), 1_000_000_000);
         }
@@ -290,8 +312,8 @@ mod tests {
         let visitor = "192.0.2.1".parse().expect("an address");
         let mut seen: HashMap<SocketAddr, u32> = HashMap::new();
         for _ in 0..10_000 {
-            for address in book.sample(at(1), v1(1), visitor, 5, &mut rng) {
-                *seen.entry(address).or_default() += 1;
+            for id in book.sample(at(1), v1(1), visitor, 5, &mut rng) {
+                *seen.entry(id.address).or_default() += 1;
             }
         }
         assert_eq!(seen.len(), 200);

@@ -2,8 +2,10 @@ use std::collections::HashMap;
 
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
+use swarm_proto::manifest::SecretKey;
 
 use super::*;
+use crate::registry::proof::NoAnswer;
 use crate::testing::v1;
 
 const VISITOR: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 9));
@@ -24,31 +26,64 @@ fn rng() -> SmallRng {
     SmallRng::seed_from_u64(5)
 }
 
+fn key() -> SecretKey {
+    SecretKey::new([1; 32])
+}
+
+fn offer(port: u16) -> BridgeOffer {
+    BridgeOffer {
+        key: Some(key().public()),
+        ..BridgeOffer::new(port)
+    }
+}
+
 struct Book(VolunteerBook, SmallRng);
 
 impl Book {
     fn new() -> Self {
-        Self(VolunteerBook::default(), rng())
+        Self(VolunteerBook::new(VolunteerConfig::default()), rng())
     }
 
+    /// An offer of a bridge that answers at once when it is called.
     fn offer(&mut self, secs: u64, bundle: u8, peer: SocketAddr, offer: &BridgeOffer) -> bool {
-        let expires = Duration::from_secs(secs + 75);
-        self.0
-            .offer(at(secs), v1(bundle), peer, offer, None, expires)
-            .is_ok()
+        let taken = self.try_offer(secs, bundle, peer, offer);
+        while let Some(call) = self.0.next_call(at(secs), [9; 32]) {
+            let proof = call.sign(&key());
+            self.0.finish_call(at(secs), &call, Ok(proof), &mut self.1);
+        }
+        taken.is_ok()
+    }
+
+    fn try_offer(
+        &mut self,
+        secs: u64,
+        bundle: u8,
+        peer: SocketAddr,
+        offer: &BridgeOffer,
+    ) -> Result<(), OfferRefused> {
+        let tracker = SiteName::parse("tracker.example:6969").expect("a host");
+        let said = Announced {
+            swarm: v1(bundle),
+            peer,
+            offer,
+            domain: None,
+            expires: Duration::from_secs(secs + 75),
+            tracker: Some(&tracker),
+        };
+        self.0.offer(at(secs), said, &mut self.1)
     }
 
     fn choose(&mut self, secs: u64, bundle: u8) -> Option<SocketAddr> {
         let chosen = self.0.choose(at(secs), v1(bundle), VISITOR, 1, &mut self.1);
-        chosen.map(|(chosen, _)| chosen.address)
+        chosen.map(|(chosen, _)| chosen.bridge.address)
     }
 }
 
 #[test]
 fn only_a_bridge_that_holds_the_bundle_is_chosen() {
     let mut book = Book::new();
-    assert!(book.offer(0, 1, peer(1), &BridgeOffer::new(8000)));
-    assert!(book.offer(0, 2, peer(2), &BridgeOffer::new(8000)));
+    assert!(book.offer(0, 1, peer(1), &offer(8000)));
+    assert!(book.offer(0, 2, peer(2), &offer(8000)));
     for _ in 0..50 {
         assert_eq!(
             book.choose(1, 1),
@@ -64,9 +99,9 @@ fn only_a_bridge_that_holds_the_bundle_is_chosen() {
 #[test]
 fn a_silent_bridge_is_no_longer_chosen_and_then_forgotten() {
     let mut book = Book::new();
-    book.offer(0, 1, peer(1), &BridgeOffer::new(8000));
-    book.offer(0, 2, peer(1), &BridgeOffer::new(8000));
-    book.offer(60, 2, peer(1), &BridgeOffer::new(8000));
+    book.offer(0, 1, peer(1), &offer(8000));
+    book.offer(0, 2, peer(1), &offer(8000));
+    book.offer(60, 2, peer(1), &offer(8000));
     assert!(book.choose(74, 1).is_some());
     assert!(book.choose(75, 1).is_none(), "even before the sweep");
     book.0.sweep(at(76));
@@ -74,6 +109,8 @@ fn a_silent_bridge_is_no_longer_chosen_and_then_forgotten() {
     book.0.sweep(at(135));
     assert_eq!(book.0.len(), 0);
     assert!(book.0.holders.is_empty() && book.0.per_address.is_empty());
+    book.0.sweep(at(300));
+    assert!(book.0.doors.is_empty());
 }
 
 #[test]
@@ -82,7 +119,7 @@ fn a_lease_ends_by_time_and_by_hits() {
     let lease = BridgeOffer {
         until: Some(1_000_010),
         hits: Some(3),
-        ..BridgeOffer::new(8000)
+        ..offer(8000)
     };
     assert!(book.offer(0, 1, peer(1), &lease));
     assert!((0..3).all(|_| book.choose(1, 1).is_some()));
@@ -95,7 +132,7 @@ fn a_lease_ends_by_time_and_by_hits() {
     assert!(!book.offer(11, 1, peer(1), &lease));
     let none_left = BridgeOffer {
         hits: Some(0),
-        ..BridgeOffer::new(8000)
+        ..offer(8000)
     };
     assert!(!book.offer(11, 1, peer(1), &none_left));
     assert_eq!(book.0.len(), 0);
@@ -106,7 +143,7 @@ fn setting_the_clock_back_makes_no_lease_longer() {
     let mut book = Book::new();
     let lease = BridgeOffer {
         until: Some(1_000_010),
-        ..BridgeOffer::new(8000)
+        ..offer(8000)
     };
     book.offer(0, 1, peer(1), &lease);
     let later = Moment {
@@ -125,11 +162,11 @@ fn visitors_are_spread_by_what_each_bridge_gives() {
     let mut book = Book::new();
     for n in 1..=10 {
         let rate = if n <= 5 { 10_000_000 } else { 40_000_000 };
-        let offer = BridgeOffer {
+        let fast = BridgeOffer {
             rate: Some(rate),
-            ..BridgeOffer::new(8000)
+            ..offer(8000)
         };
-        book.offer(0, 1, peer(n), &offer);
+        book.offer(0, 1, peer(n), &fast);
     }
     let mut seen: HashMap<SocketAddr, u32> = HashMap::new();
     for _ in 0..2500 {
@@ -151,7 +188,7 @@ fn visitors_are_spread_by_what_each_bridge_gives() {
 fn two_choices_keep_the_busiest_near_the_average() {
     let mut book = Book::new();
     for n in 0..100 {
-        book.offer(0, 1, peer(n), &BridgeOffer::new(8000));
+        book.offer(0, 1, peer(n), &offer(8000));
     }
     let mut seen: HashMap<SocketAddr, u32> = HashMap::new();
     for _ in 0..10_000 {
@@ -178,7 +215,7 @@ fn load_of_long_ago_weighs_nothing() {
 fn visitors_from_outside_get_no_bridge_of_our_own_network() {
     let mut book = Book::new();
     let near = SocketAddr::from(([10, 0, 0, 1], 6881));
-    book.offer(0, 1, near, &BridgeOffer::new(8000));
+    book.offer(0, 1, near, &offer(8000));
     assert_eq!(book.choose(1, 1), None);
     assert!(book.0.list(at(1), [v1(1)].into_iter(), VISITOR).is_empty());
     let neighbour = IpAddr::from([10, 0, 0, 2]);
@@ -188,27 +225,86 @@ fn visitors_from_outside_get_no_bridge_of_our_own_network() {
 #[test]
 fn one_address_has_only_so_many_bridges() {
     let mut book = Book::new();
-    for port in 1..=100 {
-        let taken = book.offer(0, 1, peer(1), &BridgeOffer::new(port));
-        assert_eq!(
-            taken,
-            usize::from(port) <= BRIDGES_PER_ADDRESS_MAX,
-            "{port}"
-        );
+    // A place causes a call in five seconds.
+    for n in 0..100_u16 {
+        let secs = u64::from(n) * 5;
+        let taken = book.offer(secs, 1, peer(1), &offer(8000 + n));
+        assert_eq!(taken, usize::from(n) < BRIDGES_PER_ADDRESS_MAX, "{n}");
     }
-    assert!(book.offer(1, 1, peer(1), &BridgeOffer::new(1)), "renewed");
-    assert!(book.offer(1, 1, peer(2), &BridgeOffer::new(1)), "another");
+    assert!(book.offer(501, 1, peer(1), &offer(8000)), "renewed");
+    assert!(book.offer(501, 1, peer(2), &offer(8000)), "another");
     assert_eq!(book.0.len(), BRIDGES_PER_ADDRESS_MAX + 1);
 }
 
 #[test]
 fn the_list_names_what_each_bridge_holds() {
     let mut book = Book::new();
-    book.offer(0, 1, peer(1), &BridgeOffer::new(8000));
-    book.offer(0, 2, peer(1), &BridgeOffer::new(8000));
-    book.offer(0, 3, peer(2), &BridgeOffer::new(8000));
+    book.offer(0, 1, peer(1), &offer(8000));
+    book.offer(0, 2, peer(1), &offer(8000));
+    book.offer(0, 3, peer(2), &offer(8000));
     let list = book.0.list(at(1), [v1(1), v1(2)].into_iter(), VISITOR);
     assert_eq!(list.len(), 1);
     assert_eq!(list[0].base, "http://198.51.100.1:8000");
     assert_eq!(list[0].bundles, [v1(1), v1(2)]);
+}
+
+#[test]
+fn t15_only_who_has_answered_is_listed_and_for_all_that_it_announced() {
+    let mut book = Book::new();
+    let here = peer(1);
+    for bundle in [1, 2, 3] {
+        assert_eq!(book.try_offer(0, bundle, here, &offer(8000)), Ok(()));
+    }
+    let all = || [v1(1), v1(2), v1(3)].into_iter();
+    assert_eq!(book.choose(0, 1), None);
+    assert!(book.0.list(at(0), all(), VISITOR).is_empty());
+    assert_eq!(book.0.len(), 0);
+    let call = book.0.next_call(at(0), [9; 32]).expect("at once");
+    assert_eq!(book.0.next_call(at(0), [9; 32]), None, "one for all three");
+    let proof = call.sign(&key());
+    assert!(book.0.finish_call(at(0), &call, Ok(proof), &mut rng()));
+    assert!(book.choose(0, 1).is_some() && book.choose(0, 3).is_some());
+    assert_eq!(book.0.list(at(0), all(), VISITOR)[0].bundles.len(), 3);
+    // A bundle more needs no other call.
+    assert_eq!(book.try_offer(1, 4, here, &offer(8000)), Ok(()));
+    assert!(book.choose(1, 4).is_some());
+    assert_eq!(book.0.next_call(at(1), [9; 32]), None);
+}
+
+#[test]
+fn t15_who_does_not_answer_is_forgotten_and_told_so() {
+    let mut book = Book::new();
+    let wanted = offer(8000);
+    assert_eq!(book.try_offer(0, 1, peer(1), &wanted), Ok(()));
+    let call = book.0.next_call(at(0), [9; 32]).expect("at once");
+    let proof = Err(NoAnswer::Refused);
+    assert!(!book.0.finish_call(at(0), &call, proof, &mut rng()));
+    assert!(book.0.bridges.is_empty() && book.0.holders.is_empty());
+    // Renewed within the announce interval it waits for the next call, and no call comes before.
+    assert_eq!(book.try_offer(10, 1, peer(1), &wanted), Ok(()));
+    assert_eq!(book.0.next_call(at(29), [8; 32]), None);
+    let call = book
+        .0
+        .next_call(at(34), [8; 32])
+        .expect("after the interval");
+    book.0.finish_call(at(34), &call, proof, &mut rng());
+    let refused = book.try_offer(35, 1, peer(1), &wanted);
+    assert!(
+        matches!(refused, Err(OfferRefused::Unanswered(_))),
+        "{refused:?}"
+    );
+    for (bad, why) in [
+        (BridgeOffer::new(8000), OfferRefused::NoKey),
+        (offer(25), OfferRefused::BlockedPort),
+    ] {
+        assert_eq!(book.try_offer(200, 1, peer(2), &bad), Err(why));
+    }
+}
+
+#[test]
+fn blocked_ports_are_those_of_the_standard() {
+    assert!(BLOCKED_PORTS.is_sorted());
+    for open in [80, 443, 6969, 8000, 8080, 8081, 8443, 51413] {
+        assert!(!BLOCKED_PORTS.contains(&open), "{open}");
+    }
 }

@@ -4,9 +4,9 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use swarm_proto::tracker::ScrapeRequest;
 
-use super::super::{RegistryConfig, check_record};
+use super::super::{RegistryConfig, Via, check_record};
 use super::*;
-use crate::config::AnnounceConfig;
+use crate::config::{AnnounceConfig, VolunteerConfig};
 use crate::testing::{TestSite, v1, v2};
 
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -23,6 +23,7 @@ fn registry(open: bool) -> Registry {
     let config = RegistryConfig {
         open,
         announce: AnnounceConfig::default(),
+        volunteers: VolunteerConfig::default(),
         bridge_domains: Vec::new(),
         seed: 3,
     };
@@ -327,9 +328,13 @@ fn all_transports_have_one_swarm_of_figures() {
     let mut registry = registry(true);
     let id = v1(1);
     let by_address = swarm_proto::tracker::AnnounceRequest::new(id, peer(1), 2001);
-    registry.announce(at(0), HERE, &by_address).expect("open");
+    registry
+        .announce(at(0), HERE, &by_address, Via::Udp)
+        .expect("open");
     let seed = join(&mut registry, id, 2, 0);
-    let reply = registry.announce(at(0), HERE, &by_address).expect("open");
+    let reply = registry
+        .announce(at(0), HERE, &by_address, Via::Udp)
+        .expect("open");
     assert_eq!((reply.complete, reply.incomplete), (1, 1));
     assert_eq!(reply.peers, [], "nobody can call a browser");
     assert_eq!(scraped(&registry, id), Some((1, 1, 0)));
@@ -392,7 +397,9 @@ fn t19_one_socket_is_in_so_many_swarms_and_the_tracker_has_so_many_peers() {
             .is_some_and(|warning| warning.contains("full"))
     );
     let by_address = swarm_proto::tracker::AnnounceRequest::new(swarm(0), peer(3), 2001);
-    let reply = registry.announce(at(0), HERE, &by_address).expect("open");
+    let reply = registry
+        .announce(at(0), HERE, &by_address, Via::Udp)
+        .expect("open");
     assert!(
         reply
             .warning

@@ -1,0 +1,106 @@
+//! Who has shown wrong bytes, and how long no visitor is sent there (spec 0006, 3.3; T57).
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use swarm_proto::manifest::{PublicKey, SiteName, SitePath};
+
+use super::audit::Shown;
+use super::volunteer::BridgeId;
+use crate::budget::place_of;
+
+/// Evictions remembered, three for each liar, some 200 bytes each. Past it the next to end makes
+/// way.
+const EVICTIONS_MAX: usize = 65_536;
+
+/// What is barred.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Barred {
+    Door(SocketAddr),
+    Key(PublicKey),
+    /// New bridges of an address or /64, or the liar would only take another port. Those that
+    /// are there already are its neighbours perhaps, and are looked at themselves.
+    Place(IpAddr),
+}
+
+/// What was seen, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Lie {
+    pub(super) site: SiteName,
+    pub(super) path: SitePath,
+    pub(super) shown: Shown,
+}
+
+#[derive(Debug)]
+struct Eviction {
+    until: Duration,
+    /// `None`: nothing can excuse it.
+    lie: Option<Lie>,
+}
+
+/// All evictions that are in force.
+#[derive(Debug, Default)]
+pub(super) struct Evictions(HashMap<Barred, Eviction>);
+
+impl Evictions {
+    /// Bars a bridge.
+    pub(super) fn evict(
+        &mut self,
+        now: Duration,
+        lasts: Duration,
+        bridge: BridgeId,
+        lie: Option<&Lie>,
+    ) {
+        let until = now.saturating_add(lasts);
+        for barred in names(bridge).into_iter().flatten() {
+            if self.0.len() >= EVICTIONS_MAX {
+                self.make_room(now);
+            }
+            let lie = lie.cloned();
+            self.0.insert(barred, Eviction { until, lie });
+        }
+    }
+
+    fn make_room(&mut self, now: Duration) {
+        self.sweep(now);
+        if self.0.len() >= EVICTIONS_MAX {
+            let next = self.0.iter().min_by_key(|(_, eviction)| eviction.until);
+            if let Some(barred) = next.map(|(barred, _)| *barred) {
+                self.0.remove(&barred);
+            }
+        }
+    }
+
+    /// Whether a bridge is barred, and what would excuse it if it turned out to be true.
+    /// `known`: it was there before.
+    pub(super) fn bars(&self, now: Duration, bridge: BridgeId, known: bool) -> Option<Option<Lie>> {
+        let names = names(bridge).into_iter().flatten();
+        names
+            .filter(|barred| !known || !matches!(barred, Barred::Place(_)))
+            .filter_map(|barred| self.0.get(&barred))
+            .find(|eviction| eviction.until > now)
+            .map(|eviction| eviction.lie.clone())
+    }
+
+    /// Takes back all that was barred for a lie that was none.
+    pub(super) fn excuse(&mut self, lie: &Lie) {
+        self.0
+            .retain(|_, eviction| eviction.lie.as_ref() != Some(lie));
+    }
+
+    /// Forgets those that have ended.
+    pub(super) fn sweep(&mut self, now: Duration) {
+        self.0.retain(|_, eviction| eviction.until > now);
+    }
+}
+
+/// This host itself is not barred as a place: it is no stranger's.
+fn names(bridge: BridgeId) -> [Option<Barred>; 3] {
+    let ip = bridge.address.ip();
+    [
+        Some(Barred::Door(bridge.address)),
+        Some(Barred::Key(bridge.key)),
+        (!ip.is_loopback()).then(|| Barred::Place(place_of(ip))),
+    ]
+}
