@@ -252,8 +252,10 @@ pub const ALARM_LIFETIME_SECS_MAX: u64 = 3_600;
 
 /// Bytes of a site's trust state on disk: one key set, some numbers.
 pub const TRUST_STATE_LEN_MAX: usize = 64 * 1024;
-/// Blocks asked of one peer at a time: 4 MiB under way, a gigabit at 30 ms.
-pub const REQUESTS_OUT_MAX: usize = 256;
+
+/// Blocks asked of one peer at a time: 32 MiB under way, a gigabit at 250 ms. What is not on the
+/// way from there is bounded by the memory for pieces.
+pub const REQUESTS_OUT_MAX: usize = 2048;
 
 /// Requests to one peer that are no more counted on, but whose blocks are still taken.
 pub const STRAY_REQUESTS_MAX: usize = 512;

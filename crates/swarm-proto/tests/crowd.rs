@@ -166,7 +166,7 @@ fn leeches_that_ignore_suggestions_are_done_sooner_when_shown_one_piece_after_th
 
 #[test]
 fn one_leech_that_ignores_suggestions_is_served_as_fast_as_the_uplink_goes() {
-    for (super_seed, most) in [(SuperSeed::Auto, 1.07), (SuperSeed::Always, 1.13)] {
+    for (super_seed, most) in [(SuperSeed::Auto, 1.07), (SuperSeed::Always, 1.14)] {
         let row = Crowd {
             deaf: 1,
             super_seed,
@@ -268,5 +268,72 @@ fn means() {
             mean(|one| one.ratio),
             mean(|one| one.seed_copies),
         );
+    }
+}
+
+/// What came of a fetch through a thin or a long line.
+#[derive(Debug)]
+struct Line {
+    /// Seconds, over those in which the line could carry it.
+    ratio: f64,
+    /// Bytes that came for nothing, over those of the torrent.
+    wasted: f64,
+    mbit: f64,
+}
+
+/// One leech whose downlink carries so much, beside so many seeds with that much up each.
+fn fetch(len: usize, seeds: usize, (down, up): (f64, f64), latency: Duration) -> Line {
+    let (meta, content) = build(len, PIECE);
+    let weather = Weather {
+        latency: (latency, latency),
+    };
+    let mut net = Net::new(1, weather, &meta, &content);
+    net.queue = Duration::from_millis(150);
+    let leech = net.leech(mbit(20.0));
+    net.nodes[leech].downlink = down;
+    for n in 0..seeds {
+        let seed = net.seed(up);
+        net.nodes[seed].addr = ([10 + n as u8, 1, 1, 1], 6881).into();
+        net.dial(Duration::from_millis(20 * n as u64), leech, seed);
+    }
+    let done = |net: &Net| net.nodes[0].download.is_complete();
+    assert!(net.run(Duration::from_secs(3600), done), "unfinished");
+    let took = (net.now - net.start).as_secs_f64();
+    let line = down.min(up * seeds as f64);
+    let outcome = Line {
+        ratio: took * line / len as f64,
+        wasted: net.nodes[0].download.stats().wasted as f64 / len as f64,
+        mbit: len as f64 / took * 8e-6,
+    };
+    println!("{seeds} seeds with {up:.0} B/s, {down:.0} B/s down, {latency:?}: {outcome:.3?}");
+    outcome
+}
+
+#[test]
+fn a_thin_line_beside_many_seeds_carries_nothing_twice() {
+    let near = Duration::from_millis(20);
+    for (down, seeds) in [(30e3, 20), (30e3, 60), (10e3, 20), (120e3, 40)] {
+        let line = fetch(2 << 20, seeds, (down, mbit(20.0)), near);
+        assert!(line.ratio < 1.1, "{line:?}");
+        assert!(line.wasted < 0.02, "{line:?}");
+    }
+}
+
+#[test]
+fn many_thin_seeds_are_all_asked() {
+    let near = Duration::from_millis(20);
+    for (up, seeds) in [(5e3, 20), (5e3, 60), (20e3, 40)] {
+        let line = fetch(16 << 20, seeds, (mbit(100.0), up), near);
+        assert!(line.ratio < 1.3, "{line:?}");
+        assert!(line.wasted < 0.10, "{line:?}");
+    }
+}
+
+#[test]
+fn a_far_seed_is_asked_for_as_much_as_is_on_the_way() {
+    for (one_way, least) in [(50, 500.0), (100, 350.0)] {
+        let line = (mbit(1000.0), mbit(1000.0));
+        let line = fetch(384 << 20, 1, line, Duration::from_millis(one_way));
+        assert!(line.mbit > least, "{line:?}");
     }
 }

@@ -64,9 +64,8 @@ impl Download {
             return;
         }
         peer.suggestions.retain(|suggested| *suggested != piece);
-        let asked = peer.asked.iter().filter(|range| range.piece() == piece);
-        let asked: Vec<_> = asked.copied().collect();
-        peer.asked.retain(|range| range.piece() != piece);
+        let asked = peer.take_asked_of(piece);
+        self.ahead.settled(asked.len());
         for range in asked {
             self.assembler.released(range, conn);
             self.cancel(conn, range);

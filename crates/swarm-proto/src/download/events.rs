@@ -63,7 +63,8 @@ impl Download {
         }
         peer.uncount(&mut self.picker);
         self.suggested_is_lost(&peer);
-        for range in peer.asked {
+        self.ahead.settled(peer.asked.len());
+        for range in peer.asked.into_keys() {
             self.assembler.released(range, conn);
         }
         self.disown(conn);
@@ -280,8 +281,14 @@ impl Download {
         let Some(peer) = self.peers.get_mut(&conn) else {
             return;
         };
-        peer.asked.remove(&range);
-        peer.block_came(len, &self.config);
+        let asked_at = peer.asked.remove(&range);
+        let was_full = self.ahead.is_full();
+        self.ahead.settled(usize::from(asked_at.is_some()));
+        if let Some(asked_at) = asked_at {
+            let waited = now.saturating_duration_since(asked_at);
+            self.ahead.block_came(waited);
+        }
+        peer.block_came(now, len, asked_at, &self.config);
         if !peer.guided_lately(now) {
             self.crowd_at = Some(now);
         }
@@ -289,6 +296,9 @@ impl Download {
             self.place(now, conn, block);
         }
         self.fill(now, conn);
+        if was_full && !self.ahead.is_full() {
+            self.fill_all(now);
+        }
     }
 
     /// A block of a peer or a web seed is here: it goes to its place if it can't be told to be
@@ -305,7 +315,8 @@ impl Download {
         for other in others {
             self.web.cancelled(other, &range);
             if let Some(peer) = self.peers.get_mut(&other) {
-                peer.asked.remove(&range);
+                let owed = peer.asked.remove(&range).is_some();
+                self.ahead.settled(usize::from(owed));
                 self.cancel(other, range);
                 self.fill(now, other);
             }
@@ -322,7 +333,11 @@ impl Download {
         let Some(peer) = self.peers.get_mut(&conn) else {
             return;
         };
-        if peer.asked.remove(&range) && self.assembler.released(range, conn) {
+        if peer.asked.remove(&range).is_none() {
+            return;
+        }
+        self.ahead.settled(1);
+        if self.assembler.released(range, conn) {
             // Others first: this one just failed to send it.
             peer.idle_at = Some(self.changes + 1);
             self.fill_all(now);
@@ -339,11 +354,12 @@ impl Download {
             return;
         }
         self.ticked_at = Some(now);
-        self.totals.down.tick(elapsed);
+        let came = self.totals.down.tick(elapsed);
         self.totals.up.tick(elapsed);
         for peer in self.peers.values_mut() {
             peer.tick(elapsed, &self.config);
         }
+        self.tick_ahead(now, came, elapsed);
         if self.rechoke_at.is_some_and(|at| at <= now) {
             self.rechoke_at = Some(now + self.config.rechoke);
             self.rechoke(now);
@@ -400,15 +416,16 @@ impl Download {
         let mut needed = blocks;
         let mut cancels = Vec::new();
         for (conn, peer) in &mut self.peers {
-            if !peer.has(urgent.get()) || peer.chokes_us || peer.asked.len() < peer.depth() {
+            let is_full = peer.asked.len() >= peer.depth() || self.ahead.is_full();
+            if !peer.has(urgent.get()) || peer.chokes_us || !is_full {
                 continue;
             }
-            let mut room = (peer.depth() / 2).min(needed);
+            let mut room = peer.asked.len().div_ceil(2).min(needed);
             needed -= room;
             while room > 0
                 && let Some(last) = peer
                     .asked
-                    .iter()
+                    .keys()
                     .rev()
                     .find(|range| !self.deadlines.contains_key(&range.piece()))
                     .copied()
@@ -418,6 +435,7 @@ impl Download {
                 room -= 1;
             }
         }
+        self.ahead.settled(cancels.len());
         for (conn, range) in cancels {
             self.assembler.released(range, conn);
             self.cancel(conn, range);

@@ -12,6 +12,7 @@
 //!                                                                 again, or the piece of one peer
 //! ```
 
+mod ahead;
 mod api;
 mod assemble;
 mod budget;
@@ -118,6 +119,7 @@ pub struct Download {
     verifying: HashMap<PieceIndex, (Bytes, Senders)>,
     verifying_bytes: u64,
     room: room::Allowed,
+    ahead: ahead::Total,
     suspects: Suspects,
     proofs: Proofs,
     /// What peers were last told of whether we ask for anything.
@@ -198,6 +200,7 @@ impl Download {
             verifying: HashMap::new(),
             verifying_bytes: 0,
             room: room::Allowed::default(),
+            ahead: ahead::Total::default(),
             suspects: Suspects::default(),
             proofs: Proofs::default(),
             said_upload_only: false,

@@ -152,11 +152,13 @@ impl Download {
         }
         let mut cancels = Vec::new();
         for (conn, peer) in &mut self.peers {
-            for range in peer.asked.iter().filter(|range| range.piece() == piece) {
-                cancels.push((*conn, *range));
-            }
-            peer.asked.retain(|range| range.piece() != piece);
+            cancels.extend(
+                peer.take_asked_of(piece)
+                    .into_iter()
+                    .map(|range| (*conn, range)),
+            );
         }
+        self.ahead.settled(cancels.len());
         for (conn, range) in cancels {
             self.cancel(conn, range);
         }

@@ -1,14 +1,15 @@
 //! What is known of each peer, and who is banned.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use super::ahead::Depth;
 use super::api::{DownloadConfig, PeerInfo};
 use super::suggest::Promised;
 use super::super_seed::Shown;
 use crate::bitfield::Bitfield;
-use crate::geometry::{BLOCK_LEN, BlockRange, PieceIndex};
+use crate::geometry::{BlockRange, PieceIndex};
 use crate::id::{PeerId, SwarmId};
 use crate::limits;
 use crate::session::ConnectionId;
@@ -26,8 +27,10 @@ impl Rate {
         self.since_tick += u64::from(bytes);
     }
 
-    pub(super) fn tick(&mut self, elapsed: Duration) {
+    /// Time went by; gives the bytes that were added in it.
+    pub(super) fn tick(&mut self, elapsed: Duration) -> u64 {
         let secs = elapsed.as_secs_f64();
+        let came = self.since_tick;
         if secs > 0.0 {
             // Half of what was known is forgotten in about a second.
             let weight = (secs / 1.5).min(1.0);
@@ -36,6 +39,7 @@ impl Rate {
             self.latest = now;
             self.since_tick = 0;
         }
+        came
     }
 
     pub(super) const fn per_sec(&self) -> f64 {
@@ -101,13 +105,15 @@ pub(super) struct Peer {
     /// between.
     guided_at: Option<Instant>,
     guided_every: Duration,
-    /// What it was asked for and owes.
-    pub(super) asked: BTreeSet<BlockRange>,
-    depth: usize,
+    /// What it was asked for and owes, and since when.
+    pub(super) asked: BTreeMap<BlockRange, Instant>,
+    depth: Depth,
+    /// When a block last came.
+    came_at: Option<Instant>,
+    /// How long its session was told that a block may take.
+    pub(super) patience: Duration,
     /// How many it says to queue (`reqq`, BEP 10): what is beyond it may drop.
     pub(super) queues: Option<u32>,
-    slow_start: bool,
-    came_before: u64,
     /// A request timed out, and nothing came since.
     pub(super) snubs: bool,
     pub(super) down: Rate,
@@ -145,11 +151,11 @@ impl Peer {
             suggestions: VecDeque::new(),
             guided_at: None,
             guided_every: Duration::ZERO,
-            asked: BTreeSet::new(),
-            depth: config.depth_min,
+            asked: BTreeMap::new(),
+            depth: Depth::new(config),
+            came_at: None,
+            patience: Duration::ZERO,
             queues: None,
-            slow_start: true,
-            came_before: 0,
             snubs: false,
             down: Rate::default(),
             up: Rate::default(),
@@ -174,8 +180,7 @@ impl Peer {
 
     /// How many blocks it is asked for at a time.
     pub(super) fn depth(&self) -> usize {
-        let queues = self.queues.and_then(|most| usize::try_from(most).ok());
-        queues.map_or(self.depth, |most| self.depth.min(most))
+        self.depth.blocks(self.queues)
     }
 
     /// Whether it suggested something lately.
@@ -189,38 +194,50 @@ impl Peer {
         self.guided_at.is_some_and(|at| now < at + patience)
     }
 
-    /// A block came: as long as the rate rises, more is asked ahead.
-    pub(super) fn block_came(&mut self, len: u32, config: &DownloadConfig) {
+    /// What it owes of the piece; it is no more waited for.
+    pub(super) fn take_asked_of(&mut self, piece: PieceIndex) -> Vec<BlockRange> {
+        let of_piece = |range: &&BlockRange| range.piece() == piece;
+        let asked: Vec<_> = self.asked.keys().filter(of_piece).copied().collect();
+        self.asked.retain(|range, _| range.piece() != piece);
+        asked
+    }
+
+    /// A block came, which was asked for then, unless it was not waited for any more.
+    pub(super) fn block_came(
+        &mut self,
+        now: Instant,
+        len: u32,
+        asked_at: Option<Instant>,
+        config: &DownloadConfig,
+    ) {
         self.down.add(len);
+        self.came_at = Some(now);
         if std::mem::take(&mut self.snubs) {
-            self.depth = config.depth_min;
+            self.depth.woke(config);
         }
-        if self.slow_start {
-            self.depth = (self.depth + 1).min(config.depth_max);
+        if let Some(asked_at) = asked_at {
+            let waited = now.saturating_duration_since(asked_at);
+            self.depth.block_came(waited, &self.down, config);
         }
     }
 
-    /// Requests went unanswered: from now on one at a time.
+    /// Whether it owes something and sent nothing for so long.
+    pub(super) fn is_silent(&self, now: Instant, patience: Duration) -> bool {
+        let owes_since = self.asked.values().min().copied();
+        owes_since.is_some_and(|since| Some(since).max(self.came_at) <= now.checked_sub(patience))
+    }
+
+    /// Requests went unanswered.
     pub(super) fn timed_out(&mut self) {
         self.snubs = true;
-        self.slow_start = false;
-        self.depth = 1;
+        self.depth.timed_out();
     }
 
     pub(super) fn tick(&mut self, elapsed: Duration, config: &DownloadConfig) {
-        let came = self.down.since_tick;
-        self.down.tick(elapsed);
+        let came = self.down.tick(elapsed);
         self.up.tick(elapsed);
-        let rate = self.down.per_sec();
-        // What came in this tick alone: the average lags behind, and would let the queue grow.
-        if self.slow_start && came > 0 && came < self.came_before + self.came_before / 4 {
-            self.slow_start = false;
-        }
-        self.came_before = came;
-        if !self.slow_start && !self.snubs {
-            let blocks = rate * config.depth_secs / f64::from(BLOCK_LEN);
-            self.depth = (blocks as usize + 2).clamp(config.depth_min, config.depth_max);
-        }
+        self.depth
+            .tick((came, elapsed), &self.down, self.snubs, config);
     }
 }
 
@@ -343,36 +360,5 @@ mod tests {
         assert_eq!(bans.entries.len(), limits::BANS_MAX);
         assert_eq!(departed.known.len(), limits::DEPARTED_PEERS_MAX);
         assert!(departed.get(ConnectionId(19_999)).is_some());
-    }
-
-    #[test]
-    fn depth_follows_the_rate() {
-        let config = DownloadConfig::default();
-        let now = Instant::now();
-        let info = PeerInfo {
-            addr: addr("192.0.2.1:1"),
-            outgoing: true,
-        };
-        let mut peer = Peer::new(info, now, &config);
-        for _ in 0..100 {
-            peer.block_came(BLOCK_LEN, &config);
-        }
-        assert!(peer.depth > 100, "slow start doubles with each round trip");
-        for _ in 0..20 {
-            for _ in 0..10 {
-                peer.block_came(BLOCK_LEN, &config);
-            }
-            peer.tick(Duration::from_millis(500), &config);
-        }
-        assert!(
-            (10..=14).contains(&peer.depth),
-            "20 blocks a second, got {}",
-            peer.depth
-        );
-        peer.timed_out();
-        peer.tick(Duration::from_millis(500), &config);
-        assert_eq!(peer.depth, 1);
-        peer.block_came(BLOCK_LEN, &config);
-        assert_eq!(peer.depth, config.depth_min);
     }
 }

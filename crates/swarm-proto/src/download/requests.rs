@@ -31,8 +31,13 @@ impl Download {
                 return;
             };
             let is_useful = peer.established && !peer.chokes_us && peer.we_want;
+            let depth = match self.ahead.is_scarce() {
+                true => 1,
+                false => peer.depth(),
+            };
             if !is_useful
-                || peer.asked.len() >= peer.depth()
+                || self.ahead.is_full()
+                || peer.asked.len() >= depth
                 || peer.idle_at == Some(self.changes)
                 || self.verifying_bytes >= self.pending_max()
             {
@@ -42,8 +47,10 @@ impl Download {
                 Some(range) => {
                     self.assembler.asked(range, conn, now);
                     if let Some(peer) = self.peers.get_mut(&conn) {
-                        peer.asked.insert(range);
+                        peer.asked.insert(range, now);
                     }
+                    self.ahead.asked();
+                    self.tell_patience(conn);
                     self.ask(conn, range);
                 }
                 None => {

@@ -102,10 +102,11 @@ impl Download {
     }
 
     fn own_max(&self) -> u64 {
-        self.config.pending_bytes_max.max(4 * self.piece_length())
+        let usual = self.config.pending_bytes_max.max(4 * self.piece_length());
+        usual.max(self.ahead.far_bytes())
     }
 
-    fn piece_length(&self) -> u64 {
+    pub(super) fn piece_length(&self) -> u64 {
         self.geometry()
             .map_or(0, |geometry| geometry.piece_length().into())
     }

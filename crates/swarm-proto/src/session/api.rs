@@ -136,6 +136,9 @@ pub enum Command {
     /// Ask for a block. What is not agreed to (choked, too many) comes back as
     /// [`SessionEvent::Rejected`].
     Request(BlockRange),
+    /// How long the next block may take while some are asked for, where that is longer than
+    /// [`Timeouts::request`]: blocks of many peers share a thin line.
+    RequestPatience(Duration),
     /// Take a request back. A block that was under way comes all the same.
     Cancel(BlockRange),
     /// Answer to [`SessionEvent::Requested`].

@@ -55,6 +55,10 @@ impl PeerSession {
             }
             Command::Choke(choke) => self.choke(choke),
             Command::Request(range) => self.request(now, range),
+            Command::RequestPatience(patience) => {
+                self.ledger
+                    .set_timeout(patience.max(self.config.timeouts.request));
+            }
             Command::Cancel(range) => {
                 if self.ledger.cancel(range) {
                     self.out.push(&Message::Cancel(raw(range)));

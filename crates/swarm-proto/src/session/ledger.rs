@@ -113,6 +113,11 @@ impl RequestLedger {
         }
     }
 
+    /// How long the next block may take from now on.
+    pub(super) const fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout;
+    }
+
     pub(super) fn ask(&mut self, now: Instant, range: BlockRange) -> Ask {
         if self.waiting >= limits::REQUESTS_OUT_MAX {
             return Ask::Refused;
