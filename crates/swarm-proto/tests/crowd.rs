@@ -222,6 +222,58 @@ fn t23_three_greedy_hosts_slow_honest_leeches_by_less_than_a_third() {
     assert!(beside < 1.3 * clean, "{beside} s against {clean} s");
 }
 
+/// Seconds until so many leeches of ours have everything, and the share of it that a deaf one has
+/// then which tells nobody of what it gets.
+fn beside_quiet(leeches: usize, super_seed: SuperSeed) -> (f64, f64) {
+    let (meta, content) = build(12 << 20, 64 << 10);
+    let mut net = Net::new(1, LAN, &meta, &content);
+    net.super_seed = super_seed;
+    net.queue = Duration::from_millis(150);
+    net.seed(mbit(20.0));
+    let quiet = leeches + 1;
+    for leech in 1..=quiet {
+        let node = match leech == quiet {
+            true => net.deaf_leech(mbit(20.0)),
+            false => net.leech(mbit(20.0)),
+        };
+        net.nodes[node].addr = ([10 + leech as u8, 1, 1, 1], 6881).into();
+    }
+    net.nodes[quiet].quiet = true;
+    net.nodes[quiet].mute = true;
+    let mut rng = SmallRng::seed_from_u64(1);
+    for b in 1..=quiet {
+        // The quiet one knows of the seed alone.
+        for a in 0..if b == quiet { 1 } else { b } {
+            net.dial(Duration::from_millis(rng.random_range(20..200)), b, a);
+        }
+    }
+    let done = |net: &Net| {
+        let ours = &net.nodes[1..=leeches];
+        ours.iter().all(|node| node.download.is_complete())
+    };
+    assert!(net.run(Duration::from_secs(120), done), "unfinished");
+    let has = net.nodes[quiet].download.have();
+    let share = f64::from(has.count()) / f64::from(has.len());
+    ((net.now - net.start).as_secs_f64(), share)
+}
+
+#[test]
+fn a_leech_that_tells_nothing_of_what_it_gets_has_a_slot_that_is_free() {
+    let rows = [
+        // It has its share of the uplink, and more: it asks further ahead.
+        (4, SuperSeed::Never, 12.0, 0.2..1.01),
+        // It is shown little, since it never says to have what it was shown.
+        (4, SuperSeed::Auto, 7.0, 0.04..0.5),
+        // All slots are needed: who says nothing may well throw away what it takes.
+        (20, SuperSeed::Never, 8.0, 0.0..0.15),
+    ];
+    for (leeches, super_seed, most, shares) in rows {
+        let (took, share) = beside_quiet(leeches, super_seed);
+        println!("{leeches} in {took:.1} s, the quiet one has {share:.2} then, {super_seed}");
+        assert!(took < most && shares.contains(&share), "{took} s, {share}");
+    }
+}
+
 /// Mean ratio over so many seeds of each crowd, printed: `cargo test --release --test crowd means
 /// -- --ignored --nocapture`, with `SIM_SEEDS=n` for other than 20 each.
 #[test]

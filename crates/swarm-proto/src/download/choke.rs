@@ -8,7 +8,7 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Download;
 use super::peers::Peer;
@@ -16,6 +16,29 @@ use crate::session::{Command, ConnectionId};
 
 /// Bytes sent to an address beyond those of the pieces it says to have: pieces under way.
 const TAKEN_MIN: u64 = 256 * 1024;
+
+/// A quiet peer that waited so long gets a slot until the next round.
+const QUIET_WAIT: Duration = Duration::from_secs(60);
+
+/// What an address does with what it is sent, as far as it says. The best is the least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Taking {
+    /// It says to have what it was sent.
+    Fairly,
+    /// It never said that it got anything, and was sent no more than it lacks.
+    Quietly,
+    /// It was sent far more than it says to have.
+    Only,
+}
+
+/// What was sent to an address.
+#[derive(Debug, Default)]
+struct Sent {
+    taken: u64,
+    /// Bytes of what it says to have.
+    had: u64,
+    tells: bool,
+}
 
 /// How many slots each address and each network has.
 #[derive(Debug, Default)]
@@ -59,18 +82,32 @@ impl Download {
             let waiting = self.peers.iter().filter(|(_, peer)| {
                 peer.wants && peer.we_choke && !self.should_await_suggestion(now, peer)
             });
-            let others_want = self
-                .peers
-                .values()
-                .any(|peer| peer.wants && !peer.only_takes);
+            let allowed = self.slots_allowed();
             let Some(conn) = waiting
-                .filter(|(_, peer)| !(peer.only_takes && others_want))
-                .min_by_key(|(_, peer)| (hosts.crowding(peer.info.addr.ip()), peer.choke_since))
+                .filter(|(_, peer)| peer.taking <= allowed)
+                .min_by_key(|(_, peer)| {
+                    let hosts = hosts.crowding(peer.info.addr.ip());
+                    (peer.taking, hosts, peer.choke_since)
+                })
                 .map(|(conn, _)| *conn)
             else {
                 return;
             };
             self.set_choke(now, conn, false);
+        }
+    }
+
+    /// Who may have a slot: those that take fairly; quiet ones while the others don't need all;
+    /// and who only takes while nobody else wants anything.
+    fn slots_allowed(&self) -> Taking {
+        let want = |taking| {
+            let peers = self.peers.values();
+            peers.filter(|p| p.wants && p.taking == taking).count()
+        };
+        match (want(Taking::Fairly), want(Taking::Quietly)) {
+            (0, 0) => Taking::Only,
+            (fair, _) if fair < self.config.upload_slots => Taking::Quietly,
+            _ => Taking::Fairly,
         }
     }
 
@@ -81,7 +118,7 @@ impl Download {
         let waits = |peer: &Peer| {
             peer.wants
                 && peer.we_choke
-                && !peer.only_takes
+                && peer.taking == Taking::Fairly
                 && slots(peer) == 0
                 && !self.should_await_suggestion(now, peer)
         };
@@ -104,42 +141,64 @@ impl Download {
 
     /// Finds the addresses that were sent far more than they say to have, and chokes them while
     /// others want something: they pass nothing on.
+    ///
+    /// There are clients that tell a seed nothing of what they get (rqbit 9). An address that never
+    /// told of anything is not judged before it took all that it lacks; until then it has the slots
+    /// that are free, and after a long wait one by turns.
     pub(super) fn choke_takers(&mut self, now: Instant) {
         let Some(geometry) = self.geometry() else {
             return;
         };
         let piece_len = u64::from(geometry.piece_length());
         let slack = TAKEN_MIN.max(2 * piece_len);
-        let mut sent: HashMap<IpAddr, (u64, u64)> = HashMap::new();
+        let copy = u64::from(geometry.piece_count()) * piece_len;
+        let mut sent: HashMap<IpAddr, Sent> = HashMap::new();
         for peer in self.peers.values() {
             let said = peer
                 .pieces
                 .as_ref()
                 .map_or(0, |pieces| u64::from(pieces.count()));
-            let (taken, had) = sent.entry(peer.info.addr.ip().to_canonical()).or_default();
-            *taken += peer.sent;
-            *had += said * piece_len;
+            let sent = sent.entry(peer.info.addr.ip().to_canonical()).or_default();
+            sent.taken += peer.sent;
+            sent.had += said * piece_len;
+            sent.tells |= peer.tells;
         }
         for peer in self.peers.values_mut() {
-            let ip = peer.info.addr.ip().to_canonical();
-            peer.only_takes = sent
-                .get(&ip)
-                .is_some_and(|(taken, had)| *taken > had + slack);
+            let sent = sent.get(&peer.info.addr.ip().to_canonical());
+            peer.taking = match sent {
+                Some(sent) if sent.taken <= sent.had + slack => Taking::Fairly,
+                Some(sent) if !sent.tells && sent.taken <= copy + slack => Taking::Quietly,
+                _ => Taking::Only,
+            };
         }
-        if !self
-            .peers
-            .values()
-            .any(|peer| peer.wants && !peer.only_takes)
-        {
-            return;
-        }
-        let served = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| !peer.we_choke && peer.only_takes);
-        let takers: Vec<_> = served.map(|(conn, _)| *conn).collect();
+        let allowed = self.slots_allowed();
+        let has_turn = |peer: &Peer| peer.turn_until.is_some_and(|until| now < until);
+        let served = self.peers.iter().filter(|(_, peer)| !peer.we_choke);
+        let takers = served.filter(|(_, peer)| peer.taking > allowed && !has_turn(peer));
+        let takers: Vec<_> = takers.map(|(conn, _)| *conn).collect();
         for conn in takers {
             self.set_choke(now, conn, true);
+        }
+    }
+
+    /// Gives a slot to the quiet peer that has waited longest, if it waited long and none has one
+    /// in this way.
+    fn give_turn(&mut self, now: Instant) {
+        let mut peers = self.peers.values();
+        if peers.any(|peer| peer.turn_until.is_some_and(|until| now < until)) {
+            return;
+        }
+        let waits = |peer: &Peer| {
+            let quiet = peer.wants && peer.we_choke && peer.taking == Taking::Quietly;
+            quiet && peer.choke_since + QUIET_WAIT <= now
+        };
+        let waiting = self.peers.iter().filter(|(_, peer)| waits(peer));
+        let longest = waiting.min_by_key(|(_, peer)| peer.choke_since);
+        if let Some(conn) = longest.map(|(conn, _)| *conn) {
+            if let Some(peer) = self.peers.get_mut(&conn) {
+                peer.turn_until = Some(now + self.config.rechoke);
+            }
+            self.set_choke(now, conn, false);
         }
     }
 
@@ -162,10 +221,13 @@ impl Download {
     /// Gives the slots anew.
     pub(super) fn rechoke(&mut self, now: Instant) {
         let slots = self.config.upload_slots;
+        self.give_turn(now);
+        let allowed = self.slots_allowed();
         let mut served: Vec<ConnectionId> = Vec::new();
         let mut waiting: Vec<ConnectionId> = Vec::new();
         for (conn, peer) in &self.peers {
             match (peer.wants, peer.we_choke) {
+                (true, true) if peer.taking > allowed => {}
                 (true, true) => waiting.push(*conn),
                 (true, false) => served.push(*conn),
                 _ => {}
@@ -180,7 +242,8 @@ impl Download {
         let ip = |conn: &ConnectionId| self.peers.get(conn).map(|peer| peer.info.addr.ip());
         let hosts = self.hosts_served();
         let crowding = |conn: &ConnectionId| ip(conn).map(|ip| hosts.crowding(ip));
-        waiting.sort_by_key(|conn| (crowding(conn), since(conn)));
+        let taking = |conn: &ConnectionId| self.peers.get(conn).map(|peer| peer.taking);
+        waiting.sort_by_key(|conn| (taking(conn), crowding(conn), since(conn)));
         served.sort_by_key(since);
         let mut seen = Hosts::default();
         let mut ranks: HashMap<ConnectionId, (usize, usize)> = HashMap::new();

@@ -101,6 +101,7 @@ impl Peer {
         if !pieces.insert(piece) {
             return false;
         }
+        self.tells = true;
         match pieces.is_all() && !self.lost_some {
             // It is a seed now, and those are not counted piece by piece.
             true => {

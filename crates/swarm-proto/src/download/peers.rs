@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::ahead::Depth;
 use super::api::{DownloadConfig, PeerInfo};
+use super::choke::Taking;
 use super::suggest::Promised;
 use super::super_seed::Shown;
 use crate::bitfield::Bitfield;
@@ -89,8 +90,12 @@ pub(super) struct Peer {
     pub(super) choke_since: Instant,
     /// Bytes that it asked for and that were handed out to be sent.
     pub(super) sent: u64,
-    /// Its address was sent far more than it says to have.
-    pub(super) only_takes: bool,
+    /// It said to have got a piece since it said what it has.
+    pub(super) tells: bool,
+    /// What its address was sent, beside what it says to have.
+    pub(super) taking: Taking,
+    /// A slot that is its own until then, whoever waits.
+    pub(super) turn_until: Option<Instant>,
     /// It was told what we have, or begins to see it.
     pub(super) told: bool,
     /// What it sees of us, if it is shown our pieces one by one.
@@ -143,7 +148,9 @@ impl Peer {
             we_choke: true,
             choke_since: now,
             sent: 0,
-            only_takes: false,
+            tells: false,
+            taking: Taking::Fairly,
+            turn_until: None,
             told: false,
             shown: None,
             promised: Promised::default(),

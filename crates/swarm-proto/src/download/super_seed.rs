@@ -10,6 +10,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use super::Download;
+use super::choke::Taking;
 use super::peers::Peer;
 use crate::bitfield::Bitfield;
 use crate::id::PeerId;
@@ -195,7 +196,7 @@ impl Peer {
     /// Whether it will take pieces, though it may not have been shown one that it wants.
     pub(super) fn is_leech(&self) -> bool {
         let may_want = self.wants || (self.shown.is_some() && !self.upload_only);
-        self.established && may_want && !self.is_seed() && !self.only_takes
+        self.established && may_want && !self.is_seed() && self.taking == Taking::Fairly
     }
 }
 

@@ -443,5 +443,6 @@ mod proofs;
 mod readers;
 mod room;
 mod super_seed;
+mod takers;
 mod upload_only;
 mod v1_liars;

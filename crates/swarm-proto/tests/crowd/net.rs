@@ -41,6 +41,8 @@ pub(crate) struct Node {
     pub(crate) greedy: bool,
     /// Of another kind: it ignores suggestions.
     deaf: bool,
+    /// It tells nobody of the pieces that it got.
+    pub(crate) quiet: bool,
     /// It answers no request.
     pub(crate) mute: bool,
     meta: Option<Arc<Metainfo>>,
@@ -156,6 +158,7 @@ impl Net {
             downlink_free_at: self.now,
             greedy: false,
             deaf: false,
+            quiet: false,
             mute: false,
             meta,
             content,
@@ -488,6 +491,9 @@ impl Node {
     }
 
     fn command(&mut self, now: Instant, conn: ConnectionId, command: Command) {
+        if self.quiet && matches!(command, Command::Have(_)) {
+            return;
+        }
         if let Some((session, _)) = self.sessions.get_mut(&conn) {
             session.handle_command(now, command);
         }

@@ -1,0 +1,86 @@
+//! Leeches that tell a seed nothing of what they get.
+
+use super::*;
+
+const COPY: u32 = 702;
+
+/// A seed whose slots are all wanted by peers that pass on what they get, with a peer that says
+/// nothing of the pieces it took.
+fn crowded(taken: u32) -> Table {
+    let mut table = Table::seed();
+    for conn in 0..9 {
+        table.join(conn, table.meta.swarm_ids()[0]);
+        table.event(conn, SessionEvent::PeerHas(PieceSet::None));
+        table.event(conn, SessionEvent::PeerInterested(true));
+        if conn == 0 {
+            take(&mut table, 0, taken);
+        }
+    }
+    table.wait(TICK);
+    table
+}
+
+fn take(table: &mut Table, conn: u64, pieces: u32) {
+    let geometry = table.meta.geometry().clone();
+    for nth in 0..pieces {
+        let piece = geometry.piece(nth % geometry.piece_count()).unwrap();
+        for range in geometry.blocks(piece) {
+            table.event(conn, SessionEvent::Requested(range));
+        }
+    }
+    table.wait(TICK);
+}
+
+fn is_choked(table: &Table, conn: u64) -> bool {
+    table
+        .download
+        .peer_stats(ConnectionId(conn))
+        .unwrap()
+        .we_choke
+}
+
+/// Seconds within so many in which the peer had a slot, as the others tell of what they get.
+fn secs_served(table: &mut Table, conn: u64, secs: u32) -> u32 {
+    (0..secs)
+        .filter(|_| {
+            table.wait(Duration::from_secs(1));
+            !is_choked(table, conn)
+        })
+        .count() as u32
+}
+
+#[test]
+fn who_tells_nothing_has_a_free_slot_until_it_took_a_copy() {
+    let mut table = crowded(20);
+    assert!(is_choked(&table, 0), "eight others want the slots");
+    // One of them is gone.
+    table.event(1, SessionEvent::PeerInterested(false));
+    table.wait(Duration::from_secs(5));
+    assert!(!is_choked(&table, 0));
+    take(&mut table, 0, COPY);
+    assert!(is_choked(&table, 0), "it took a copy, and more");
+}
+
+#[test]
+fn who_tells_something_is_held_to_it() {
+    let mut table = crowded(20);
+    table.event(1, SessionEvent::PeerInterested(false));
+    let piece = table.meta.geometry().piece(0).unwrap();
+    table.event(0, SessionEvent::PeerHas(PieceSet::One(piece)));
+    table.wait(Duration::from_secs(5));
+    assert!(is_choked(&table, 0), "it says to have one piece of twenty");
+}
+
+#[test]
+fn who_tells_nothing_and_waits_long_has_a_turn() {
+    let mut table = crowded(20);
+    assert_eq!(secs_served(&mut table, 0, 55), 0);
+    let served = secs_served(&mut table, 0, 350);
+    assert!(
+        (30..=75).contains(&served),
+        "a slot one part in seven: {served} s of 350"
+    );
+    // And who took a copy has none.
+    let mut table = crowded(COPY + 20);
+    assert_eq!(secs_served(&mut table, 0, 350), 0);
+}
