@@ -276,6 +276,10 @@ pub const REQUESTS_PASSED_MAX: usize = 16;
 /// without the fast extension may have a whole queue on its way when it is choked.
 pub const REQUESTS_REFUSED_MAX: u32 = 4000;
 
+/// Pieces that a peer may allow us to ask for while it chokes us (BEP 6) and that are remembered.
+/// The BEP's example has 10, libtorrent allows 5.
+pub const ALLOWED_FAST_MAX: usize = 32;
+
 /// Messages of one peer within a minute that change nothing: keep-alives, pieces said twice,
 /// unknown messages. An honest peer sends a few.
 pub const USELESS_MESSAGES_MAX: u32 = 5000;

@@ -120,6 +120,7 @@ impl Download {
             SessionEvent::PeerHas(set) => self.peer_has(now, conn, set),
             SessionEvent::PeerLacks(piece) => self.peer_lacks(now, conn, piece),
             SessionEvent::Suggested(piece) => self.suggested(now, conn, piece),
+            SessionEvent::AllowedFast(piece) => self.allowed(now, conn, piece),
             SessionEvent::Choked(choked) => {
                 if let Some(peer) = self.peers.get_mut(&conn) {
                     peer.chokes_us = choked;
@@ -152,6 +153,7 @@ impl Download {
             SessionEvent::Block(block) => self.block(now, conn, block),
             SessionEvent::Rejected(range) => {
                 let range = self.our_range(conn, range);
+                self.refused(conn, range.piece());
                 self.released(now, conn, range);
             }
             SessionEvent::TimedOut(range) => {

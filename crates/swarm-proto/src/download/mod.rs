@@ -13,6 +13,7 @@
 //! ```
 
 mod ahead;
+mod allowed;
 mod api;
 mod assemble;
 mod budget;

@@ -110,6 +110,8 @@ pub(super) struct Peer {
     /// between.
     guided_at: Option<Instant>,
     guided_every: Duration,
+    /// Pieces that it may be asked for though it chokes us (BEP 6).
+    pub(super) allowed: Vec<PieceIndex>,
     /// What it was asked for and owes, and since when.
     pub(super) asked: BTreeMap<BlockRange, Instant>,
     depth: Depth,
@@ -158,6 +160,7 @@ impl Peer {
             suggestions: VecDeque::new(),
             guided_at: None,
             guided_every: Duration::ZERO,
+            allowed: Vec::new(),
             asked: BTreeMap::new(),
             depth: Depth::new(config),
             came_at: None,
@@ -183,6 +186,12 @@ impl Peer {
         if let Some(before) = self.guided_at.replace(now) {
             self.guided_every = self.guided_every.max(now.saturating_duration_since(before));
         }
+    }
+
+    /// Whether it has something for us, and may be asked for it.
+    pub(super) fn serves_us(&self) -> bool {
+        let answers = !self.chokes_us || !self.allowed.is_empty();
+        self.established && self.we_want && answers
     }
 
     /// How many blocks it is asked for at a time.

@@ -30,12 +30,11 @@ impl Download {
             let Some(peer) = self.peers.get(&conn) else {
                 return;
             };
-            let is_useful = peer.established && !peer.chokes_us && peer.we_want;
             let depth = match self.ahead.is_scarce() {
                 true => 1,
                 false => peer.depth(),
             };
-            if !is_useful
+            if !peer.serves_us()
                 || self.ahead.is_full()
                 || peer.asked.len() >= depth
                 || peer.idle_at == Some(self.changes)
@@ -75,6 +74,9 @@ impl Download {
     }
 
     fn pick(&mut self, now: Instant, conn: ConnectionId) -> Option<BlockRange> {
+        if self.peers.get(&conn)?.chokes_us {
+            return self.pick_allowed(conn);
+        }
         if let Some(range) = self.pick_deadline(now, conn) {
             return Some(range);
         }
@@ -278,7 +280,12 @@ impl Download {
             .find_map(|piece| self.asked_once(now, (piece, 0), conn, ENDGAME_PATIENCE))
     }
 
-    fn unasked(&self, piece: PieceIndex, first: usize, conn: ConnectionId) -> Option<BlockRange> {
+    pub(super) fn unasked(
+        &self,
+        piece: PieceIndex,
+        first: usize,
+        conn: ConnectionId,
+    ) -> Option<BlockRange> {
         if !self.peers.get(&conn)?.has(piece.get()) {
             return None;
         }

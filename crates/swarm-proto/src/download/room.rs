@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Download;
 use super::budget::{Need, Room};
+use super::peers::Peer;
 use crate::geometry::PieceIndex;
 
 /// Pieces of which no block came for so long are given up, where others wait for their memory.
@@ -33,7 +34,7 @@ impl Download {
     pub fn need(&self) -> Need {
         let piece = self.piece_length();
         let peers = || self.peers.values();
-        let is_served = || peers().any(|p| p.established && !p.chokes_us && p.we_want);
+        let is_served = || peers().any(Peer::serves_us);
         let wishes = !self.missing.is_none() && (is_served() || self.web.is_any_usable());
         let urgent = piece.saturating_mul(self.deadlines.len() as u64);
         Need {

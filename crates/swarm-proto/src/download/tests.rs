@@ -436,6 +436,7 @@ fn two_that_have_everything_part() {
     assert_eq!(table.closes(), [(1, CloseReason::Useless)]);
 }
 
+mod allowed;
 mod crowd;
 mod lost;
 mod padding;

@@ -196,6 +196,8 @@ pub enum SessionEvent {
     PeerLacks(PieceIndex),
     /// The peer would like to be asked for this piece (BEP 6).
     Suggested(PieceIndex),
+    /// The peer may be asked for this piece though it chokes us (BEP 6).
+    AllowedFast(PieceIndex),
     /// Whether the peer refuses our requests. On `true` every request it doesn't reject itself
     /// follows as [`Rejected`](Self::Rejected).
     Choked(bool),

@@ -204,7 +204,8 @@ impl PeerSession {
     }
 
     fn request(&mut self, now: Instant, range: BlockRange) {
-        if !self.phase.is_open() || self.flow.peer_chokes || self.geometry.is_none() {
+        let choked = self.flow.peer_chokes && !self.allowed.contains(&range.piece());
+        if !self.phase.is_open() || choked || self.geometry.is_none() {
             return self.events.push_back(SessionEvent::Rejected(range));
         }
         match self.ledger.ask(now, range) {

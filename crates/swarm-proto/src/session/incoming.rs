@@ -37,8 +37,7 @@ impl PeerSession {
             Message::HaveAll => self.fast()?.peer_has(Claim::All),
             Message::HaveNone => self.fast()?.peer_has(Claim::None),
             Message::Suggest(index) => self.fast()?.peer_suggests(index),
-            // A hint that we don't follow: slots are given at once here.
-            Message::AllowedFast(_) => self.fast()?.useless(),
+            Message::AllowedFast(index) => self.fast()?.peer_allows(index),
             Message::Request(raw) => self.peer_requests(raw),
             Message::Cancel(raw) => self.peer_cancels(raw),
             Message::Reject(raw) => self.fast()?.peer_rejects(raw),
@@ -130,6 +129,22 @@ impl PeerSession {
             }
             false => self.useless(),
         }
+    }
+
+    /// The peer answers requests for this piece though it chokes us (BEP 6).
+    fn peer_allows(&mut self, index: u32) -> Result<(), Misbehaviour> {
+        let Some(geometry) = &self.geometry else {
+            return self.useless();
+        };
+        let piece = geometry
+            .piece(index)
+            .ok_or(Misbehaviour::NoSuchPiece(index))?;
+        let room = self.allowed.len() < limits::ALLOWED_FAST_MAX;
+        if room && !self.allowed.contains(&piece) {
+            self.allowed.push(piece);
+            self.events.push_back(SessionEvent::AllowedFast(piece));
+        }
+        self.useless()
     }
 
     fn peer_has_one(&mut self, index: u32) -> Result<(), Misbehaviour> {

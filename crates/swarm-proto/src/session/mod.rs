@@ -28,7 +28,7 @@ pub use ledger::Block;
 pub(crate) use ledger::block_for_tests;
 
 use crate::bitfield::Bitfield;
-use crate::geometry::Geometry;
+use crate::geometry::{Geometry, PieceIndex};
 use crate::limits;
 use crate::wire::handshake::HANDSHAKE_LEN;
 use crate::wire::holepunch::UT_HOLEPUNCH_ID;
@@ -59,6 +59,8 @@ pub struct PeerSession {
     peer_pieces: PeerPieces,
     /// Pieces that the peer suggested, each of which counts once.
     suggested: Option<Bitfield>,
+    /// Pieces that the peer answers for though it chokes us.
+    allowed: Vec<PieceIndex>,
     /// What we have, until the peer is told: a bitfield can only be the first message.
     unsaid_pieces: Option<Bitfield>,
     said_pieces: bool,
@@ -96,6 +98,7 @@ impl PeerSession {
             uploads: Uploads::default(),
             peer_pieces: PeerPieces::default(),
             suggested: None,
+            allowed: Vec::new(),
             unsaid_pieces: None,
             said_pieces: false,
             peer: ExtendedHandshake::default(),

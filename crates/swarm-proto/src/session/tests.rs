@@ -5,6 +5,7 @@ use crate::geometry::BlockRange;
 use crate::id::{PeerId, SwarmId};
 use crate::wire::{RawBlock, RawRequest};
 
+mod allowed;
 mod bad;
 mod dht;
 mod lost;
