@@ -145,7 +145,7 @@ impl PieceShare {
     /// Tells what the download holds and wishes, and it what it may hold; whether it was told, and
     /// so may have something to do.
     pub(crate) fn regulate(&mut self, now: Instant, download: &mut Download) -> bool {
-        let Some(room) = self.settle(download.need()) else {
+        let Some(room) = self.settle(now, download.need()) else {
             return false;
         };
         let before = self.held;
@@ -153,7 +153,7 @@ impl PieceShare {
         let need = download.need();
         // What it gave up is for others at once: it may not be awake again for long.
         if need.held < before
-            && let Some(room) = self.settle(need)
+            && let Some(room) = self.settle(now, need)
         {
             download.set_room(now, room);
         }
@@ -161,7 +161,7 @@ impl PieceShare {
     }
 
     /// Tells what is held and wished; what may be held, if that is to be looked at.
-    pub(crate) fn settle(&mut self, need: Need) -> Option<Room> {
+    pub(crate) fn settle(&mut self, now: Instant, need: Need) -> Option<Room> {
         self.note(need.held);
         if let Some((last, room)) = self.last {
             let is_content = need.wish > 0 && need.wish == last.wish && room.bytes >= need.wish;
@@ -174,7 +174,7 @@ impl PieceShare {
             }
         }
         let mut pieces = self.memory.pieces();
-        let room = pieces.budget.ask(self.id, need);
+        let room = pieces.budget.ask(now, self.id, need);
         pieces.wake_next(self.id);
         let short = pieces.budget.next().is_some();
         self.memory.short.store(short, Ordering::Relaxed);
@@ -284,15 +284,16 @@ mod tests {
             piece: 256,
         };
         let (mut one, mut two) = (PieceShare::of(&memory), PieceShare::of(&memory));
-        assert_eq!(one.settle(need(0, 1024)).unwrap().bytes, 256);
-        assert_eq!(two.settle(need(0, 1024)).unwrap().bytes, 0);
-        assert!(one.settle(need(256, 1024)).unwrap().others_wait);
-        assert_eq!(one.settle(need(0, 1024)).unwrap().bytes, 0);
+        let now = Instant::now();
+        assert_eq!(one.settle(now, need(0, 1024)).unwrap().bytes, 256);
+        assert_eq!(two.settle(now, need(0, 1024)).unwrap().bytes, 0);
+        assert!(one.settle(now, need(256, 1024)).unwrap().others_wait);
+        assert_eq!(one.settle(now, need(0, 1024)).unwrap().bytes, 0);
         two.turn().notified().await;
-        assert_eq!(two.settle(need(0, 1024)).unwrap().bytes, 256);
+        assert_eq!(two.settle(now, need(0, 1024)).unwrap().bytes, 256);
         drop(two);
         one.turn().notified().await;
-        assert_eq!(one.settle(need(0, 1024)).unwrap().bytes, 256);
+        assert_eq!(one.settle(now, need(0, 1024)).unwrap().bytes, 256);
         drop(one);
         assert_eq!(memory.report().pieces, 0);
     }
