@@ -26,6 +26,7 @@ use crate::link::port::Port;
 use crate::link::tcp;
 use crate::link::utp::{self, Utp};
 use crate::memory::{Memory, MemoryReport};
+use crate::places::Places;
 use crate::swarm::{Shared, SwarmHandle};
 use crate::swarm_task::SwarmTask;
 use crate::uplink::{Downlink, Uplink};
@@ -119,7 +120,7 @@ struct Inner {
     /// Set once it has been entered.
     dht: watch::Sender<Option<DhtNode>>,
     memory: Arc<Memory>,
-    permits: Arc<Semaphore>,
+    places: Arc<Places>,
     checks: Arc<Semaphore>,
     next_conn: AtomicU64,
     /// Both ids of a hybrid lead to the same swarm.
@@ -160,7 +161,7 @@ impl Node {
             dht: watch::Sender::new(None),
             memory: Memory::new(config.memory),
             checks: Arc::new(Semaphore::new(CHECKS_MAX)),
-            permits: Arc::new(Semaphore::new(config.peers_max)),
+            places: Places::new(config.peers_max),
             next_conn: AtomicU64::new(1),
             swarms: Mutex::default(),
             tasks: TaskTracker::new(),
@@ -371,8 +372,8 @@ impl Node {
         Arc::clone(&self.inner.checks).acquire_owned().await.ok()
     }
 
-    pub(crate) fn connection_permit(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.inner.permits).try_acquire_owned().ok()
+    pub(crate) fn places(&self) -> &Arc<Places> {
+        &self.inner.places
     }
 
     pub(crate) fn next_connection(&self) -> ConnectionId {

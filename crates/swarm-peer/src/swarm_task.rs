@@ -510,6 +510,7 @@ impl SwarmTask {
 
     fn publish_now(&mut self, now: Instant, download: &Download) {
         self.stats_at = now;
+        self.tell_worth(download);
         let figures = download.stats();
         let stats = self.shared.stats.lock();
         let mut stats = stats.unwrap_or_else(PoisonError::into_inner);

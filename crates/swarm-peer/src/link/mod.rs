@@ -24,6 +24,7 @@ use swarm_proto::session::{CloseReason, Command, ConnectionId, PeerSession, Sess
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::memory::LinkMemory;
 use crate::store::PieceStore;
@@ -66,6 +67,8 @@ pub(crate) struct Mailboxes {
     pub(crate) events: mpsc::Sender<LinkEvents>,
     /// What the buffers of all links have together.
     pub(crate) memory: Arc<LinkMemory>,
+    /// Cancelled when the node has given its place to somebody else.
+    pub(crate) lost: CancellationToken,
     /// Whether the uplink is limited.
     pub(crate) throttled: bool,
 }
@@ -95,6 +98,8 @@ pub(crate) async fn drive<R, W>(
     let mut room = Room::new(Arc::clone(&mail.memory));
     let sleep = tokio::time::sleep(std::time::Duration::from_secs(60));
     tokio::pin!(sleep);
+    let lost = mail.lost.clone().cancelled_owned();
+    tokio::pin!(lost);
     loop {
         if reading.is_none()
             && let Some((jobs, lease)) = serving.take(&mut wanted)
@@ -180,6 +185,10 @@ pub(crate) async fn drive<R, W>(
                 answer(&mut session, done, &mut unread);
             }
             () = &mut sleep => session.handle_timeout(Instant::now()),
+            () = &mut lost => session.handle_command(
+                Instant::now(),
+                Command::Close(CloseReason::TooManyPeers),
+            ),
         }
         // Commands come in bursts; taking what is there saves turns of the loop.
         while let Ok(command) = mail.commands.try_recv() {

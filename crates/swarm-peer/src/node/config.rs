@@ -33,7 +33,8 @@ pub struct NodeConfig {
     /// What one bundle may receive, in bits per second, where it does not say otherwise. Default
     /// unlimited.
     pub bundle_download: Option<u64>,
-    /// Connections of all bundles together. Default 500; each may cost 1 MiB at full speed.
+    /// Connections of all bundles together. Default 500; each may cost 1 MiB at full speed. Where
+    /// all are taken, the network that holds most makes way for others.
     pub peers_max: usize,
     /// Bytes for pieces that are not on the disk yet, one half, and for buffers of connections,
     /// the other, of all bundles together. Default 64 MiB; less makes pieces wait for each other,
