@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::memory::LinkMemory;
 use crate::store::PieceStore;
+use crate::uplink::Uplink;
 use input::Room;
 use serve::{Served, Serving, Wanted, read_blocks, read_blocks_at_once};
 pub(crate) use stream::Stream;
@@ -37,7 +38,7 @@ pub(crate) use stream::Stream;
 pub(crate) const COMMANDS_MAX: usize = 8192;
 
 /// Bytes taken from the session ahead of the socket. What is taken can no longer be cancelled or
-/// overtaken, so a throttled uplink gets less.
+/// overtaken, so a throttled uplink gets less, from the moment on at which it is throttled.
 const AHEAD_UNLIMITED: usize = 256 * 1024;
 const AHEAD_THROTTLED: usize = 20 * 1024;
 
@@ -69,8 +70,18 @@ pub(crate) struct Mailboxes {
     pub(crate) memory: Arc<LinkMemory>,
     /// Cancelled when the node has given its place to somebody else.
     pub(crate) lost: CancellationToken,
-    /// Whether the uplink is limited.
-    pub(crate) throttled: bool,
+    /// What is sent goes by these, and may be limited at any time.
+    pub(crate) uplinks: [Uplink; 2],
+}
+
+impl Mailboxes {
+    /// Bytes to take from the session ahead of the socket.
+    fn ahead(&self) -> usize {
+        match self.uplinks.iter().any(|uplink| uplink.rate().is_some()) {
+            true => AHEAD_THROTTLED,
+            false => AHEAD_UNLIMITED,
+        }
+    }
 }
 
 type ReadJob = JoinHandle<Served>;
@@ -85,10 +96,6 @@ pub(crate) async fn drive<R, W>(
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let ahead = match mail.throttled {
-        true => AHEAD_THROTTLED,
-        false => AHEAD_UNLIMITED,
-    };
     let mut output = Output::default();
     let mut batch: Vec<SessionEvent> = Vec::new();
     let mut unread = Vec::new();
@@ -112,7 +119,7 @@ pub(crate) async fn drive<R, W>(
                 }
             }
         }
-        while output.len < ahead
+        while output.len < mail.ahead()
             && let Some(bytes) = session.poll_transmit_bytes()
         {
             output.push(bytes);
@@ -266,3 +273,6 @@ impl Output {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

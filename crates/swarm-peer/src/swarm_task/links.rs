@@ -197,7 +197,6 @@ impl SwarmTask {
         place: Place,
     ) {
         let conn = self.node.next_connection();
-        let uplink = self.node.uplink().clone();
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         let mail = Mailboxes {
             conn,
@@ -205,7 +204,7 @@ impl SwarmTask {
             events: self.events_in.clone(),
             memory: self.node.shared_memory().links().clone(),
             lost: place.lost(),
-            throttled: uplink.rate().is_some() || self.shared.uplink.rate().is_some(),
+            uplinks: [self.node.uplink().clone(), self.shared.uplink.clone()],
         };
         let by_utp = matches!(stream, Stream::Utp(_));
         match stream {
