@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use swarm_proto::download::{Prefix, canonical_priority};
 use swarm_proto::id::SwarmId;
 
-use crate::connector::{AddressPolicy, Trust};
+use crate::connector::{AddressPolicy, Trust, canonical};
 
 /// Addresses kept for one swarm, some 200 bytes each (libtorrent's `max_peerlist_size`).
 const ADDRESSES_MAX: usize = 3000;
@@ -105,6 +105,7 @@ impl AddressBook {
         policy: &AddressPolicy,
         now: Instant,
     ) -> bool {
+        let addr = canonical(addr);
         if !policy.permits(addr.ip(), trust) {
             return false;
         }

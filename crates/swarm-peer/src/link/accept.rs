@@ -12,6 +12,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::sync::oneshot;
 
 use super::Stream;
+use crate::connector::canonical;
 use crate::node::Node;
 use crate::places::{Place, Way};
 
@@ -118,9 +119,7 @@ pub(crate) async fn greet(node: Node, mut stream: Stream, addr: SocketAddr, mut 
     let Some(swarm) = node.get(&handshake.swarm_id) else {
         return tracing::debug!(%addr, swarm = %handshake.swarm_id, "swarm unknown here");
     };
-    // A socket of both families shows IPv4 in the guise of IPv6; bans, books and peers know it by its
-    // own.
-    let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+    let addr = canonical(addr);
     let Some(place) = node.places().enter(addr, Way::In) else {
         return tracing::debug!(%addr, "connection refused: too many");
     };

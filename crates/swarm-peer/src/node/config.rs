@@ -1,6 +1,6 @@
 //! How a node behaves: [`NodeConfig`].
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,7 +19,8 @@ pub(crate) const MEMORY: u64 = 64 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
     /// Where peers may call; port 0 lets the system choose. Where it names one address, calls and
-    /// announces leave from that one too. Default `0.0.0.0:0`.
+    /// announces leave from that one too. `::` is all addresses of both families, or of IPv4 where
+    /// the system has no IPv6; then trackers hear of us by each family. Default `[::]:0`.
     pub listen: SocketAddr,
     /// First eight bytes of our peer id: client and version.
     pub peer_id_prefix: [u8; 8],
@@ -69,7 +70,7 @@ pub struct NodeConfig {
 impl Default for NodeConfig {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from(([0, 0, 0, 0], 0)),
+            listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
             peer_id_prefix: *b"-SK0010-",
             uplink: Uplink::unlimited(),
             downlink: Downlink::unlimited(),

@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use super::*;
 use crate::connector::{Scope, scope_of};
 
@@ -204,4 +206,20 @@ fn among_equals_priority_decides() {
         book.take_due(now, ALL, ALL, |_| true).map(|taken| taken.0),
         best
     );
+}
+
+#[test]
+fn ipv4_in_the_guise_of_ipv6_is_the_same_address() {
+    let mut book = book();
+    let now = Instant::now();
+    let plain = addr(1);
+    let IpAddr::V4(ip) = plain.ip() else {
+        unreachable!("{plain}");
+    };
+    let guise = SocketAddr::new(ip.to_ipv6_mapped().into(), 1);
+    add(&mut book, guise, Trust::Stranger, now);
+    add(&mut book, plain, Trust::Stranger, now);
+    assert_eq!(book.len(), 1);
+    let taken = book.take_due(now, ALL, ALL, |_| true);
+    assert_eq!(taken, Some((plain, ID, Trust::Stranger)));
 }

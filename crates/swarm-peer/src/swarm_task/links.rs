@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::SwarmTask;
 use super::jobs::Done;
-use crate::connector::{ConnectError, Trust};
+use crate::connector::{ConnectError, Trust, canonical};
 use crate::http::chain;
 use crate::link::accept::Incoming;
 use crate::link::{
@@ -115,6 +115,7 @@ impl SwarmTask {
 
     /// Calls by uTP whom a peer introduced (BEP 55), while that one calls us.
     pub(super) fn punch(&mut self, addr: SocketAddr, download: &Download) {
+        let addr = canonical(addr);
         let known = self.links.values().any(|link| link.addr == addr);
         let Some(&swarm_id) = self.shared.swarm_ids.first() else {
             return;
