@@ -301,8 +301,12 @@ mod tests {
     const PIECE: u32 = 16_384;
 
     fn torrent(content: &[u8]) -> Arc<Metainfo> {
-        let mut builder = MetainfoBuilder::new("site", PIECE);
-        let mut hasher = FileHasher::new(PIECE);
+        torrent_of(content, PIECE)
+    }
+
+    fn torrent_of(content: &[u8], piece: u32) -> Arc<Metainfo> {
+        let mut builder = MetainfoBuilder::new("site", piece);
+        let mut hasher = FileHasher::new(piece);
         hasher.update(content);
         builder.file(vec!["file".to_owned()], hasher.finish());
         Arc::new(builder.build().unwrap())
@@ -384,5 +388,50 @@ mod tests {
         }
         assert!(two.is_complete(), "{:?} {:?}", one.need(), two.need());
         assert_eq!(one.need().held, 0);
+    }
+
+    /// A block every five seconds keeps a piece from standing still.
+    #[test]
+    fn f15_a_bundle_whose_web_seed_trickles_gives_its_memory_to_one_that_is_fast() {
+        const LONG: u32 = 64 * PIECE;
+        let content: Vec<u8> = (0..4 * LONG).map(|at| (at / 77) as u8).collect();
+        let meta = torrent_of(&content, LONG);
+        let memory = Memory::new(2 * u64::from(LONG));
+        let (mut slow, mut fast) = (leech(&meta), leech(&meta));
+        let (mut slows, mut fasts) = (PieceShare::of(&memory), PieceShare::of(&memory));
+        let start = Instant::now();
+        slow.web_seed_joined(start, ConnectionId(1), "http://198.51.100.1/".to_owned());
+        slows.regulate(start, &mut slow);
+        let mut asked = Vec::new();
+        let mut done = None;
+        for second in 0..120 {
+            let now = start + Duration::from_secs(second);
+            slow.handle_timeout(now);
+            slows.regulate(now, &mut slow);
+            while let Some(action) = slow.poll_action() {
+                if let Action::FetchRange(fetch) = action {
+                    asked.push((fetch.seed, fetch.request, fetch.range.start as usize));
+                }
+            }
+            if second % 5 == 0 {
+                for (seed, request, at) in &mut asked {
+                    let bytes = Bytes::copy_from_slice(&content[*at..*at + PIECE as usize]);
+                    *at += PIECE as usize;
+                    slow.web_bytes(now, *seed, *request, bytes);
+                }
+                slows.regulate(now, &mut slow);
+            }
+            if second == 10 {
+                assert_eq!(slow.need().held, u64::from(LONG), "all there is");
+                fast.web_seed_joined(now, ConnectionId(2), "http://198.51.100.2/".to_owned());
+            }
+            fast.handle_timeout(now);
+            turn(&mut fast, &mut fasts, now, &content);
+            if fast.is_complete() {
+                done.get_or_insert(second);
+            }
+        }
+        assert!(done.is_some_and(|at| (25..40).contains(&at)), "{done:?}");
+        assert!(memory.report().pieces_max <= u64::from(LONG));
     }
 }
