@@ -7,13 +7,16 @@
 
 mod groups;
 mod http;
+mod routes;
 mod scrape;
 mod udp;
 
 pub(crate) use groups::groups;
+pub(crate) use routes::{Route, routes};
 pub use scrape::{Scraped, Scraper};
 pub use udp::UdpError;
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,10 +26,11 @@ use swarm_proto::tracker::{
     AnnounceEvent, AnnounceReply, AnnounceRequest, AnnounceTiers, ScrapeEntry, TrackerNumber,
 };
 
-use crate::connector::{Connector, Trust};
-use crate::http::{HttpClient, HttpError, chain};
+use crate::connector::Trust;
+use crate::http::{HttpError, chain};
 use crate::report::{TrackerReport, shown_url};
 use crate::swarm::{Message, Shared, SwarmState};
+use routes::Tracker;
 
 /// Peers asked for at a time.
 const NUMWANT: u32 = 80;
@@ -36,12 +40,11 @@ const DEADLINE_STOPPED: Duration = Duration::from_secs(3);
 /// What all announcers of a node have in common.
 #[derive(Clone)]
 pub(crate) struct Announcing {
-    pub(crate) http: HttpClient,
-    pub(crate) connector: Connector,
+    pub(crate) routes: Arc<[Route]>,
     pub(crate) peer_id: PeerId,
     pub(crate) key: u32,
     /// Where peers may call us.
-    pub(crate) listen: std::net::SocketAddr,
+    pub(crate) listen: SocketAddr,
 }
 
 /// Announces one swarm to trackers in tiers (BEP 12): one of them at a time.
@@ -53,12 +56,6 @@ pub(crate) struct Announcer {
     trackers: Vec<Tracker>,
     /// Bytes sent and received before its time: trackers count from `started` on.
     before: (u64, u64),
-}
-
-/// A tracker, and how we get to it.
-struct Tracker {
-    url: String,
-    transport: Transport,
 }
 
 /// Why an announce brought nothing.
@@ -123,10 +120,8 @@ impl Announcer {
     ) -> Self {
         let lens = tiers.iter().map(Vec::len).collect();
         let trackers = tiers.into_iter().flatten();
-        let trackers = trackers.map(|(url, trust)| Tracker {
-            transport: Transport::new(&node, &url, trust),
-            url,
-        });
+        let trackers =
+            trackers.map(|(url, trust)| Tracker::new(&node.routes, node.listen.ip(), url, trust));
         let before = {
             let stats = shared.stats.lock();
             let stats = stats.unwrap_or_else(PoisonError::into_inner);
@@ -240,13 +235,13 @@ impl Announcer {
         let Some(tracker) = self.trackers.get_mut(number) else {
             return;
         };
-        let asked = tracker.transport.scrape(&shared.swarm_ids);
+        let asked = tracker.scrape(&shared.swarm_ids);
         let life = shared.life();
         let said = tokio::select! {
             said = tokio::time::timeout(SCRAPE_MAX, asked) => said.unwrap_or(Err(AnnounceError::Slow)),
             () = life.cancelled() => Err(AnnounceError::Slow),
         };
-        tracker.transport.round_is_over();
+        tracker.round_is_over();
         match said {
             Ok(figures) => {
                 // Of a hybrid's ids some trackers know one swarm, others one each.
@@ -267,7 +262,7 @@ impl Announcer {
     /// Drops a question that was not answered in time.
     fn give_up(&mut self, number: TrackerNumber) {
         if let Some(tracker) = self.trackers.get_mut(number) {
-            tracker.transport.give_up();
+            tracker.give_up();
         }
     }
 
@@ -293,46 +288,14 @@ impl Announcer {
             return Err(AnnounceError::Gone);
         };
         let name = shown_url(&tracker.url);
-        let mut best = None;
-        let mut worst = None;
-        for &swarm_id in &shared.swarm_ids {
-            let request = request(node, shared, *before, swarm_id, event);
-            match tracker.transport.announce(request).await {
-                Ok(Answer { reply, trust }) => {
-                    if let Some(warning) = &reply.warning {
-                        tracing::info!(tracker = %name, warning, "tracker warns");
-                    }
-                    tracing::debug!(
-                        tracker = %name,
-                        swarm = %swarm_id,
-                        peers = reply.peers.len(),
-                        interval = reply.interval,
-                        "announced"
-                    );
-                    let mut addrs = reply.peers.clone();
-                    addrs.truncate(limits::PEERS_PER_REPLY_MAX);
-                    let peers = Message::Peers {
-                        addrs,
-                        swarm_id,
-                        trust,
-                    };
-                    shared.tell(peers).await;
-                    best = Some(reply);
-                }
-                Err(error @ AnnounceError::Refused { .. }) => worst = Some(error),
-                Err(AnnounceError::Gone) => return Err(AnnounceError::Gone),
-                Err(error) => {
-                    worst = Some(error);
-                    break;
-                }
-            }
-        }
-        tracker.transport.round_is_over();
-        match (best, worst) {
-            (Some(reply), _) => Ok(reply),
-            (None, Some(error)) => Err(error),
-            (None, None) => Err(AnnounceError::Gone),
-        }
+        let round = Round {
+            node,
+            shared,
+            before: *before,
+            event,
+            tracker: &name,
+        };
+        tracker.tell(&round).await
     }
 
     /// Says goodbye to all that know us, at once.
@@ -342,11 +305,15 @@ impl Announcer {
             let known = listed.contains(&n);
             known.then_some(one)
         });
-        let goodbyes = listed.map(|tracker| async {
+        let ways = listed.flat_map(|tracker| {
+            let url = &tracker.url;
+            tracker.transports.iter_mut().map(move |way| (url, way))
+        });
+        let goodbyes = ways.map(|(url, transport)| async move {
             for &id in &shared.swarm_ids {
                 let stopped = request(node, shared, *before, id, AnnounceEvent::Stopped);
-                if let Err(error) = tracker.transport.announce(stopped).await {
-                    let tracker = shown_url(&tracker.url);
+                if let Err(error) = transport.announce(stopped).await {
+                    let tracker = shown_url(url);
                     tracing::debug!(tracker, "could not say goodbye: {error}");
                 }
             }
@@ -364,6 +331,68 @@ impl Announcer {
     fn name(&self, number: TrackerNumber) -> String {
         let tracker = self.trackers.get(number);
         tracker.map_or_else(String::new, |tracker| shown_url(&tracker.url))
+    }
+}
+
+/// What one tracker is to be told.
+struct Round<'a> {
+    node: &'a Announcing,
+    shared: &'a Shared,
+    before: (u64, u64),
+    event: AnnounceEvent,
+    /// Its name, for messages.
+    tracker: &'a str,
+}
+
+impl Round<'_> {
+    /// Announces every id by that transport; good if one of them went well.
+    async fn by(&self, transport: &mut Transport) -> Result<AnnounceReply, AnnounceError> {
+        let mut best = None;
+        let mut worst = None;
+        for &swarm_id in &self.shared.swarm_ids {
+            let request = request(self.node, self.shared, self.before, swarm_id, self.event);
+            match transport.announce(request).await {
+                Ok(answer) => {
+                    best = Some(answer.reply.clone());
+                    self.take(answer, swarm_id).await;
+                }
+                Err(error @ AnnounceError::Refused { .. }) => worst = Some(error),
+                Err(AnnounceError::Gone) => return Err(AnnounceError::Gone),
+                Err(error) => {
+                    worst = Some(error);
+                    break;
+                }
+            }
+        }
+        transport.round_is_over();
+        match (best, worst) {
+            (Some(reply), _) => Ok(reply),
+            (None, Some(error)) => Err(error),
+            (None, None) => Err(AnnounceError::Gone),
+        }
+    }
+
+    /// Passes on the peers that the tracker names.
+    async fn take(&self, answer: Answer, swarm_id: SwarmId) {
+        let (tracker, Answer { reply, trust }) = (self.tracker, answer);
+        if let Some(warning) = &reply.warning {
+            tracing::info!(tracker, warning, "tracker warns");
+        }
+        tracing::debug!(
+            tracker,
+            swarm = %swarm_id,
+            peers = reply.peers.len(),
+            interval = reply.interval,
+            "announced"
+        );
+        let mut addrs = reply.peers;
+        addrs.truncate(limits::PEERS_PER_REPLY_MAX);
+        let peers = Message::Peers {
+            addrs,
+            swarm_id,
+            trust,
+        };
+        self.shared.tell(peers).await;
     }
 }
 
@@ -401,16 +430,16 @@ async fn wait(time: Option<Duration>) {
 }
 
 impl Transport {
-    fn new(node: &Announcing, url: &str, trust: Trust) -> Self {
+    fn new(route: &Route, listen: IpAddr, url: &str, trust: Trust) -> Self {
         match url.starts_with("udp:") {
             true => Self::Udp(Box::new(udp::UdpTracker::new(
-                node.connector.clone(),
-                node.listen.ip(),
+                route.connector.clone(),
+                listen,
                 url,
                 trust,
             ))),
             false => Self::Http(http::HttpTracker {
-                http: node.http.clone(),
+                http: route.http.clone(),
                 url: url.to_owned(),
                 trust,
             }),

@@ -1,7 +1,7 @@
 //! What an operator may set, with units and defaults. `limits.rs` of swarm-proto is not here.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,7 +22,8 @@ const MIB: u64 = 1024 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PeerConfig {
-    /// Where other peers may call; port 0 is any free port. Default: any free port, all addresses.
+    /// Where other peers may call; port 0 is any free port. Default: any free port, all addresses
+    /// (`[::]:0`; where the system has no IPv6, those of IPv4).
     pub listen: SocketAddr,
     /// Whether peers are met by uTP besides TCP: `on`, `off`, or `only`. Default: on.
     pub utp: Transport,
@@ -91,7 +92,7 @@ impl Default for PeerConfig {
     fn default() -> Self {
         let discovery = Discovery::default();
         Self {
-            listen: SocketAddr::from(([0, 0, 0, 0], 0)),
+            listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
             utp: Transport::default(),
             upload: None,
             download: None,

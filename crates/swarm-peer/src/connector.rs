@@ -185,6 +185,12 @@ pub enum ConnectError {
         #[source]
         source: io::Error,
     },
+    /// The name has addresses, but none of the family to be called by.
+    #[error("{host} has no address of this family")]
+    Family {
+        /// The name asked for.
+        host: String,
+    },
     /// The other side or the network said no.
     #[error("cannot connect to {addr}")]
     Io {
@@ -207,13 +213,34 @@ pub struct Connector {
     source: Option<IpAddr>,
     /// Names are called by this family first.
     family: Option<Family>,
+    /// And by no other.
+    only: bool,
     network: Arc<dyn Network>,
 }
 
+/// A family of addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Family {
+pub(crate) enum Family {
     V4,
     V6,
+}
+
+impl Family {
+    const fn has(self, ip: IpAddr) -> bool {
+        matches!(
+            (self, ip),
+            (Self::V4, IpAddr::V4(_)) | (Self::V6, IpAddr::V6(_))
+        )
+    }
+}
+
+/// An address as all of us know it: a socket of both families shows IPv4 in the guise of IPv6, and
+/// strangers may name it so. The interface of a link-local address stays with it.
+pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
+    match addr.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, addr.port()),
+        IpAddr::V6(_) => addr,
+    }
 }
 
 impl Connector {
@@ -224,6 +251,7 @@ impl Connector {
             timeout,
             source: None,
             family: None,
+            only: false,
             network: Arc::new(net::System),
         }
     }
@@ -243,6 +271,12 @@ impl Connector {
             IpAddr::V6(ip) if ip.is_unspecified() => None,
             IpAddr::V6(_) => Some(Family::V6),
         };
+        self
+    }
+
+    /// Calls names by this family only.
+    pub(crate) const fn only_by(mut self, family: Family) -> Self {
+        (self.family, self.only) = (Some(family), true);
         self
     }
 
@@ -340,7 +374,14 @@ impl Connector {
         }
         if let Some(family) = self.family {
             // Otherwise in the order of the resolver.
-            allowed.sort_by_key(|addr| addr.is_ipv4() != (family == Family::V4));
+            allowed.sort_by_key(|addr| !family.has(addr.ip()));
+            let all = allowed.len();
+            allowed.retain(|addr| !self.only || family.has(addr.ip()));
+            if all > 0 && allowed.is_empty() {
+                return Err(ConnectError::Family {
+                    host: bare.to_owned(),
+                });
+            }
         }
         match (allowed.is_empty(), refused) {
             (false, _) => Ok(allowed),

@@ -26,7 +26,7 @@ use tokio::net::TcpStream;
 use tower_service::Service;
 use url::Url;
 
-use crate::connector::{AddressPolicy, ConnectError, Connector, Trust};
+use crate::connector::{AddressPolicy, ConnectError, Connector, Family, Trust};
 use crate::report::shown_url;
 
 pub use stream::{Lane, Streaming};
@@ -137,7 +137,16 @@ impl HttpClient {
     }
 
     fn over(connector: Connector, tls: rustls::ClientConfig) -> Self {
-        let tls = Arc::new(tls);
+        Self::with(connector, Arc::new(tls))
+    }
+
+    /// Another client, with connections of its own, that calls names by this family only.
+    pub(crate) fn only_by(&self, family: Family) -> Self {
+        let connector = self.inner.connector.clone().only_by(family);
+        Self::with(connector, Arc::clone(&self.inner.tls))
+    }
+
+    fn with(connector: Connector, tls: Arc<rustls::ClientConfig>) -> Self {
         Self {
             inner: Arc::new(Inner {
                 for_operator: pooled(&connector, &tls, Trust::CommandLine),
@@ -457,6 +466,7 @@ impl SharedError {
         match &self.0 {
             ConnectError::Refused(ip) => ConnectError::Refused(*ip),
             ConnectError::TimedOut(addr) => ConnectError::TimedOut(*addr),
+            ConnectError::Family { host } => ConnectError::Family { host: host.clone() },
             ConnectError::Resolve { host, source } => ConnectError::Resolve {
                 host: host.clone(),
                 source: same(source),

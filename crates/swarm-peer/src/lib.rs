@@ -53,6 +53,7 @@ mod link;
 mod memory;
 mod node;
 mod peers;
+mod places;
 pub mod publish;
 mod reader;
 mod readers;

@@ -145,7 +145,7 @@ impl PieceShare {
     /// Tells what the download holds and wishes, and it what it may hold; whether it was told, and
     /// so may have something to do.
     pub(crate) fn regulate(&mut self, now: Instant, download: &mut Download) -> bool {
-        let Some(room) = self.settle(download.need()) else {
+        let Some(room) = self.settle(now, download.need()) else {
             return false;
         };
         let before = self.held;
@@ -153,7 +153,7 @@ impl PieceShare {
         let need = download.need();
         // What it gave up is for others at once: it may not be awake again for long.
         if need.held < before
-            && let Some(room) = self.settle(need)
+            && let Some(room) = self.settle(now, need)
         {
             download.set_room(now, room);
         }
@@ -161,7 +161,7 @@ impl PieceShare {
     }
 
     /// Tells what is held and wished; what may be held, if that is to be looked at.
-    pub(crate) fn settle(&mut self, need: Need) -> Option<Room> {
+    pub(crate) fn settle(&mut self, now: Instant, need: Need) -> Option<Room> {
         self.note(need.held);
         if let Some((last, room)) = self.last {
             let is_content = need.wish > 0 && need.wish == last.wish && room.bytes >= need.wish;
@@ -174,7 +174,7 @@ impl PieceShare {
             }
         }
         let mut pieces = self.memory.pieces();
-        let room = pieces.budget.ask(self.id, need);
+        let room = pieces.budget.ask(now, self.id, need);
         pieces.wake_next(self.id);
         let short = pieces.budget.next().is_some();
         self.memory.short.store(short, Ordering::Relaxed);
@@ -284,15 +284,16 @@ mod tests {
             piece: 256,
         };
         let (mut one, mut two) = (PieceShare::of(&memory), PieceShare::of(&memory));
-        assert_eq!(one.settle(need(0, 1024)).unwrap().bytes, 256);
-        assert_eq!(two.settle(need(0, 1024)).unwrap().bytes, 0);
-        assert!(one.settle(need(256, 1024)).unwrap().others_wait);
-        assert_eq!(one.settle(need(0, 1024)).unwrap().bytes, 0);
+        let now = Instant::now();
+        assert_eq!(one.settle(now, need(0, 1024)).unwrap().bytes, 256);
+        assert_eq!(two.settle(now, need(0, 1024)).unwrap().bytes, 0);
+        assert!(one.settle(now, need(256, 1024)).unwrap().others_wait);
+        assert_eq!(one.settle(now, need(0, 1024)).unwrap().bytes, 0);
         two.turn().notified().await;
-        assert_eq!(two.settle(need(0, 1024)).unwrap().bytes, 256);
+        assert_eq!(two.settle(now, need(0, 1024)).unwrap().bytes, 256);
         drop(two);
         one.turn().notified().await;
-        assert_eq!(one.settle(need(0, 1024)).unwrap().bytes, 256);
+        assert_eq!(one.settle(now, need(0, 1024)).unwrap().bytes, 256);
         drop(one);
         assert_eq!(memory.report().pieces, 0);
     }
@@ -300,8 +301,12 @@ mod tests {
     const PIECE: u32 = 16_384;
 
     fn torrent(content: &[u8]) -> Arc<Metainfo> {
-        let mut builder = MetainfoBuilder::new("site", PIECE);
-        let mut hasher = FileHasher::new(PIECE);
+        torrent_of(content, PIECE)
+    }
+
+    fn torrent_of(content: &[u8], piece: u32) -> Arc<Metainfo> {
+        let mut builder = MetainfoBuilder::new("site", piece);
+        let mut hasher = FileHasher::new(piece);
         hasher.update(content);
         builder.file(vec!["file".to_owned()], hasher.finish());
         Arc::new(builder.build().unwrap())
@@ -383,5 +388,50 @@ mod tests {
         }
         assert!(two.is_complete(), "{:?} {:?}", one.need(), two.need());
         assert_eq!(one.need().held, 0);
+    }
+
+    /// A block every five seconds keeps a piece from standing still.
+    #[test]
+    fn f15_a_bundle_whose_web_seed_trickles_gives_its_memory_to_one_that_is_fast() {
+        const LONG: u32 = 64 * PIECE;
+        let content: Vec<u8> = (0..4 * LONG).map(|at| (at / 77) as u8).collect();
+        let meta = torrent_of(&content, LONG);
+        let memory = Memory::new(2 * u64::from(LONG));
+        let (mut slow, mut fast) = (leech(&meta), leech(&meta));
+        let (mut slows, mut fasts) = (PieceShare::of(&memory), PieceShare::of(&memory));
+        let start = Instant::now();
+        slow.web_seed_joined(start, ConnectionId(1), "http://198.51.100.1/".to_owned());
+        slows.regulate(start, &mut slow);
+        let mut asked = Vec::new();
+        let mut done = None;
+        for second in 0..120 {
+            let now = start + Duration::from_secs(second);
+            slow.handle_timeout(now);
+            slows.regulate(now, &mut slow);
+            while let Some(action) = slow.poll_action() {
+                if let Action::FetchRange(fetch) = action {
+                    asked.push((fetch.seed, fetch.request, fetch.range.start as usize));
+                }
+            }
+            if second % 5 == 0 {
+                for (seed, request, at) in &mut asked {
+                    let bytes = Bytes::copy_from_slice(&content[*at..*at + PIECE as usize]);
+                    *at += PIECE as usize;
+                    slow.web_bytes(now, *seed, *request, bytes);
+                }
+                slows.regulate(now, &mut slow);
+            }
+            if second == 10 {
+                assert_eq!(slow.need().held, u64::from(LONG), "all there is");
+                fast.web_seed_joined(now, ConnectionId(2), "http://198.51.100.2/".to_owned());
+            }
+            fast.handle_timeout(now);
+            turn(&mut fast, &mut fasts, now, &content);
+            if fast.is_complete() {
+                done.get_or_insert(second);
+            }
+        }
+        assert!(done.is_some_and(|at| (25..40).contains(&at)), "{done:?}");
+        assert!(memory.report().pieces_max <= u64::from(LONG));
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::announce::Announcing;
+use crate::announce::{self, Announcing, Route};
 use crate::connector::{Connector, Trust};
 use crate::descriptors::{self, Room};
 use crate::discovery::dht::{self, DhtNode};
@@ -26,6 +26,7 @@ use crate::link::port::Port;
 use crate::link::tcp;
 use crate::link::utp::{self, Utp};
 use crate::memory::{Memory, MemoryReport};
+use crate::places::Places;
 use crate::swarm::{Shared, SwarmHandle};
 use crate::swarm_task::SwarmTask;
 use crate::uplink::{Downlink, Uplink};
@@ -115,11 +116,13 @@ struct Inner {
     key: u32,
     http: HttpClient,
     connector: Connector,
+    /// How trackers are told of us.
+    routes: Arc<[Route]>,
     utp: Option<Utp>,
     /// Set once it has been entered.
     dht: watch::Sender<Option<DhtNode>>,
     memory: Arc<Memory>,
-    permits: Arc<Semaphore>,
+    places: Arc<Places>,
     checks: Arc<Semaphore>,
     next_conn: AtomicU64,
     /// Both ids of a hybrid lead to the same swarm.
@@ -149,18 +152,23 @@ impl Node {
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|error| NodeError::Random(error.to_string()))?;
         let (peer_id, key) = identity(config.peer_id_prefix, random);
+        // What it is in the end: there may be no IPv6.
+        let source = port.addr.ip();
+        let http = HttpClient::from_address(config.policy.clone(), source)?;
+        let connector =
+            Connector::new(config.policy.clone(), config.dial_timeout).with_source(source);
         let inner = Inner {
             addr: port.addr,
             peer_id,
             key,
-            http: HttpClient::from_address(config.policy.clone(), listen.ip())?,
-            connector: Connector::new(config.policy.clone(), config.dial_timeout)
-                .with_source(listen.ip()),
+            routes: announce::routes(&http, &connector, source),
+            http,
+            connector,
             utp: port.utp,
             dht: watch::Sender::new(None),
             memory: Memory::new(config.memory),
             checks: Arc::new(Semaphore::new(CHECKS_MAX)),
-            permits: Arc::new(Semaphore::new(config.peers_max)),
+            places: Places::new(config.peers_max),
             next_conn: AtomicU64::new(1),
             swarms: Mutex::default(),
             tasks: TaskTracker::new(),
@@ -358,9 +366,8 @@ impl Node {
 
     pub(crate) fn announcing(&self) -> Announcing {
         Announcing {
-            http: self.inner.http.clone(),
+            routes: Arc::clone(&self.inner.routes),
             peer_id: self.inner.peer_id,
-            connector: self.inner.connector.clone(),
             key: self.inner.key,
             listen: self.inner.addr,
         }
@@ -371,8 +378,8 @@ impl Node {
         Arc::clone(&self.inner.checks).acquire_owned().await.ok()
     }
 
-    pub(crate) fn connection_permit(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.inner.permits).try_acquire_owned().ok()
+    pub(crate) fn places(&self) -> &Arc<Places> {
+        &self.inner.places
     }
 
     pub(crate) fn next_connection(&self) -> ConnectionId {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use swarm_proto::download::{Prefix, canonical_priority};
 use swarm_proto::id::SwarmId;
 
-use crate::connector::{AddressPolicy, Trust};
+use crate::connector::{AddressPolicy, Trust, canonical};
 
 /// Addresses kept for one swarm, some 200 bytes each (libtorrent's `max_peerlist_size`).
 const ADDRESSES_MAX: usize = 3000;
@@ -105,6 +105,7 @@ impl AddressBook {
         policy: &AddressPolicy,
         now: Instant,
     ) -> bool {
+        let addr = canonical(addr);
         if !policy.permits(addr.ip(), trust) {
             return false;
         }
@@ -138,14 +139,15 @@ impl AddressBook {
         true
     }
 
-    /// The address to call now, where `free` connections are left of `all`; it counts as being
-    /// called from here on. The operator's come first, then those that never failed, those of
+    /// The address to call now, where `free` connections are left of `all`, among those that the
+    /// node `admits`; it counts as being called from here on. The operator's come first, then those that never failed, those of
     /// networks that nobody is connected to, and those of higher priority.
     pub(crate) fn take_due(
         &mut self,
         now: Instant,
         free: usize,
         all: usize,
+        admits: impl Fn(SocketAddr) -> bool,
     ) -> Option<(SocketAddr, SwarmId, Trust)> {
         let reserved = self.reserved(all);
         let due = self.queue.iter().take_while(|(at, _)| *at <= now);
@@ -154,7 +156,7 @@ impl AddressBook {
             let strange = known.trust != Trust::CommandLine;
             let count = self.prefixes.get(&Prefix::of(*addr));
             let crowded = count.is_some_and(|count| count.busy > 0);
-            if strange && crowded && free <= reserved {
+            if !admits(*addr) || (strange && crowded && free <= reserved) {
                 return None;
             }
             let rank = (strange, known.tries, crowded, Reverse(known.priority));

@@ -32,7 +32,7 @@ use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
 use crate::announce::{self, Announcer};
-use crate::connector::Trust;
+use crate::connector::{Trust, canonical};
 use crate::link::{LinkCommand, LinkEvents};
 use crate::memory::PieceShare;
 use crate::node::{AddBundle, Node, Source};
@@ -408,7 +408,7 @@ impl SwarmTask {
             return;
         };
         let policy = self.node.connector().policy();
-        for addr in addrs {
+        for addr in addrs.into_iter().map(canonical) {
             if !self.book.add(addr, swarm_id, trust, policy, now) {
                 tracing::debug!(%addr, "peer address refused: a stranger may not send us there");
             } else if trust == Trust::CommandLine && !self.bundle.peers.contains(&addr) {
@@ -510,6 +510,7 @@ impl SwarmTask {
 
     fn publish_now(&mut self, now: Instant, download: &Download) {
         self.stats_at = now;
+        self.tell_worth(download);
         let figures = download.stats();
         let stats = self.shared.stats.lock();
         let mut stats = stats.unwrap_or_else(PoisonError::into_inner);

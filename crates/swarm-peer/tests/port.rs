@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use swarm_peer::{AddBundle, Node, NodeConfig, Source, Storage};
+use swarm_peer::{AddBundle, Node, NodeConfig, Source, Storage, Transport};
 use swarm_proto::id::{PeerId, SwarmId};
 use swarm_proto::metainfo::{FileHasher, MetainfoBuilder};
 use swarm_proto::wire::{Handshake, ReservedBits};
@@ -143,5 +143,59 @@ async fn t22_callers_that_say_nothing_are_few_and_soon_gone() {
         assert!(ends(stream, PATIENCE).await, "a silent caller is kept");
     }
     assert!(began.elapsed() >= Duration::from_secs(2), "not waited for");
+    shutdown.cancel();
+}
+
+/// A node as it comes is called, and calls, by both families and both transports.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_is_met_by_both_families_unless_told_otherwise() {
+    let shutdown = CancellationToken::new();
+    let mut hasher = FileHasher::new(16_384);
+    hasher.update(&[7; 40_000]);
+    let mut builder = MetainfoBuilder::new("one.bin", 16_384);
+    builder.file(vec!["one.bin".to_owned()], hasher.finish());
+    let meta = builder.build().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("one.bin")).unwrap();
+    std::fs::write(dir.path().join("one.bin/one.bin"), [7; 40_000]).unwrap();
+    let storage = Storage::Folder {
+        dir: dir.path().to_owned(),
+    };
+    let as_it_comes = |transport| NodeConfig {
+        transport,
+        ..NodeConfig::default()
+    };
+    let seed = Node::start(as_it_comes(Transport::Both), shutdown.clone());
+    let seed = seed.await.unwrap();
+    let seeding = AddBundle::new(Source::from(meta.clone()), storage);
+    let seeding = seed.add(seeding).await.unwrap();
+    let whole = tokio::time::timeout(PATIENCE, seeding.wait_complete()).await;
+    whole.expect("checked").unwrap();
+    let port = seed.listen_addr().port();
+    for (ip, transport) in [
+        ("127.0.0.1", Transport::Tcp),
+        ("::1", Transport::Tcp),
+        // As a tracker may have it.
+        ("::ffff:127.0.0.1", Transport::Tcp),
+        ("127.0.0.1", Transport::Utp),
+        ("::1", Transport::Utp),
+    ] {
+        let node = Node::start(as_it_comes(transport), shutdown.clone());
+        let node = node.await.unwrap();
+        let at = SocketAddr::new(ip.parse().unwrap(), port);
+        let link = format!("{}&x.pe={at}", meta.magnet());
+        let mut magnet = swarm_proto::magnet::Magnet::parse(&link).unwrap();
+        magnet.trackers.clear();
+        let mut bundle = AddBundle::new(Source::from(magnet), Storage::Memory);
+        bundle.trust = swarm_peer::connector::Trust::CommandLine;
+        let handle = node.add(bundle).await.unwrap();
+        let whole = tokio::time::timeout(PATIENCE, handle.wait_complete()).await;
+        whole
+            .unwrap_or_else(|_| panic!("{ip}: not whole in time"))
+            .unwrap();
+        let peers = handle.peers().await;
+        let canonical = SocketAddr::new(at.ip().to_canonical(), port);
+        assert!(peers.iter().all(|peer| peer.addr == canonical), "{peers:?}");
+    }
     shutdown.cancel();
 }

@@ -196,7 +196,8 @@ async fn a_reader_gets_its_bytes_though_nothing_is_wanted() {
     let site = site(16 * 1024);
     let dir = tempfile::tempdir().unwrap();
     let shutdown = CancellationToken::new();
-    let from = seed(&shutdown, &site, &dir.path().join("seed")).await;
+    let seeding = CancellationToken::new();
+    let from = seed(&seeding, &site, &dir.path().join("seed")).await;
     let node = node(&shutdown).await;
     let source = Source::Metainfo(Arc::clone(&site.meta));
     let mut bundle = AddBundle::new(source, Storage::Memory);
@@ -220,10 +221,16 @@ async fn a_reader_gets_its_bytes_though_nothing_is_wanted() {
         stats.have
     );
     assert!(handle.reader(ByteRange::new(0, u64::MAX)).is_err());
-    // Whoever waits when the swarm goes is told, and does not hang.
-    let mut waiting = handle.reader(ByteRange::new(0, 100)).unwrap();
+    // Whoever waits when the swarm goes is told, and does not hang. Nobody is left to have the bytes
+    // of, or they might come first.
+    seeding.cancel();
+    within(from.join()).await;
+    let mut reader = handle.reader(ByteRange::new(0, 100)).unwrap();
+    let waiting = tokio::spawn(async move { reader.read_to_end(&mut Vec::new()).await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!waiting.is_finished());
     node.remove(&handle.swarm_ids()[1]);
-    assert!(within(waiting.read_to_end(&mut read)).await.is_err());
+    assert!(within(waiting).await.unwrap().is_err());
     shutdown.cancel();
 }
 

@@ -1,6 +1,7 @@
 //! Figures of swarms that we are not in (BEP 48): asked once, without joining.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -8,7 +9,8 @@ use swarm_proto::id::SwarmId;
 use swarm_proto::limits;
 use swarm_proto::tracker::ScrapeEntry;
 
-use super::{AnnounceError, Transport, groups, udp};
+use super::routes::{Route, Tracker, routes};
+use super::{AnnounceError, groups};
 use crate::connector::{AddressPolicy, Connector, Trust};
 use crate::http::{HttpClient, HttpError};
 use crate::node::AddBundle;
@@ -22,8 +24,7 @@ const DIAL_MAX: Duration = Duration::from_secs(5);
 /// Asks trackers how many hold a bundle.
 #[derive(Clone)]
 pub struct Scraper {
-    http: HttpClient,
-    connector: Connector,
+    routes: Arc<[Route]>,
     from: IpAddr,
 }
 
@@ -49,9 +50,10 @@ impl Scraper {
     /// # Errors
     /// [`HttpError`]: TLS is not available.
     pub fn new(policy: AddressPolicy, from: IpAddr) -> Result<Self, HttpError> {
+        let http = HttpClient::from_address(policy.clone(), from)?;
+        let connector = Connector::new(policy, DIAL_MAX).with_source(from);
         Ok(Self {
-            http: HttpClient::from_address(policy.clone(), from)?,
-            connector: Connector::new(policy, DIAL_MAX).with_source(from),
+            routes: routes(&http, &connector, from),
             from,
         })
     }
@@ -75,20 +77,8 @@ impl Scraper {
         trust: Trust,
         ids: &[SwarmId],
     ) -> Result<Vec<(SwarmId, ScrapeEntry)>, AnnounceError> {
-        let mut transport = match url.starts_with("udp:") {
-            true => {
-                let connector = self.connector.clone();
-                Transport::Udp(Box::new(udp::UdpTracker::new(
-                    connector, self.from, url, trust,
-                )))
-            }
-            false => Transport::Http(super::http::HttpTracker {
-                http: self.http.clone(),
-                url: url.to_owned(),
-                trust,
-            }),
-        };
-        let asked = tokio::time::timeout(DEADLINE, transport.scrape(ids));
+        let mut tracker = Tracker::new(&self.routes, self.from, url.to_owned(), trust);
+        let asked = tokio::time::timeout(DEADLINE, tracker.scrape(ids));
         asked.await.unwrap_or(Err(AnnounceError::Slow))
     }
 }

@@ -7,7 +7,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::connector::AddressPolicy;
+use crate::connector::{AddressPolicy, Connector};
+use crate::http::HttpClient;
 
 mod scrape;
 mod tiers;
@@ -29,6 +30,10 @@ type Asked = Arc<Mutex<Vec<(AnnounceRequest, Instant)>>>;
 /// A tracker that answers each announce with the next of its answers, the last one for ever.
 async fn scripted(answers: &'static [&'static str]) -> (String, Asked) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    scripted_at(listener, answers)
+}
+
+fn scripted_at(listener: TcpListener, answers: &'static [&'static str]) -> (String, Asked) {
     let url = format!("http://{}/announce", listener.local_addr().unwrap());
     let asked = Asked::default();
     let heard = Arc::clone(&asked);
@@ -59,12 +64,19 @@ fn announcer(shared: &Arc<Shared>, url: &str, trust: Trust) -> Announcer {
 }
 
 fn in_tiers(shared: &Arc<Shared>, tiers: &[&[&str]], trust: Trust) -> Announcer {
+    listening_at("127.0.0.1:6881", shared, tiers, trust)
+}
+
+fn listening_at(listen: &str, shared: &Arc<Shared>, tiers: &[&[&str]], trust: Trust) -> Announcer {
+    let listen: SocketAddr = listen.parse().unwrap();
+    let http = HttpClient::from_address(AddressPolicy::default(), listen.ip()).unwrap();
+    let connector = Connector::new(AddressPolicy::default(), Duration::from_secs(5));
+    let connector = connector.with_source(listen.ip());
     let node = Announcing {
-        http: HttpClient::new(AddressPolicy::default()).unwrap(),
-        connector: Connector::new(AddressPolicy::default(), Duration::from_secs(5)),
+        routes: routes(&http, &connector, listen.ip()),
         peer_id: PeerId::new([7; 20]),
         key: 1,
-        listen: "127.0.0.1:6881".parse().unwrap(),
+        listen,
     };
     let named = |tier: &&[&str]| {
         let urls = tier.iter();
@@ -197,4 +209,34 @@ async fn peers_come_with_the_trust_of_their_tracker() {
     };
     assert_eq!(addrs, ["127.0.0.1:6656".parse().unwrap()]);
     assert_eq!(trust, Trust::Neighbour("127.0.0.1".parse().unwrap()));
+}
+
+/// As over UDP, with a name that has one family alone besides.
+#[tokio::test]
+async fn over_http_too_each_family_hears_of_who_is_met_by_both() {
+    let (v4, v6) = loop {
+        let v4 = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = ("::1", v4.local_addr().unwrap().port());
+        if let Ok(v6) = TcpListener::bind(at).await {
+            break (v4, v6);
+        }
+    };
+    let port = v4.local_addr().unwrap().port();
+    let asked = [v4, v6].map(|listener| scripted_at(listener, &[EMPTY]).1);
+    let heard = || asked.each_ref().map(|asked| asked.lock().unwrap().len());
+    let mut before = heard();
+    for (host, more) in [
+        ("localhost", [1, 1]),
+        ("127.0.0.1", [1, 0]),
+        ("[::1]", [0, 1]),
+    ] {
+        let url = format!("http://{host}:{port}/announce");
+        let (shared, _messages) = swarm(1);
+        let mut announcer = listening_at("[::]:6881", &shared, &[&[&url]], Trust::CommandLine);
+        let told = announcer.announce_all(0, AnnounceEvent::Started).await;
+        told.unwrap();
+        let now = heard();
+        assert_eq!([now[0] - before[0], now[1] - before[1]], more, "{host}");
+        before = now;
+    }
 }

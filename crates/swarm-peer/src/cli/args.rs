@@ -19,7 +19,7 @@ use super::{EXIT_CONFIG, Failure};
 /// Flags of everything that joins swarms.
 #[derive(Debug, Args, Default, Clone)]
 pub(crate) struct NodeArgs {
-    /// Where other peers may call. Port 0: any free port.
+    /// Where other peers may call [default: [::]:0, both families]. Port 0: any free port.
     #[arg(long, value_name = "ADDR", env = "SWARM_PEER_LISTEN")]
     pub(super) listen: Option<SocketAddr>,
     /// Whether peers are met by uTP besides TCP: on, off, or only.

@@ -9,17 +9,19 @@ use bytes::BytesMut;
 use swarm_proto::wire::Handshake;
 use swarm_proto::wire::handshake::HANDSHAKE_LEN;
 use tokio::io::AsyncReadExt as _;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use super::Stream;
+use crate::connector::canonical;
 use crate::node::Node;
+use crate::places::{Place, Way};
 
 /// Somebody who called, with the bytes read so far (the handshake, perhaps more).
 pub(crate) struct Incoming {
     pub(crate) stream: Stream,
     pub(crate) addr: SocketAddr,
     pub(crate) bytes: BytesMut,
-    pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) place: Place,
 }
 
 /// Callers that have not yet said which swarm they want (T22).
@@ -117,17 +119,15 @@ pub(crate) async fn greet(node: Node, mut stream: Stream, addr: SocketAddr, mut 
     let Some(swarm) = node.get(&handshake.swarm_id) else {
         return tracing::debug!(%addr, swarm = %handshake.swarm_id, "swarm unknown here");
     };
-    let Some(permit) = node.connection_permit() else {
+    let addr = canonical(addr);
+    let Some(place) = node.places().enter(addr, Way::In) else {
         return tracing::debug!(%addr, "connection refused: too many");
     };
-    // A socket of both families shows IPv4 in the guise of IPv6; bans, books and peers know it by its
-    // own.
-    let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
     swarm.incoming(Incoming {
         stream,
         addr,
         bytes,
-        permit,
+        place,
     });
 }
 

@@ -24,9 +24,11 @@ use swarm_proto::session::{CloseReason, Command, ConnectionId, PeerSession, Sess
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::memory::LinkMemory;
 use crate::store::PieceStore;
+use crate::uplink::Uplink;
 use input::Room;
 use serve::{Served, Serving, Wanted, read_blocks, read_blocks_at_once};
 pub(crate) use stream::Stream;
@@ -36,7 +38,7 @@ pub(crate) use stream::Stream;
 pub(crate) const COMMANDS_MAX: usize = 8192;
 
 /// Bytes taken from the session ahead of the socket. What is taken can no longer be cancelled or
-/// overtaken, so a throttled uplink gets less.
+/// overtaken, so a throttled uplink gets less, from the moment on at which it is throttled.
 const AHEAD_UNLIMITED: usize = 256 * 1024;
 const AHEAD_THROTTLED: usize = 20 * 1024;
 
@@ -66,8 +68,20 @@ pub(crate) struct Mailboxes {
     pub(crate) events: mpsc::Sender<LinkEvents>,
     /// What the buffers of all links have together.
     pub(crate) memory: Arc<LinkMemory>,
-    /// Whether the uplink is limited.
-    pub(crate) throttled: bool,
+    /// Cancelled when the node has given its place to somebody else.
+    pub(crate) lost: CancellationToken,
+    /// What is sent goes by these, and may be limited at any time.
+    pub(crate) uplinks: [Uplink; 2],
+}
+
+impl Mailboxes {
+    /// Bytes to take from the session ahead of the socket.
+    fn ahead(&self) -> usize {
+        match self.uplinks.iter().any(|uplink| uplink.rate().is_some()) {
+            true => AHEAD_THROTTLED,
+            false => AHEAD_UNLIMITED,
+        }
+    }
 }
 
 type ReadJob = JoinHandle<Served>;
@@ -82,10 +96,6 @@ pub(crate) async fn drive<R, W>(
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let ahead = match mail.throttled {
-        true => AHEAD_THROTTLED,
-        false => AHEAD_UNLIMITED,
-    };
     let mut output = Output::default();
     let mut batch: Vec<SessionEvent> = Vec::new();
     let mut unread = Vec::new();
@@ -95,6 +105,8 @@ pub(crate) async fn drive<R, W>(
     let mut room = Room::new(Arc::clone(&mail.memory));
     let sleep = tokio::time::sleep(std::time::Duration::from_secs(60));
     tokio::pin!(sleep);
+    let lost = mail.lost.clone().cancelled_owned();
+    tokio::pin!(lost);
     loop {
         if reading.is_none()
             && let Some((jobs, lease)) = serving.take(&mut wanted)
@@ -107,7 +119,7 @@ pub(crate) async fn drive<R, W>(
                 }
             }
         }
-        while output.len < ahead
+        while output.len < mail.ahead()
             && let Some(bytes) = session.poll_transmit_bytes()
         {
             output.push(bytes);
@@ -180,6 +192,10 @@ pub(crate) async fn drive<R, W>(
                 answer(&mut session, done, &mut unread);
             }
             () = &mut sleep => session.handle_timeout(Instant::now()),
+            () = &mut lost => session.handle_command(
+                Instant::now(),
+                Command::Close(CloseReason::TooManyPeers),
+            ),
         }
         // Commands come in bursts; taking what is there saves turns of the loop.
         while let Ok(command) = mail.commands.try_recv() {
@@ -257,3 +273,6 @@ impl Output {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,28 +4,27 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::{TcpListener, TcpSocket};
+use socket2::{Protocol, Type};
+use tokio::net::TcpListener;
 
 use super::Stream;
 use super::accept::{ACCEPT_PAUSE, Lobby, greet};
 use crate::node::Node;
 
 /// Connections waiting to be accepted.
-const BACKLOG: u32 = 256;
+const BACKLOG: i32 = 256;
 
 /// Opens the listener.
 ///
 /// # Errors
 /// What the system said; the address may be in use.
 pub(crate) fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket = match addr {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
+    let socket = super::port::socket(addr, Type::STREAM, Protocol::TCP)?;
     // A restart must not wait for the old connections' last minute.
-    socket.set_reuseaddr(true)?;
-    socket.bind(addr)?;
-    socket.listen(BACKLOG)
+    socket.set_reuse_address(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
 }
 
 /// Accepts until the node shuts down.

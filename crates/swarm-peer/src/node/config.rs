@@ -1,6 +1,6 @@
 //! How a node behaves: [`NodeConfig`].
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,7 +19,8 @@ pub(crate) const MEMORY: u64 = 64 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
     /// Where peers may call; port 0 lets the system choose. Where it names one address, calls and
-    /// announces leave from that one too. Default `0.0.0.0:0`.
+    /// announces leave from that one too. `::` is all addresses of both families, or of IPv4 where
+    /// the system has no IPv6; then trackers hear of us by each family. Default `[::]:0`.
     pub listen: SocketAddr,
     /// First eight bytes of our peer id: client and version.
     pub peer_id_prefix: [u8; 8],
@@ -33,7 +34,8 @@ pub struct NodeConfig {
     /// What one bundle may receive, in bits per second, where it does not say otherwise. Default
     /// unlimited.
     pub bundle_download: Option<u64>,
-    /// Connections of all bundles together. Default 500; each may cost 1 MiB at full speed.
+    /// Connections of all bundles together. Default 500; each may cost 1 MiB at full speed. Where
+    /// all are taken, the network that holds most makes way for others.
     pub peers_max: usize,
     /// Bytes for pieces that are not on the disk yet, one half, and for buffers of connections,
     /// the other, of all bundles together. Default 64 MiB; less makes pieces wait for each other,
@@ -68,7 +70,7 @@ pub struct NodeConfig {
 impl Default for NodeConfig {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from(([0, 0, 0, 0], 0)),
+            listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
             peer_id_prefix: *b"-SK0010-",
             uplink: Uplink::unlimited(),
             downlink: Downlink::unlimited(),

@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use super::*;
 use crate::connector::{Scope, scope_of};
 
@@ -28,14 +30,14 @@ fn an_address_is_called_once_and_again_after_a_pause() {
     let now = Instant::now();
     add(&mut book, addr(1), Trust::Stranger, now);
     assert_eq!(book.next_due(), Some(now));
-    let taken = book.take_due(now, ALL, ALL);
+    let taken = book.take_due(now, ALL, ALL, |_| true);
     assert_eq!(taken, Some((addr(1), ID, Trust::Stranger)));
-    assert_eq!(book.take_due(now, ALL, ALL), None);
+    assert_eq!(book.take_due(now, ALL, ALL, |_| true), None);
     assert_eq!(book.next_due(), None);
     book.ended(&addr(1), Ending::Failed, now);
-    assert_eq!(book.take_due(now, ALL, ALL), None);
+    assert_eq!(book.take_due(now, ALL, ALL, |_| true), None);
     let later = now + Duration::from_secs(6);
-    assert!(book.take_due(later, ALL, ALL).is_some());
+    assert!(book.take_due(later, ALL, ALL, |_| true).is_some());
 }
 
 #[test]
@@ -44,14 +46,14 @@ fn the_operators_peers_come_first_and_are_never_forgotten() {
     let mut now = Instant::now();
     add(&mut book, addr(1), Trust::Stranger, now);
     add(&mut book, addr(2), Trust::CommandLine, now);
-    let first = book.take_due(now, ALL, ALL);
+    let first = book.take_due(now, ALL, ALL, |_| true);
     assert_eq!(first, Some((addr(2), ID, Trust::CommandLine)));
-    assert!(book.take_due(now, ALL, ALL).is_some());
+    assert!(book.take_due(now, ALL, ALL, |_| true).is_some());
     for _ in 0..20 {
         book.ended(&addr(1), Ending::Failed, now);
         book.ended(&addr(2), Ending::Failed, now);
         now += Duration::from_secs(3600);
-        while book.take_due(now, ALL, ALL).is_some() {}
+        while book.take_due(now, ALL, ALL, |_| true).is_some() {}
     }
     assert_eq!(
         (book.len(), book.queue.len(), book.prefixes.len()),
@@ -104,7 +106,7 @@ fn t21_of_a_million_addresses_the_book_keeps_its_bound_and_calls_none_inside() {
     assert!(refused >= 800_000, "{refused}");
     assert_eq!(book.len(), ADDRESSES_MAX, "and not a tenth of it");
     for _ in 0..300 {
-        let Some((addr, ..)) = book.take_due(now, ALL, ALL) else {
+        let Some((addr, ..)) = book.take_due(now, ALL, ALL, |_| true) else {
             panic!("nobody to call");
         };
         assert_eq!(scope_of(addr.ip()), Scope::Global, "{addr}");
@@ -128,7 +130,7 @@ fn t22_sybils_of_two_networks_leave_connections_to_others() {
     }
     // They come first, and all of them answer.
     let mut connected = 0;
-    while let Some((addr, ..)) = book.take_due(now, ALL - connected, ALL) {
+    while let Some((addr, ..)) = book.take_due(now, ALL - connected, ALL, |_| true) {
         book.reached(&addr);
         connected += 1;
     }
@@ -149,7 +151,7 @@ fn t22_sybils_of_two_networks_leave_connections_to_others() {
     assert_eq!(book.next_due(), Some(now));
     let mut met = Vec::new();
     while connected < ALL
-        && let Some((addr, ..)) = book.take_due(now, ALL - connected, ALL)
+        && let Some((addr, ..)) = book.take_due(now, ALL - connected, ALL, |_| true)
     {
         connected += 1;
         met.push(addr);
@@ -166,7 +168,7 @@ fn t22_sybils_of_two_networks_leave_connections_to_others() {
         .find(|(addr, known)| known.due.is_none() && !met.contains(addr));
     let sybil = *sybil.unwrap().0;
     book.ended(&sybil, Ending::Left, now);
-    let (next, ..) = book.take_due(now, 1, ALL).unwrap();
+    let (next, ..) = book.take_due(now, 1, ALL, |_| true).unwrap();
     assert!(honest.contains(&next), "{next}");
 }
 
@@ -182,7 +184,7 @@ fn a_small_swarm_keeps_nothing_back() {
             now,
         );
     }
-    assert!((0..3_usize).all(|n| book.take_due(now, 3 - n, 3).is_some()));
+    assert!((0..3_usize).all(|n| book.take_due(now, 3 - n, 3, |_| true).is_some()));
 }
 
 #[test]
@@ -200,5 +202,24 @@ fn among_equals_priority_decides() {
         .max_by_key(|addr| book.priority(**addr))
         .copied();
     assert_eq!(book.best_waiting(now), best.map(|addr| book.priority(addr)));
-    assert_eq!(book.take_due(now, ALL, ALL).map(|taken| taken.0), best);
+    assert_eq!(
+        book.take_due(now, ALL, ALL, |_| true).map(|taken| taken.0),
+        best
+    );
+}
+
+#[test]
+fn ipv4_in_the_guise_of_ipv6_is_the_same_address() {
+    let mut book = book();
+    let now = Instant::now();
+    let plain = addr(1);
+    let IpAddr::V4(ip) = plain.ip() else {
+        unreachable!("{plain}");
+    };
+    let guise = SocketAddr::new(ip.to_ipv6_mapped().into(), 1);
+    add(&mut book, guise, Trust::Stranger, now);
+    add(&mut book, plain, Trust::Stranger, now);
+    assert_eq!(book.len(), 1);
+    let taken = book.take_due(now, ALL, ALL, |_| true);
+    assert_eq!(taken, Some((plain, ID, Trust::Stranger)));
 }

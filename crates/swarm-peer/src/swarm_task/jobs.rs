@@ -12,7 +12,6 @@ use swarm_proto::metainfo::Metainfo;
 use swarm_proto::verify::{
     AssembledPiece, VerifiedBytes, VerifyError, is_sha1_decisive, verify, verify_two,
 };
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::open::Opened;
 use super::{Content, FULL_DISK_PAUSE, SwarmTask};
@@ -21,6 +20,7 @@ use crate::http::chain;
 use crate::link::Stream;
 use crate::node::Source;
 use crate::peers::Ending;
+use crate::places::Place;
 use crate::store::{PieceStore, ResumeState, StoreError, hash_name};
 use crate::swarm::{SwarmError, SwarmState};
 
@@ -51,7 +51,7 @@ pub(super) enum Done {
         addr: SocketAddr,
         swarm_id: SwarmId,
         result: Result<Stream, ConnectError>,
-        permit: OwnedSemaphorePermit,
+        place: Place,
     },
 }
 
@@ -216,11 +216,11 @@ impl SwarmTask {
                 addr,
                 swarm_id,
                 result,
-                permit,
+                place,
             } => {
                 self.dialling = self.dialling.saturating_sub(1);
                 match result {
-                    Ok(stream) => self.called(download, stream, addr, swarm_id, permit),
+                    Ok(stream) => self.called(download, stream, addr, swarm_id, place),
                     Err(error) => {
                         tracing::debug!(%addr, "cannot reach peer: {}", chain(&error));
                         self.book.ended(&addr, Ending::Failed, now);

@@ -9,11 +9,11 @@ use swarm_proto::session::{
     CloseReason, Command, ConnectionId, PeerSession, SessionConfig, SessionEvent,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 use super::SwarmTask;
 use super::jobs::Done;
-use crate::connector::{ConnectError, Trust};
+use crate::connector::{ConnectError, Trust, canonical};
 use crate::http::chain;
 use crate::link::accept::Incoming;
 use crate::link::{
@@ -23,6 +23,7 @@ use crate::link::{
 };
 use crate::node::Source;
 use crate::peers::Ending;
+use crate::places::{Place, Way};
 use crate::report::{PeerReport, ShownAddr};
 use crate::uplink::{Shaped, ShapedReader};
 
@@ -47,8 +48,8 @@ pub(super) struct Link {
     pub(super) joined_at: Instant,
     /// Who named it, if we called; else nobody did.
     pub(super) trust: Trust,
-    /// Counts against the node's connections.
-    _permit: OwnedSemaphorePermit,
+    /// Among the node's connections.
+    pub(super) place: Place,
 }
 
 impl SwarmTask {
@@ -61,12 +62,11 @@ impl SwarmTask {
 
     pub(super) fn call_peers(&mut self, now: Instant, download: &Download) {
         while self.may_call() && self.book.next_due().is_some_and(|due| due <= now) {
-            let Some(permit) = self.node.connection_permit() else {
-                return self.book.hold(now);
-            };
+            let census = self.node.places().census();
             let all = self.node.config().peers_per_swarm_max;
             let free = all.saturating_sub(self.links.len() + self.dialling);
-            let Some((addr, swarm_id, trust)) = self.book.take_due(now, free, all) else {
+            let admits = |addr| census.admits(addr, Way::Out);
+            let Some((addr, swarm_id, trust)) = self.book.take_due(now, free, all, admits) else {
                 return;
             };
             if download.is_banned(addr, None) {
@@ -82,37 +82,40 @@ impl SwarmTask {
                 true => By::Utp,
                 false => By::Any,
             };
-            self.call(addr, swarm_id, trust, by, permit);
+            let Some(place) = self.node.places().enter(addr, Way::Out) else {
+                // Another bundle was faster.
+                self.book.ended(&addr, Ending::Needless, now);
+                continue;
+            };
+            self.call(addr, swarm_id, trust, by, place);
         }
     }
 
     /// Calls an address, until we rest or stop: neither is to wait for somebody who does not answer.
-    fn call(
-        &mut self,
-        addr: SocketAddr,
-        swarm_id: SwarmId,
-        trust: Trust,
-        by: By,
-        permit: OwnedSemaphorePermit,
-    ) {
+    fn call(&mut self, addr: SocketAddr, swarm_id: SwarmId, trust: Trust, by: By, place: Place) {
         self.dialling += 1;
-        let (node, life) = (self.node.clone(), self.shared.life());
+        if trust == Trust::CommandLine {
+            place.keep();
+        }
+        let (node, life, lost) = (self.node.clone(), self.shared.life(), place.lost());
         self.jobs.spawn(async move {
             let result = tokio::select! {
                 result = dial(&node, addr, trust, by) => result,
                 () = life.cancelled() => Err(ConnectError::TimedOut(addr)),
+                () = lost.cancelled() => Err(ConnectError::TimedOut(addr)),
             };
             Done::Dialled {
                 addr,
                 swarm_id,
                 result,
-                permit,
+                place,
             }
         });
     }
 
     /// Calls by uTP whom a peer introduced (BEP 55), while that one calls us.
     pub(super) fn punch(&mut self, addr: SocketAddr, download: &Download) {
+        let addr = canonical(addr);
         let known = self.links.values().any(|link| link.addr == addr);
         let Some(&swarm_id) = self.shared.swarm_ids.first() else {
             return;
@@ -121,12 +124,12 @@ impl SwarmTask {
         if known || download.is_banned(addr, None) || !self.may_call() || mute {
             return;
         }
-        let Some(permit) = self.node.connection_permit() else {
+        let Some(place) = self.node.places().enter(addr, Way::Out) else {
             return;
         };
         // Whoever introduces is a stranger, and may name no more than one, unless we knew before.
         let trust = self.book.trust_of(&addr).unwrap_or(Trust::Stranger);
-        self.call(addr, swarm_id, trust, By::Utp, permit);
+        self.call(addr, swarm_id, trust, By::Utp, place);
     }
 
     /// A call was answered.
@@ -136,12 +139,12 @@ impl SwarmTask {
         stream: Stream,
         addr: SocketAddr,
         swarm_id: SwarmId,
-        permit: OwnedSemaphorePermit,
+        place: Place,
     ) {
         let mut config = self.session_config(addr);
         config.dialled = Some(swarm_id);
         let session = PeerSession::new(config, Instant::now());
-        self.join(download, session, stream, addr, true, permit);
+        self.join(download, session, stream, addr, true, place);
     }
 
     /// Somebody called.
@@ -150,7 +153,7 @@ impl SwarmTask {
             stream,
             addr,
             bytes,
-            permit,
+            place,
         } = incoming;
         if download.is_banned(addr, None) {
             return tracing::debug!(%addr, "connection refused: peer is banned");
@@ -161,7 +164,7 @@ impl SwarmTask {
         }
         let mut session = PeerSession::new(self.session_config(addr), now);
         session.handle_bytes(now, &bytes);
-        self.join(download, session, stream, addr, false, permit);
+        self.join(download, session, stream, addr, false, place);
     }
 
     fn session_config(&self, addr: SocketAddr) -> SessionConfig {
@@ -192,17 +195,17 @@ impl SwarmTask {
         stream: Stream,
         addr: SocketAddr,
         outgoing: bool,
-        permit: OwnedSemaphorePermit,
+        place: Place,
     ) {
         let conn = self.node.next_connection();
-        let uplink = self.node.uplink().clone();
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         let mail = Mailboxes {
             conn,
             commands: receiver,
             events: self.events_in.clone(),
             memory: self.node.shared_memory().links().clone(),
-            throttled: uplink.rate().is_some() || self.shared.uplink.rate().is_some(),
+            lost: place.lost(),
+            uplinks: [self.node.uplink().clone(), self.shared.uplink.clone()],
         };
         let by_utp = matches!(stream, Stream::Utp(_));
         match stream {
@@ -230,7 +233,7 @@ impl SwarmTask {
                 true => self.book.trust_of(&addr).unwrap_or(Trust::Stranger),
                 false => Trust::Stranger,
             },
-            _permit: permit,
+            place,
         };
         self.links.insert(conn, link);
         download.peer_joined(Instant::now(), conn, PeerInfo { addr, outgoing });
@@ -306,7 +309,11 @@ impl SwarmTask {
                 }
                 _ => {}
             }
+            let established = matches!(event, SessionEvent::Established { .. });
             download.handle_event(now, conn, event);
+            if established {
+                self.settle(conn, download);
+            }
         }
     }
 

@@ -39,7 +39,9 @@ impl SwarmTask {
             link.punches = said.ut_holepunch.is_some();
             // Who called by uTP is met where it called from: routers keep that port open.
             if let (false, Some(port)) = (link.outgoing || link.by_utp, said.listen_port) {
-                link.contact = Some(SocketAddr::new(link.addr.ip(), port));
+                let mut contact = link.addr;
+                contact.set_port(port);
+                link.contact = Some(contact);
             }
         }
         match said.ut_pex {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use swarm_proto::download::{Download, Standing, who_yields};
-use swarm_proto::session::CloseReason;
+use swarm_proto::session::{CloseReason, ConnectionId};
 
 use super::SwarmTask;
 use crate::connector::Trust;
@@ -39,6 +39,24 @@ impl SwarmTask {
         match *self.shared.state.borrow() {
             SwarmState::Seeding => all,
             _ => all.saturating_sub(self.book.reserved(all)),
+        }
+    }
+
+    /// A peer has said who it is, and is none that we have: from now on its connection counts among
+    /// the node's, and if need be another's ends for it.
+    pub(super) fn settle(&mut self, conn: ConnectionId, download: &Download) {
+        let place = self.links.get(&conn).map(|link| &link.place);
+        if download.peer_stats(conn).is_some() && place.is_some_and(|place| !place.settle()) {
+            self.hang_up(conn, CloseReason::TooManyPeers);
+        }
+    }
+
+    /// What each peer is worth where the node has to choose.
+    pub(super) fn tell_worth(&self, download: &Download) {
+        for (conn, link) in &self.links {
+            if let Some(stats) = download.peer_stats(*conn) {
+                link.place.brings(stats.down_rate);
+            }
         }
     }
 

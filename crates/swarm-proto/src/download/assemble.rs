@@ -124,6 +124,13 @@ impl BlockAssembler {
         self.partials.keys().copied()
     }
 
+    /// How many blocks of the piece are here.
+    pub(super) fn blocks_here(&self, piece: PieceIndex) -> usize {
+        let blocks = self.partials.get(&piece).map(|partial| &partial.blocks);
+        let here = |state: &&BlockState| matches!(state, BlockState::Here(_));
+        blocks.map_or(0, |blocks| blocks.iter().filter(here).count())
+    }
+
     /// The peer that was the first to be asked for a block of the piece.
     pub(super) fn starter(&self, piece: PieceIndex) -> Option<ConnectionId> {
         self.partials.get(&piece).map(|partial| partial.starter)

@@ -6,8 +6,22 @@
 //! is ahead of it takes no more than an equal share, and who holds pieces that don't move gives
 //! them up ([`Download::set_room`](super::Download::set_room)), for which it is called as long as it
 //! holds any, with peers or without ([`Download::poll_timeout`](super::Download::poll_timeout)).
+//!
+//! Pieces that move, but slowly, are no way to keep others out either. While somebody waits it is
+//! counted who holds how many bytes for how long. The next in the queue is who had the least of
+//! that, and who had more of it than the next in the queue by a piece for 20 s gives up
+//! what is beyond its share, or all where the other has no room otherwise. Each time it loses
+//! pieces so, it may hold the next ones twice as long, so that a slow line gets a piece whole in
+//! the end.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+/// How long one piece may be held, beyond what the next in the queue had, where others wait.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often that is doubled: up to 320 s.
+const DOUBLED_MAX: u32 = 4;
 
 /// One of those that share; the number means nothing.
 pub type MemberId = u64;
@@ -27,19 +41,33 @@ pub struct Need {
 /// What a download may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
-    /// Bytes; never less than it holds.
+    /// Bytes; where it holds more, it is to give pieces up.
     pub bytes: u64,
     /// Somebody waits for what it holds.
     pub others_wait: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Member {
     /// At least what it holds.
     granted: u64,
+    held: u64,
     piece: u64,
     wishes: bool,
+    /// When it last asked.
+    asked_at: Option<Instant>,
+    /// Bytes held times milliseconds, while somebody waited.
+    used: u64,
+    /// Its number in the queue, while it may not hold a piece.
+    waits: Option<u64>,
+    /// It was told to give pieces up, and holds them still.
+    yields: bool,
+    /// How often its patience is doubled.
+    doubled: u32,
 }
+
+/// A place in the queue: what the member has used, its number there, and who it is.
+type Waiting = (u64, u64, MemberId);
 
 /// Bytes shared by downloads.
 #[derive(Debug)]
@@ -49,8 +77,11 @@ pub struct PieceBudget {
     granted_max: u64,
     wishing: u64,
     members: BTreeMap<MemberId, Member>,
-    /// Those that may not hold a piece yet, in the order in which they asked.
-    queue: VecDeque<MemberId>,
+    /// Those that may not hold a piece yet; first who used least, of equals who asked first.
+    queue: BTreeSet<Waiting>,
+    next_number: u64,
+    /// Since when somebody waits.
+    waited_since: Option<Instant>,
 }
 
 impl PieceBudget {
@@ -62,7 +93,9 @@ impl PieceBudget {
             granted_max: 0,
             wishing: 0,
             members: BTreeMap::new(),
-            queue: VecDeque::new(),
+            queue: BTreeSet::new(),
+            next_number: 0,
+            waited_since: None,
         }
     }
 
@@ -78,74 +111,161 @@ impl PieceBudget {
 
     /// Who is to ask again, once somebody else was given less than before or has left.
     pub fn next(&self) -> Option<MemberId> {
-        self.queue.front().copied()
+        self.queue.first().map(|(_, _, id)| *id)
     }
 
     /// What the member may hold from now on.
-    pub fn ask(&mut self, id: MemberId, need: Need) -> Room {
-        let before = std::mem::take(self.members.entry(id).or_default());
-        self.granted -= before.granted;
-        self.wishing -= u64::from(before.wishes);
-        let wishes = need.wish > 0;
-        self.wishing += u64::from(wishes);
+    pub fn ask(&mut self, now: Instant, id: MemberId, need: Need) -> Room {
+        let before = self.take_out(id);
+        let mut member = Member {
+            held: need.held,
+            piece: need.piece,
+            wishes: need.wish > 0,
+            asked_at: Some(now),
+            used: self.used(now, &before),
+            ..before
+        };
+        if need.held < before.held && !std::mem::take(&mut member.yields) {
+            member.doubled = before.doubled.saturating_sub(1);
+        }
+        if member.wishes && !before.wishes {
+            // What it did not use while it wanted nothing is gone.
+            let others = self.members.values().filter(|other| other.wishes);
+            let least = others.map(|other| other.used).min();
+            member.used = member.used.max(least.unwrap_or_default());
+        }
+        self.wishing += u64::from(member.wishes);
+        let number = before.waits.unwrap_or(self.next_number);
+        let place = (member.used, number, id);
+        let ahead = self.queue.first().filter(|head| **head < place).copied();
         let free = self.total.saturating_sub(self.granted);
-        let mut bytes = self.fair(id, need).min(free).max(need.held);
-        let is_next = self.queue.front().is_none_or(|head| *head == id);
-        if self.granted == 0 && is_next && wishes {
+        let mut bytes = self.fair(&before, ahead, need).min(free).max(need.held);
+        if self.granted == 0 && ahead.is_none() && member.wishes {
             bytes = bytes.max(need.piece);
         }
-        let waits = wishes && bytes < need.piece;
+        let waits = member.wishes && bytes < need.piece;
         if waits {
             bytes = need.held;
         }
-        match (waits, self.queue.contains(&id)) {
-            (true, false) => self.queue.push_back(id),
-            (false, true) => self.queue.retain(|waiting| *waiting != id),
-            _ => {}
+        if let Some(kept) = self.kept(&member, ahead) {
+            member.doubled += u32::from(!member.yields && member.doubled < DOUBLED_MAX);
+            member.yields = true;
+            bytes = kept;
         }
-        self.granted += bytes;
-        self.granted_max = self.granted_max.max(self.granted);
-        if !wishes && bytes == 0 {
-            self.members.remove(&id);
-        } else {
-            let member = Member {
-                granted: bytes,
-                piece: need.piece,
-                wishes,
-            };
-            self.members.insert(id, member);
-        }
+        member.granted = bytes.max(need.held);
+        member.waits = waits.then_some(number);
+        self.next_number += u64::from(waits && before.waits.is_none());
+        self.put_in(now, id, member, place);
         Room {
             bytes,
-            others_wait: self.queue.iter().any(|waiting| *waiting != id),
+            others_wait: self.queue.iter().take(2).any(|(_, _, other)| *other != id),
         }
     }
 
     /// The member is gone.
     pub fn leave(&mut self, id: MemberId) {
-        if let Some(member) = self.members.remove(&id) {
-            self.granted -= member.granted;
-            self.wishing -= u64::from(member.wishes);
-        }
-        self.queue.retain(|waiting| *waiting != id);
+        self.take_out(id);
+        self.members.remove(&id);
+        self.look_whether_anybody_waits();
     }
 
-    /// What the member may have at most, if it is free.
-    fn fair(&self, id: MemberId, need: Need) -> u64 {
-        let Some(head) = self.queue.front() else {
-            return need.wish;
-        };
-        let share = self.total / self.wishing.max(1);
-        if *head == id {
-            return need.wish.min(share.max(need.piece));
+    /// The member as it was, counted no more.
+    fn take_out(&mut self, id: MemberId) -> Member {
+        let member = self.members.get(&id).copied().unwrap_or_default();
+        self.granted -= member.granted;
+        self.wishing -= u64::from(member.wishes);
+        if let Some(number) = member.waits {
+            self.queue.remove(&(member.used, number, id));
         }
-        // Equal shares fit side by side. Where the first in the queue needs more than its share,
-        // all that becomes free is for it.
-        match self.members.get(head) {
-            Some(member) if member.piece > share => 0,
-            _ => need.wish.min(share),
+        if let Some(member) = self.members.get_mut(&id) {
+            (member.granted, member.wishes, member.waits) = (0, false, None);
+        }
+        member
+    }
+
+    fn put_in(&mut self, now: Instant, id: MemberId, member: Member, place: Waiting) {
+        self.granted += member.granted;
+        self.granted_max = self.granted_max.max(self.granted);
+        if member.waits.is_some() {
+            self.queue.insert(place);
+            self.waited_since.get_or_insert(now);
+        }
+        // While somebody waits it is remembered what the idle used.
+        if member.is_idle() && self.queue.is_empty() {
+            self.members.remove(&id);
+        } else {
+            self.members.insert(id, member);
+        }
+        self.look_whether_anybody_waits();
+    }
+
+    /// Once nobody waits any more, nothing is owed.
+    fn look_whether_anybody_waits(&mut self) {
+        if self.queue.is_empty() && self.waited_since.take().is_some() {
+            self.members.retain(|_, member| !member.is_idle());
+            for member in self.members.values_mut() {
+                member.used = 0;
+            }
         }
     }
+
+    /// What the member has used by now.
+    fn used(&self, now: Instant, member: &Member) -> u64 {
+        let since = self.waited_since.zip(member.asked_at);
+        let held_for =
+            since.map(|(waited, asked)| now.saturating_duration_since(waited.max(asked)));
+        let held_for = held_for.map_or(0, millis);
+        let more = member.held.saturating_mul(held_for);
+        member.used.saturating_add(more)
+    }
+
+    /// What the member may have at most, if it is free; `ahead` is who comes before it.
+    fn fair(&self, before: &Member, ahead: Option<Waiting>, need: Need) -> u64 {
+        if self.queue.is_empty() && before.waits.is_none() {
+            return need.wish;
+        }
+        let share = self.share();
+        let head = ahead.and_then(|(_, _, id)| self.members.get(&id));
+        match head {
+            None => need.wish.min(share.max(need.piece)),
+            // Equal shares fit side by side. Where the first in the queue needs more than its
+            // share, all that becomes free is for it.
+            Some(head) if head.piece > share => 0,
+            Some(_) => need.wish.min(share),
+        }
+    }
+
+    /// What the member may keep, if it held more than others for so long that it has to give
+    /// pieces up.
+    fn kept(&self, member: &Member, ahead: Option<Waiting>) -> Option<u64> {
+        let (used_ahead, _, id) = ahead?;
+        let head = self.members.get(&id)?;
+        let share = self.share();
+        let kept = match head.piece <= share {
+            true => share,
+            false => 0,
+        };
+        let free = self.total.saturating_sub(self.granted + member.held);
+        let patience = member
+            .piece
+            .saturating_mul(millis(PATIENCE * (1 << member.doubled)));
+        let patient = member.used < used_ahead.saturating_add(patience);
+        (member.held > kept && free < head.piece && !patient).then_some(kept)
+    }
+
+    fn share(&self) -> u64 {
+        self.total / self.wishing.max(1)
+    }
+}
+
+impl Member {
+    const fn is_idle(&self) -> bool {
+        !self.wishes && self.granted == 0
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

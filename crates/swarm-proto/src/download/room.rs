@@ -47,28 +47,45 @@ impl Download {
         }
     }
 
-    /// From now on no piece is begun beyond so many bytes; before this is called there is no bound
-    /// but the download's own. Where others wait, pieces that stand still are given up.
+    /// From now on no piece is begun beyond so many bytes, and what is held beyond is given up;
+    /// before this is called there is no bound but the download's own. Where others wait, pieces
+    /// that stand still are given up.
     pub fn set_room(&mut self, now: Instant, room: Room) {
         let before = std::mem::replace(&mut self.room.bytes, room.bytes);
         let still = self.room.moved_at.is_some_and(|at| at + STILL <= now);
         if room.others_wait && still {
-            let kept = self.give_up_all_rescues();
-            let pieces: Vec<_> = self.assembler.pieces().collect();
-            if kept + pieces.len() > 0 {
-                let pieces = kept + pieces.len();
-                tracing::debug!(pieces, "pieces that stand still given up");
-            }
-            for piece in pieces {
-                self.proofs.forget(piece);
-                self.abandon(piece);
-                self.refresh(piece);
-            }
+            self.give_up_down_to(0);
+        } else if self.held_of_room() > room.bytes {
+            self.give_up_down_to(room.bytes);
         }
         let room = self.pending_max().saturating_sub(self.verifying_bytes);
         self.assembler.trim(room);
         if self.room.bytes > before {
             self.fill_all(now);
+        }
+    }
+
+    /// Gives pieces up until no more than so many bytes are held, or none is left but what is being
+    /// verified: first false ones kept for their true blocks, then those that no reader waits for,
+    /// and of them those of which the least is there.
+    fn give_up_down_to(&mut self, bytes: u64) {
+        let mut given_up = self.give_up_all_rescues();
+        let mut pieces: Vec<_> = self.assembler.pieces().collect();
+        pieces.sort_by_key(|piece| {
+            let urgent = self.deadlines.contains_key(piece);
+            (urgent, self.assembler.blocks_here(*piece))
+        });
+        for piece in pieces {
+            if self.held_of_room() <= bytes {
+                break;
+            }
+            given_up += 1;
+            self.proofs.forget(piece);
+            self.abandon(piece);
+            self.refresh(piece);
+        }
+        if given_up > 0 {
+            tracing::debug!(pieces = given_up, "pieces given up, for others wait");
         }
     }
 

@@ -12,7 +12,7 @@ use crate::tracker::udp::{
 };
 use crate::tracker::{AnnounceRequest, ws};
 use crate::wire::PexMessage;
-use crate::wire::lsd::LsdAnnounce;
+use crate::wire::lsd::{LSD_GROUP, LsdAnnounce};
 
 /// Packets to our UDP tracker, with a token and without: nobody unproven is sent more than it
 /// sent, and what is passed on is bounded. `now` is any time.
@@ -154,6 +154,9 @@ pub fn pex(data: &[u8]) {
 pub fn lsd(data: &[u8]) {
     if let Ok(announce) = LsdAnnounce::decode(data) {
         assert!((1..=limits::LSD_SWARMS_MAX).contains(&announce.swarm_ids.len()));
-        assert_eq!(LsdAnnounce::decode(&announce.encode()), Ok(announce));
+        assert_eq!(
+            LsdAnnounce::decode(&announce.encode(LSD_GROUP.into())),
+            Ok(announce)
+        );
     }
 }

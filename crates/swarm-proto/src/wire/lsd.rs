@@ -1,14 +1,21 @@
 //! Local service discovery (BEP 14): a peer tells its network which swarms it is in.
 
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use crate::id::SwarmId;
 use crate::limits::LSD_SWARMS_MAX;
 
-/// Where announces are sent and listened for. That of IPv6 is not used: who has it has IPv4 too,
-/// on any local network that there is.
+/// Where announces are sent and listened for over IPv4.
 pub const LSD_GROUP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 192, 152, 143), 6771);
+
+/// The same over IPv6.
+pub const LSD_GROUP_V6: SocketAddrV6 = SocketAddrV6::new(
+    Ipv6Addr::new(0xff15, 0, 0, 0, 0, 0, 0xefc0, 0x988f),
+    6771,
+    0,
+    0,
+);
 
 const HEAD: &str = "BT-SEARCH * HTTP/1.1";
 
@@ -36,9 +43,9 @@ pub enum LsdError {
 }
 
 impl LsdAnnounce {
-    /// Writes the packet.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut out = format!("{HEAD}\r\nHost: {LSD_GROUP}\r\nPort: {}\r\n", self.port);
+    /// Writes the packet for that group.
+    pub fn encode(&self, group: SocketAddr) -> Vec<u8> {
+        let mut out = format!("{HEAD}\r\nHost: {group}\r\nPort: {}\r\n", self.port);
         for id in self.swarm_ids.iter().take(LSD_SWARMS_MAX) {
             let _ = write!(out, "Infohash: {id}\r\n");
         }
@@ -105,7 +112,12 @@ mod tests {
                     Infohash: 0101010101010101010101010101010101010101\r\n\
                     Infohash: abababababababababababababababababababab\r\n\
                     cookie: name\r\n\r\n\r\n";
-        assert_eq!(String::from_utf8(announce.encode()).unwrap(), text);
+        let v4 = announce.encode(LSD_GROUP.into());
+        assert_eq!(String::from_utf8(v4).unwrap(), text);
+        let v6 = announce.encode(LSD_GROUP_V6.into());
+        let host = "Host: [ff15::efc0:988f]:6771\r\n";
+        assert!(String::from_utf8(v6.clone()).unwrap().contains(host));
+        assert_eq!(LsdAnnounce::decode(&v6), Ok(announce.clone()));
         assert_eq!(LsdAnnounce::decode(text.as_bytes()), Ok(announce.clone()));
         let shouted = text
             .replace("Infohash: abab", "INFOHASH:ABAB")
@@ -149,7 +161,7 @@ mod tests {
             swarm_ids: vec![SwarmId::new([1; 20]); 2],
             cookie: Some("x".into()),
         };
-        let corpus = [announce.encode()];
+        let corpus = [announce.encode(LSD_GROUP.into())];
         crate::fuzzing::tests::hammer(&corpus, 14, 20_000, crate::fuzzing::lsd);
     }
 }

@@ -201,7 +201,7 @@ async fn figures_come_over_udp_in_the_order_they_were_asked_for() {
     let (shared, _messages) = swarm(2);
     let url = format!("udp://{addr}");
     let mut announcer = announcer(&shared, &url, Trust::CommandLine);
-    let figures = announcer.trackers[0].transport.scrape(&shared.swarm_ids);
+    let figures = announcer.trackers[0].scrape(&shared.swarm_ids);
     let nobody: Vec<_> = shared.swarm_ids.iter().map(|id| (*id, 0)).collect();
     let seeds = |figures: Figures| -> Vec<_> {
         let each = figures.into_iter();
@@ -210,8 +210,75 @@ async fn figures_come_over_udp_in_the_order_they_were_asked_for() {
     assert_eq!(seeds(figures.await.unwrap()), nobody);
     let announced = announcer.announce_all(0, AnnounceEvent::Started).await;
     announced.unwrap();
-    let figures = announcer.trackers[0].transport.scrape(&shared.swarm_ids);
+    let figures = announcer.trackers[0].scrape(&shared.swarm_ids);
     let one: Vec<_> = shared.swarm_ids.iter().map(|id| (*id, 1)).collect();
     assert_eq!(seeds(figures.await.unwrap()), one);
     assert_eq!(heard.lock().unwrap().len(), 2, "only the two announces");
+}
+
+/// A tracker at one port of both families.
+async fn tracker_of_both() -> (u16, [Heard; 2]) {
+    loop {
+        let (v4, heard_v4) = tracker("127.0.0.1:0", 0).await;
+        let v6 = format!("[::1]:{}", v4.port());
+        if UdpSocket::bind(&v6).await.is_ok() {
+            let (_, heard_v6) = tracker(&v6, 0).await;
+            return (v4.port(), [heard_v4, heard_v6]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_is_met_by_both_families_is_announced_over_both() {
+    let (port, heard) = tracker_of_both().await;
+    let url = format!("udp://localhost:{port}");
+    for (listen, expected) in [
+        ("[::]:6881", [1, 1]),
+        ("0.0.0.0:6881", [1, 0]),
+        ("[::1]:6881", [0, 1]),
+    ] {
+        let (shared, messages) = swarm(1);
+        tokio::spawn(drain(messages));
+        let mut announcer = listening_at(listen, &shared, &[&[&url]], Trust::CommandLine);
+        let before = heard.each_ref().map(|heard| heard.lock().unwrap().len());
+        let told = announcer.announce_all(0, AnnounceEvent::Started).await;
+        told.unwrap();
+        let after = heard.each_ref().map(|heard| heard.lock().unwrap().len());
+        assert_eq!(
+            [after[0] - before[0], after[1] - before[1]],
+            expected,
+            "{listen}"
+        );
+        announcer.say_stopped(vec![0]).await;
+    }
+    let events = |heard: &Heard, event| {
+        let heard = heard.lock().unwrap();
+        heard.iter().filter(|(told, _)| told.event == event).count()
+    };
+    let stopped = heard
+        .each_ref()
+        .map(|heard| events(heard, AnnounceEvent::Stopped));
+    assert_eq!(stopped, [2, 2]);
+}
+
+async fn drain(mut messages: tokio::sync::mpsc::Receiver<Message>) {
+    while messages.recv().await.is_some() {}
+}
+
+#[tokio::test]
+async fn a_family_that_does_not_answer_holds_up_the_other_for_a_while_only() {
+    // It hears nothing of all that comes by IPv6.
+    let (v4, heard) = tracker("127.0.0.1:0", 0).await;
+    let _mute = UdpSocket::bind(format!("[::1]:{}", v4.port()))
+        .await
+        .unwrap();
+    let url = format!("udp://localhost:{}", v4.port());
+    let (shared, messages) = swarm(1);
+    tokio::spawn(drain(messages));
+    let mut announcer = listening_at("[::]:6881", &shared, &[&[&url]], Trust::CommandLine);
+    let began = Instant::now();
+    let told = announcer.announce_all(0, AnnounceEvent::Started).await;
+    told.unwrap();
+    assert_eq!(heard.lock().unwrap().len(), 1);
+    assert!(began.elapsed() < Duration::from_secs(12), "waited for both");
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::select_ok;
 use librqbit_utp::{SocketOpts, UtpSocket, UtpSocketUdp, UtpStream};
+use socket2::{Protocol, Type};
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
@@ -61,7 +62,9 @@ impl Utp {
         streams_max: usize,
         shutdown: CancellationToken,
     ) -> io::Result<Self> {
-        let guarded = Guarded::new(UdpSocket::bind(addr).await?)?;
+        let socket = super::port::socket(addr, Type::DGRAM, Protocol::UDP)?;
+        socket.bind(&addr.into())?;
+        let guarded = Guarded::new(UdpSocket::from_std(socket.into())?)?;
         let options = SocketOpts {
             vsock_rx_bufsize_bytes: Some(BUFFER_LEN),
             vsock_tx_bufsize_bytes_max: Some(BUFFER_LEN),

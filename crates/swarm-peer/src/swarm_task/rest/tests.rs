@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::connector::Trust;
 use crate::node::{AddBundle, Node, Source};
+use crate::places::Way;
 use crate::swarm::Shared;
 use crate::{NodeConfig, Storage};
 
@@ -59,10 +60,7 @@ async fn without_a_free_connection_of_the_node_a_bundle_sleeps() {
     let have = swarm_proto::bitfield::Bitfield::none_of(meta.geometry());
     let source = swarm_proto::download::Source::Metainfo(meta);
     let download = Download::new(source, have, DownloadConfig::default(), 1);
-    let mut taken = Vec::new();
-    while let Some(permit) = node.connection_permit() {
-        taken.push(permit);
-    }
+    let taken = node.places().enter(NEVER, Way::In).unwrap();
     let now = Instant::now();
     task.told = true;
     task.note_peers(peers(&task, NEVER, Trust::CommandLine), now);

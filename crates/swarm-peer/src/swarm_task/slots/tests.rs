@@ -11,6 +11,7 @@ use super::*;
 use crate::link::Stream;
 use crate::link::accept::Incoming;
 use crate::node::{AddBundle, Source};
+use crate::places::Way;
 use crate::swarm::Shared;
 use crate::{NodeConfig, Storage};
 
@@ -41,11 +42,12 @@ async fn t22_callers_of_one_network_leave_places_of_a_seed_to_others() {
         let caller = TcpStream::connect(listener.local_addr().unwrap());
         callers.push(caller.await.unwrap());
         let (stream, _) = listener.accept().await.unwrap();
+        let addr = addr.parse().unwrap();
         let incoming = Incoming {
             stream: Stream::Tcp(stream),
-            addr: addr.parse().unwrap(),
+            addr,
             bytes: BytesMut::new(),
-            permit: node.connection_permit().unwrap(),
+            place: node.places().enter(addr, Way::In).unwrap(),
         };
         task.answer(&mut download, incoming);
         task.act(&mut download);

@@ -64,6 +64,54 @@ fn f15_pieces_that_stand_still_are_given_up_where_others_wait() {
 }
 
 #[test]
+fn f15_what_is_held_beyond_the_room_is_given_up_the_least_of_it_first() {
+    let (mut table, content) = super::proofs::table(false);
+    table.join_seed(1);
+    let asked = table.requests(1);
+    let [first, .., last] = asked[..] else {
+        panic!("{asked:?}");
+    };
+    let length = u64::from(table.meta.geometry().piece_length());
+    table.download.set_room(
+        table.now,
+        Room {
+            bytes: 2 * length,
+            others_wait: false,
+        },
+    );
+    // One block of each of two pieces, then another of the second.
+    table.send_block(1, first, &content, false);
+    let more = table.requests(1);
+    let all = || asked.iter().chain(&more).copied();
+    let other = all().find(|range| range.piece() != first.piece());
+    let other = other.unwrap_or(last);
+    assert_ne!(other.piece(), first.piece());
+    let of_other: Vec<_> = all().filter(|r| r.piece() == other.piece()).collect();
+    for range in &of_other[..2] {
+        table.send_block(1, *range, &content, false);
+    }
+    table.commands(1);
+    assert_eq!(table.download.need().held, 2 * length);
+    table.download.set_room(
+        table.now,
+        Room {
+            bytes: length,
+            others_wait: true,
+        },
+    );
+    assert_eq!(table.download.need().held, length);
+    let cancelled: Vec<_> = table
+        .commands(1)
+        .into_iter()
+        .filter_map(|c| match c {
+            Command::Cancel(range) => Some(range.piece()),
+            _ => None,
+        })
+        .collect();
+    assert!(!cancelled.contains(&other.piece()), "{cancelled:?}");
+}
+
+#[test]
 fn f15_who_holds_pieces_without_anybody_to_finish_them_looks_up_until_they_are_given_up() {
     let mut table = Table::leech();
     table.join_seed(1);
