@@ -32,7 +32,7 @@ use crate::{Node, SwarmState};
 
 pub use add::Added;
 pub use client::{AskError, ask};
-pub use report::status;
+use report::status;
 pub use server::{Control, OpenError};
 
 /// Bytes of one request; the longest there is has a magnet link.
@@ -195,7 +195,7 @@ fn limit(
 }
 
 /// The word for a state, the same in every report.
-pub fn state_name(state: &SwarmState) -> &'static str {
+fn state_name(state: &SwarmState) -> &'static str {
     match state {
         SwarmState::Checking => "checking",
         SwarmState::Metadata => "metadata",

@@ -42,7 +42,7 @@ pub struct AddBundle {
     /// Web seeds named by the operator, besides those that `source` names.
     pub web_seeds: Vec<String>,
     /// Who vouches for web seeds that `source` itself names, see
-    /// [`named_by_torrent`](crate::webseed::named_by_torrent). Default [`Trust::Stranger`].
+    /// [`named_by_torrent`](crate::named_by_torrent). Default [`Trust::Stranger`].
     pub web_seed_trust: Trust,
     /// Sent along with announces.
     pub bridge: Option<BridgeOffer>,

@@ -43,7 +43,7 @@ pub use keys::KeyStore;
 pub use load::load;
 pub use media::{is_compressible, media_type};
 pub use run::publish;
-pub use walk::{Found, SkipReason, Skipped, SourceFile, walk};
+pub use walk::{SkipReason, Skipped};
 
 /// What to publish, and how.
 #[derive(Debug, Clone)]

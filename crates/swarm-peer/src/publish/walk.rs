@@ -13,7 +13,7 @@ use super::error::PublishError;
 
 /// A file to be published.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceFile {
+pub(super) struct SourceFile {
     /// Where it stands on the site.
     pub path: SitePath,
     /// Where it lies on this disk.
@@ -69,7 +69,7 @@ impl fmt::Display for SkipReason {
 
 /// What a walk found.
 #[derive(Debug, Default)]
-pub struct Found {
+pub(super) struct Found {
     /// Sorted by path.
     pub files: Vec<SourceFile>,
     /// In the order met.
@@ -83,7 +83,7 @@ pub struct Found {
 /// # Errors
 /// [`PublishError::Read`] for what cannot be read, [`PublishError::NotAFolder`],
 /// [`PublishError::EmptySite`], [`PublishError::TooManyFiles`].
-pub fn walk(root: &Path) -> Result<Found, PublishError> {
+pub(super) fn walk(root: &Path) -> Result<Found, PublishError> {
     let real = fs::canonicalize(root).map_err(PublishError::read(root))?;
     if !real.is_dir() {
         return Err(PublishError::NotAFolder(root.to_owned()));

@@ -29,9 +29,9 @@ const TURNS: usize = 16;
 const WRITE_LEN: usize = 64 * 1024;
 
 /// A store whose bytes lie in one or many files.
-pub struct FileStore {
+pub(crate) struct FileStore {
     pub(super) layout: Layout,
-    paths: Vec<PathBuf>,
+    pub(super) paths: Vec<PathBuf>,
     /// Files that somebody published, and may go on editing: never written to.
     pub(super) read_only: bool,
     /// What each file was like after our last write to it, or before it was checked. What somebody
@@ -68,7 +68,7 @@ struct Lost {
 
 impl FileStore {
     /// Files by the torrent's own names below `dir`.
-    pub fn folder(meta: &Metainfo, dir: &Path) -> Self {
+    pub(crate) fn folder(meta: &Metainfo, dir: &Path) -> Self {
         let paths = folder_paths(meta, dir);
         Self::new(meta, Layout::by_file(meta), paths)
     }
@@ -77,7 +77,7 @@ impl FileStore {
     ///
     /// # Errors
     /// [`StoreError::PathCount`]: not one path a file.
-    pub fn published(meta: &Metainfo, paths: &[PathBuf]) -> Result<Self, StoreError> {
+    pub(crate) fn published(meta: &Metainfo, paths: &[PathBuf]) -> Result<Self, StoreError> {
         let layout = Layout::by_file(meta);
         let files = layout.lengths().len();
         if files != paths.len() {
@@ -109,11 +109,6 @@ impl FileStore {
             dirty: Mutex::default(),
             unsound: AtomicBool::new(false),
         }
-    }
-
-    /// The files, pad files left out.
-    pub fn paths(&self) -> &[PathBuf] {
-        &self.paths
     }
 
     pub(super) fn path(&self, index: usize) -> &Path {

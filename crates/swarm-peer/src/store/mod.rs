@@ -25,12 +25,13 @@ use swarm_proto::id::Digest;
 use swarm_proto::metainfo::Metainfo;
 use swarm_proto::verify::VerifiedBytes;
 
-pub use check::{Checked, WRONG_MAX, check};
+pub use check::{Checked, check};
 pub use durable::write_atomic;
-pub use fs::{FileStore, folder_paths};
-pub use hashed::hashed;
-pub use mem::MemoryStore;
-pub use recheck::recheck;
+pub(crate) use fs::FileStore;
+pub use fs::folder_paths;
+use hashed::hashed;
+use mem::MemoryStore;
+pub(crate) use recheck::recheck;
 pub use resume::{ResumeState, Stamp};
 
 /// How and where the bytes of one bundle are kept.

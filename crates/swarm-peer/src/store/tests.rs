@@ -242,8 +242,8 @@ fn t4_no_name_of_a_stranger_leads_out_of_the_folder() {
             let meta = Metainfo::from_info(&info.to_bytes()).unwrap();
             let dir = Path::new("/srv/dir");
             let folder = FileStore::folder(&meta, dir);
-            assert_eq!(folder.paths().len(), meta.files().len());
-            for path in folder.paths() {
+            assert_eq!(folder.paths.len(), meta.files().len());
+            for path in &folder.paths {
                 let below = path.strip_prefix(dir).unwrap();
                 let mut parts = below.components();
                 assert!(
@@ -255,7 +255,7 @@ fn t4_no_name_of_a_stranger_leads_out_of_the_folder() {
             let dir = tempfile::tempdir().unwrap();
             let stored = hashed(&meta, dir.path()).unwrap();
             let home = dir.path().join(hash_name(&meta));
-            assert_eq!(stored.paths(), [home.join("data")]);
+            assert_eq!(stored.paths, [home.join("data")]);
         }
     }
 }
@@ -425,7 +425,7 @@ fn f5_no_sync_succeeds_after_one_that_failed() {
     // A file that can be synced.
     fs::remove_file(&short).unwrap();
     fs::write(&short, [2; 10]).unwrap();
-    for file in 0..store.paths().len() {
+    for file in 0..store.paths.len() {
         store.believe(file, None);
     }
     fill(&meta, &store, &content);

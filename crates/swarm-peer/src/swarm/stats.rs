@@ -9,6 +9,7 @@
 /// any of them ─▶ Failed or Stopped, for good
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SwarmState {
     /// Looking at what is stored, and hashing it where its state is not known.
     Checking,
@@ -51,6 +52,7 @@ pub struct SwarmStats {
     /// The torrent's name, or the magnet link's.
     pub name: String,
     /// What it is doing.
+#[non_exhaustive]
     pub state: SwarmState,
     /// Peers connected.
     pub peers: usize,
