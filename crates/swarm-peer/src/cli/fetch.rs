@@ -10,10 +10,8 @@ use serde_json::json;
 use swarm_peer::config::{PeerConfig, parse_duration};
 use swarm_peer::connector::Trust;
 use swarm_peer::discovery::DhtMode;
-use swarm_peer::store::folder_paths;
 use swarm_peer::{AddBundle, Source, Storage, named_by_torrent};
 use swarm_proto::download::Want;
-use swarm_proto::geometry::ByteRange;
 use swarm_proto::limits;
 use swarm_proto::magnet::Magnet;
 use swarm_proto::manifest::SiteRecord;
@@ -268,9 +266,6 @@ async fn fetch_bundle(
     let [job] = &jobs;
     let meta = job.handle.metainfo().await.map_err(anyhow::Error::from)?;
     let path = args.out.join(meta.name());
-    if let Some(wanted) = &job.wanted {
-        make_empty_files(&meta, wanted, &args.out)?;
-    }
     complete(output, &jobs, meta.name(), &path);
     if args.seeds_on() {
         until::serve(running, output, &jobs, &args.until).await;
@@ -297,23 +292,6 @@ async fn plan(
         tokio::spawn(in_order(job.handle.clone(), ranges));
     }
     job.wanted = wanted;
-    Ok(())
-}
-
-/// Makes the chosen files that no piece makes.
-fn make_empty_files(meta: &Metainfo, wanted: &[ByteRange], out: &Path) -> Result<(), Failure> {
-    let files = meta.files().iter().filter(|file| !file.pad);
-    for (file, path) in files.zip(folder_paths(meta, out)) {
-        if file.length > 0 || !wanted.contains(&file.range()) || path.exists() {
-            continue;
-        }
-        let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);
-        made.and_then(|()| std::fs::write(&path, b""))
-            .map_err(|error| {
-                let shown = path.display();
-                anyhow::Error::from(error).context(format!("cannot write {shown}"))
-            })?;
-    }
     Ok(())
 }
 

@@ -34,16 +34,16 @@ impl From<SwarmHandle> for Job {
 }
 
 impl Job {
-    /// Whether all that is wanted is stored.
+    /// Whether all that is wanted is stored, and its files are finished.
     pub(crate) fn is_done(&self) -> bool {
-        match &self.wanted {
-            None => self.handle.state() == SwarmState::Seeding,
-            Some(wanted) => {
-                let known = self.handle.try_metainfo().is_some();
-                let checking = self.handle.state() == SwarmState::Checking;
-                known && !checking && wanted.iter().all(|range| self.handle.holds(range))
+        match (self.handle.state(), &self.wanted) {
+            (SwarmState::Seeding, _) => true,
+            // It may not have heard yet of what is wanted.
+            (SwarmState::Finished, Some(wanted)) => {
+                wanted.iter().all(|range| self.handle.holds(range))
             }
         }
+            _ => false,
     }
 
     fn sum(&self, stats: &SwarmStats) -> Sum {

@@ -201,6 +201,7 @@ fn state_name(state: &SwarmState) -> &'static str {
         SwarmState::Metadata => "metadata",
         SwarmState::Fetching => "fetching",
         SwarmState::Seeding => "seeding",
+        SwarmState::Finished => "finished",
         SwarmState::Paused => "paused",
         SwarmState::Failed(_) => "failed",
         SwarmState::Stopped => "stopped",

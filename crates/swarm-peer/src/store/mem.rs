@@ -70,7 +70,7 @@ impl PieceStore for MemoryStore {
         Ok(())
     }
 
-    fn finish(&self) -> Result<(), StoreError> {
+    fn finish(&self, _: Option<&[ByteRange]>) -> Result<(), StoreError> {
         Ok(())
     }
 

@@ -69,7 +69,7 @@ fn every_store_gives_back_what_was_written_padding_included() {
         assert!(store.read(&whole).is_err(), "{storage:?} is empty");
         fill(&meta, &*store, &content);
         store.sync().unwrap();
-        store.finish().unwrap();
+        store.finish(None).unwrap();
         assert!(store.read(&whole).unwrap() == content, "{storage:?}");
         for (start, end) in [(0, 1), (16_000, 17_000), (24_570, 24_580), (32_760, 32_778)] {
             let part = store.read(&ByteRange::new(start, end)).unwrap();
@@ -168,7 +168,7 @@ fn a_published_file_that_changed_is_not_served() {
     };
     let filled = folder.open(&meta).unwrap();
     fill(&meta, &*filled, &content);
-    filled.finish().unwrap();
+    filled.finish(None).unwrap();
     let paths = folder_paths(&meta, dir.path());
     let published = Storage::Files {
         paths: paths.clone(),
@@ -205,7 +205,7 @@ fn what_is_left_of_an_older_longer_file_is_cut_off() {
     };
     let store = storage.open(&meta).unwrap();
     fill(&meta, &*store, &content);
-    store.finish().unwrap();
+    store.finish(None).unwrap();
     assert_eq!(fs::read(dir.path().join("name/short")).unwrap(), [2; 10]);
 }
 
@@ -294,8 +294,8 @@ impl PieceStore for Broken {
         Err(Self::error())
     }
 
-    fn finish(&self) -> Result<(), StoreError> {
-        self.inner.finish()
+    fn finish(&self, chosen: Option<&[ByteRange]>) -> Result<(), StoreError> {
+        self.inner.finish(chosen)
     }
 
     fn stamps(&self) -> Vec<Option<Stamp>> {
@@ -339,7 +339,7 @@ fn f6_all_of_a_file_that_somebody_wrote_to_is_looked_at_again() {
     };
     let store = storage.open(&meta).unwrap();
     fill(&meta, &*store, &content);
-    store.finish().unwrap();
+    store.finish(None).unwrap();
     let whole = ByteRange::new(0, content.len() as u64);
     let all = Bitfield::all(meta.geometry().piece_count());
     let first = meta.geometry().piece(0).unwrap();
