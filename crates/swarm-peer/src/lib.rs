@@ -61,6 +61,7 @@ mod link;
 mod memory;
 mod node;
 mod peers;
+pub mod pick;
 pub mod publish;
 mod reader;
 mod readers;

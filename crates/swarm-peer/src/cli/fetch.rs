@@ -10,6 +10,7 @@ use serde_json::json;
 use swarm_peer::config::{PeerConfig, parse_duration};
 use swarm_peer::connector::Trust;
 use swarm_peer::discovery::DhtMode;
+use swarm_peer::pick::{self, Pick};
 use swarm_peer::{AddBundle, Source, Storage, named_by_torrent};
 use swarm_proto::download::Want;
 use swarm_proto::limits;
@@ -20,9 +21,9 @@ use url::Url;
 
 use super::fetch_site::{self, Record};
 use super::progress::Job;
-use super::select::{self, Pick};
+use super::select;
 use super::until::{self, Until};
-use super::wait::{Waiting, complete, in_order, lacks, nobody};
+use super::wait::{Waiting, complete, lacks, nobody};
 use super::{EXIT_FAILURE, EXIT_NOT_FOUND, Failure, NodeArgs, Output, Running, runtime};
 
 /// Flags of `fetch`.
@@ -41,7 +42,7 @@ pub(super) struct FetchArgs {
     /// Only the files of this name, path, pattern (`*.jpg`, `img/**`) or number; may be given more
     /// than once. Other files are not made, unless they share a piece with one of these: then
     /// they hold what that piece has of them.
-    #[arg(long, value_name = "GLOB|INDEX", value_parser = Pick::parse)]
+    #[arg(long, value_name = "GLOB|INDEX")]
     pub(super) file: Vec<Pick>,
     /// Fetch in order, as who watches while it comes wants it; unkind to a swarm of leeches.
     #[arg(long, env = "SWARM_PEER_SEQUENTIAL")]
@@ -236,7 +237,7 @@ async fn fetch_bundle(
     {
         // What was said on the command line beats what the link says.
         let chosen = magnet.select_only.iter().cloned();
-        picks.extend(chosen.map(Pick::Numbers));
+        picks.extend(chosen.map(Pick::from));
     }
     if !picks.is_empty() {
         // Nothing, until it is known which files there are.
@@ -280,8 +281,7 @@ async fn plan(
     job: &mut Job,
     meta: &Arc<Metainfo>,
 ) -> Result<(), Failure> {
-    let chosen = select::files(picks, meta)?;
-    let wanted = chosen.map(|chosen| select::ranges(meta, &chosen));
+    let wanted = pick::ranges(picks, meta).map_err(|error| select::none(&error))?;
     if let Some(wanted) = &wanted {
         job.handle.set_want(Want::Ranges(wanted.clone())).await;
     }
@@ -289,7 +289,8 @@ async fn plan(
         let all = || meta.files().iter().filter(|file| !file.pad);
         let ranges = wanted.clone();
         let ranges = ranges.unwrap_or_else(|| all().map(|file| file.range()).collect());
-        tokio::spawn(in_order(job.handle.clone(), ranges));
+        let handle = job.handle.clone();
+        tokio::spawn(async move { handle.fetch_in_order(&ranges).await });
     }
     job.wanted = wanted;
     Ok(())

@@ -1,17 +1,13 @@
-//! Waiting for bundles: with progress, patience and, if asked to, in order.
+//! Waiting for bundles, with progress and patience.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use swarm_peer::{SwarmHandle, SwarmState};
-use swarm_proto::geometry::ByteRange;
+use swarm_peer::SwarmState;
 
 use super::progress::{Job, Progress, Sum};
 use super::{EXIT_NOT_FOUND, EXIT_TIMEOUT, Failure, Output, Running};
-
-/// Bytes asked for ahead of all else by [`in_order`].
-const LOOK_AHEAD: u64 = 16 * 1024 * 1024;
 
 /// Waiting for jobs, with progress and patience.
 pub(super) struct Waiting<'a> {
@@ -128,31 +124,4 @@ pub(super) fn nobody() -> Failure {
         "nobody to ask: give --tracker, --peer or --web-seed, --dht or --lsd (or a torrent or link that names \
          somebody), or --listen to wait for callers",
     )
-}
-
-/// Asks for the ranges in their order, a stretch ahead of the first byte that is missing, until
-/// all of them are stored. What else is wanted is fetched only where that leaves room.
-pub(super) async fn in_order(handle: SwarmHandle, ranges: Vec<ByteRange>) {
-    let Some(mut missing) = handle.first_missing(&ranges) else {
-        return;
-    };
-    let hurry = handle.hurry(ahead(missing));
-    loop {
-        let first = ByteRange::new(missing.start, missing.start.saturating_add(1));
-        if handle.wait_held(first).await.is_err() {
-            return;
-        }
-        let Some(first) = handle.first_missing(&ranges) else {
-            return;
-        };
-        if first != missing {
-            missing = first;
-            hurry.move_to(ahead(missing));
-        }
-    }
-}
-
-fn ahead(range: ByteRange) -> ByteRange {
-    let end = range.end.min(range.start.saturating_add(LOOK_AHEAD));
-    ByteRange::new(range.start, end)
 }

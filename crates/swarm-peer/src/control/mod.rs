@@ -12,6 +12,7 @@
 //! {"do":"pause","bundle":"<info hash>"}              one, or all where none is named
 //! {"do":"resume"}                                    the same
 //! {"do":"add","what":"magnet:?xt=…","out":"/dir"}    or the path of a .torrent
+//! {"do":"add","what":"/a.torrent","out":"/dir","files":["*.jpg"],"sequential":true,"paused":true}
 //! {"do":"remove","bundle":"<info hash>"}             its files stay
 //! {"do":"announce"}                                  asks all trackers anew
 //! {"do":"stop"}                                      as the first SIGTERM
@@ -200,8 +201,8 @@ fn state_name(state: &SwarmState) -> &'static str {
         SwarmState::Checking => "checking",
         SwarmState::Metadata => "metadata",
         SwarmState::Fetching => "fetching",
-        SwarmState::Seeding => "seeding",
         SwarmState::Finished => "finished",
+        SwarmState::Seeding => "seeding",
         SwarmState::Paused => "paused",
         SwarmState::Failed(_) => "failed",
         SwarmState::Stopped => "stopped",
