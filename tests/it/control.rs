@@ -170,3 +170,52 @@ fn files_are_chosen_of_what_a_running_peer_is_given() {
     }
     assert!(!top.join("b.txt").exists());
 }
+
+#[test]
+fn a_fetch_that_somebody_paused_waits_longer_than_its_patience() {
+    let scratch = tempfile::tempdir().expect("scratch");
+    let root = scratch.path().join("root");
+    small_site(&root);
+    let published = publish(scratch.path(), "http://rest.test", &root, &[]);
+    let (_seed, peer) = seed(&[text(&published.out)], &[]);
+    let torrents = published.torrents();
+    let control = scratch.path().join("peer.sock");
+    let control = text(&control).to_owned();
+    let out = scratch.path().join("out");
+    // So slow that it is paused long before it is done.
+    let mut args = vec!["fetch", text(&torrents[0]), "--out", text(&out), "--json"];
+    args.extend(["--peer", &peer, "--control", &control]);
+    args.extend(["--timeout", "4s", "--down", "300kbit"]);
+    let began = Instant::now();
+    let mut fetching = Proc::start("swarm-peer", args);
+    fetching.event_where("progress", SOON, |told| {
+        told["down_bytes"].as_u64() > Some(0)
+    });
+    run_ok("swarm-peer", ["pause", "--control", &control]);
+    until("paused", || bundles(&control)[0]["state"] == "paused");
+    // Three times its patience.
+    std::thread::sleep(Duration::from_secs(12));
+    assert_eq!(
+        bundles(&control)[0]["state"],
+        "paused",
+        "{}",
+        fetching.said()
+    );
+    assert!(
+        fetching.last_event("complete").is_none(),
+        "{}",
+        fetching.said()
+    );
+    let lift = ["limit", "--down", "unlimited", "--control", &control];
+    run_ok("swarm-peer", lift);
+    run_ok("swarm-peer", ["resume", "--control", &control]);
+    let ended = fetching.end(SOON);
+    assert_eq!(ended.code(), Some(0), "{}", fetching.said());
+    assert!(began.elapsed() > Duration::from_secs(12));
+    Tree::of(&out.join("rest.test")).assert_within(&Tree::of(&root));
+    // Patience is what it was where nobody pauses.
+    let out = scratch.path().join("stalled");
+    let mut args = vec!["fetch", text(&torrents[0]), "--out", text(&out)];
+    args.extend(["--peer", "127.0.0.1:9", "--timeout", "3s"]);
+    assert_eq!(run("swarm-peer", args).code, Some(3));
+}

@@ -51,7 +51,8 @@ pub(super) struct FetchArgs {
     /// once, and files lie in few places. Without, files take room as they come.
     #[arg(long, env = "SWARM_PEER_PREALLOCATE")]
     pub(super) preallocate: bool,
-    /// Give up when nothing has come for so long; 0s waits for ever.
+    /// Give up when nothing has come for so long; 0s waits for ever. While it is paused no time
+    /// passes, and after that all of it is given again.
     #[arg(
         long,
         value_name = "TIME",
