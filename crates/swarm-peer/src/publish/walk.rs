@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -22,6 +23,8 @@ pub(super) struct SourceFile {
     pub length: u64,
     /// Last change, seconds since 1970.
     pub modified: u64,
+    /// Its owner may run it.
+    pub executable: bool,
 }
 
 /// A file or folder that was left out, with the reason.
@@ -192,6 +195,7 @@ impl Walk {
                     .ok()
                     .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
                     .map_or(0, |since| since.as_secs()),
+                executable: metadata.permissions().mode() & 0o100 != 0,
             }),
             Err(error) => self.skip(path, SkipReason::Name(error)),
         }
