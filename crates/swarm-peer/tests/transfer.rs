@@ -220,7 +220,11 @@ async fn a_reader_gets_its_bytes_though_nothing_is_wanted() {
         stats.have
     );
     assert!(handle.reader(ByteRange::new(0, u64::MAX)).is_err());
-    // Whoever waits when the swarm goes is told, and does not hang.
+    // Whoever waits when the swarm goes is told, and does not hang. Nobody is to answer before.
+    from.remove(&handle.swarm_ids()[0]);
+    while !handle.peers().await.is_empty() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let mut waiting = handle.reader(ByteRange::new(0, 100)).unwrap();
     node.remove(&handle.swarm_ids()[1]);
     assert!(within(waiting.read_to_end(&mut read)).await.is_err());
