@@ -105,3 +105,117 @@ fn a_running_peer_takes_a_torrent_rests_and_goes_on() {
     let gone = run("swarm-peer", ["pause", &hash, "--control", &control]);
     assert_eq!(gone.code, Some(1), "{}", gone.stderr);
 }
+
+#[test]
+fn files_are_chosen_of_what_a_running_peer_is_given() {
+    let scratch = tempfile::tempdir().expect("scratch");
+    let root = scratch.path().join("root");
+    std::fs::create_dir_all(&root).expect("a folder");
+    for name in ["a.jpg", "b.txt", "c.jpg"] {
+        std::fs::write(root.join(name), name.repeat(20_000)).expect("a file");
+    }
+    let more = ["--no-variants", "--bundle-target", "64MiB"];
+    let published = publish(scratch.path(), "http://chosen.test", &root, &more);
+    let (_seed, peer) = seed(&[text(&published.out)], &[]);
+    let torrents = published.torrents();
+    let torrent = text(&torrents[0]).to_owned();
+    let control = scratch.path().join("peer.sock");
+    let control = text(&control).to_owned();
+    let other = scratch.path().join("other");
+    std::fs::create_dir_all(&other).expect("a folder");
+    let other = publish(&other, "http://other.test", &root, &[]);
+    let args = ["seed", text(&other.out), "--json", "--control", &control];
+    let mut running = Proc::start("swarm-peer", args);
+    running.event("seeding", SOON);
+    let out = scratch.path().join("out");
+    let add = |more: &[&str]| {
+        let args = ["add", &torrent, "--out", text(&out), "--control", &control];
+        run("swarm-peer", [&args[..], &["--peer", &peer], more].concat())
+    };
+    // What cannot be is said in one line.
+    for (pick, code, why) in [
+        ("*.png", 1, "*.png: no such file"),
+        ("99", 1, "99: no such file"),
+        ("[", 2, "bad pattern ["),
+    ] {
+        let refused = add(&["--file", pick]);
+        assert_eq!(refused.code, Some(code), "{}", refused.stderr);
+        assert!(refused.stderr.contains(why), "{}", refused.stderr);
+    }
+    assert_eq!(bundles(&control).len(), 1);
+    let added = add(&["--file", "*.jpg", "--sequential", "--paused"]);
+    assert_eq!(added.code, Some(0), "{}", added.stderr);
+    let of = |what: &str| {
+        let bundles = bundles(&control);
+        let found = bundles.iter().find(|one| one["name"] == "chosen.test");
+        found.map_or(Value::Null, |one| one[what].clone())
+    };
+    until("paused", || of("state") == "paused");
+    assert_eq!(of("down_bytes"), 0);
+    let again = add(&["--file", "b.txt"]);
+    assert_eq!(again.code, Some(1), "{}", again.stderr);
+    assert!(
+        again.stderr.contains("it is here already"),
+        "{}",
+        again.stderr
+    );
+    run_ok("swarm-peer", ["resume", "--control", &control]);
+    until("finished", || of("state") == "finished");
+    let shown = run_ok("swarm-peer", ["status", "--control", &control]).stdout;
+    assert!(shown.contains("chosen.test: finished "), "{shown}");
+    let top = out.join("chosen.test");
+    for name in ["a.jpg", "c.jpg"] {
+        let found = std::fs::read_to_string(top.join(name)).expect("chosen");
+        assert!(found == name.repeat(20_000), "{name}");
+    }
+    assert!(!top.join("b.txt").exists());
+}
+
+#[test]
+fn a_fetch_that_somebody_paused_waits_longer_than_its_patience() {
+    let scratch = tempfile::tempdir().expect("scratch");
+    let root = scratch.path().join("root");
+    small_site(&root);
+    let published = publish(scratch.path(), "http://rest.test", &root, &[]);
+    let (_seed, peer) = seed(&[text(&published.out)], &[]);
+    let torrents = published.torrents();
+    let control = scratch.path().join("peer.sock");
+    let control = text(&control).to_owned();
+    let out = scratch.path().join("out");
+    // So slow that it is paused long before it is done.
+    let mut args = vec!["fetch", text(&torrents[0]), "--out", text(&out), "--json"];
+    args.extend(["--peer", &peer, "--control", &control]);
+    args.extend(["--timeout", "4s", "--down", "300kbit"]);
+    let began = Instant::now();
+    let mut fetching = Proc::start("swarm-peer", args);
+    fetching.event_where("progress", SOON, |told| {
+        told["down_bytes"].as_u64() > Some(0)
+    });
+    run_ok("swarm-peer", ["pause", "--control", &control]);
+    until("paused", || bundles(&control)[0]["state"] == "paused");
+    // Three times its patience.
+    std::thread::sleep(Duration::from_secs(12));
+    assert_eq!(
+        bundles(&control)[0]["state"],
+        "paused",
+        "{}",
+        fetching.said()
+    );
+    assert!(
+        fetching.last_event("complete").is_none(),
+        "{}",
+        fetching.said()
+    );
+    let lift = ["limit", "--down", "unlimited", "--control", &control];
+    run_ok("swarm-peer", lift);
+    run_ok("swarm-peer", ["resume", "--control", &control]);
+    let ended = fetching.end(SOON);
+    assert_eq!(ended.code(), Some(0), "{}", fetching.said());
+    assert!(began.elapsed() > Duration::from_secs(12));
+    Tree::of(&out.join("rest.test")).assert_within(&Tree::of(&root));
+    // Patience is what it was where nobody pauses.
+    let out = scratch.path().join("stalled");
+    let mut args = vec!["fetch", text(&torrents[0]), "--out", text(&out)];
+    args.extend(["--peer", "127.0.0.1:9", "--timeout", "3s"]);
+    assert_eq!(run("swarm-peer", args).code, Some(3));
+}

@@ -253,14 +253,19 @@ pub struct Ended {
 
 /// Runs one of the workspace's binaries to its end.
 pub fn run<S: AsRef<OsStr>>(name: &str, args: impl IntoIterator<Item = S>) -> Ended {
+    run_program(&crate::bin(name), args)
+}
+
+/// Runs any program to its end.
+pub fn run_program<S: AsRef<OsStr>>(program: &Path, args: impl IntoIterator<Item = S>) -> Ended {
     let state = own_state();
-    let output = Command::new(crate::bin(name))
+    let output = Command::new(program)
         .args(args)
         .env("XDG_STATE_HOME", state.path())
         .env("NO_COLOR", "1")
         .stdin(Stdio::null())
         .output()
-        .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        .unwrap_or_else(|error| panic!("{} does not start: {error}", program.display()));
     Ended {
         code: output.status.code(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -8,33 +8,41 @@
 //! against the torrent's hashes leave it.
 //!
 //! ```no_run
-//! use swarm_peer::{AddBundle, Node, NodeConfig, Source, Storage};
-//! use swarm_proto::geometry::ByteRange;
-//! use swarm_proto::magnet::Magnet;
+//! use swarm_peer::{AddBundle, ByteRange, Magnet, Node, NodeConfig, Source, Storage};
 //! use tokio::io::AsyncReadExt as _;
 //! use tokio_util::sync::CancellationToken;
 //!
-//! # async fn example(link: &str) -> Result<(), Box<dyn std::error::Error>> {
-//! let shutdown = CancellationToken::new();
-//! let node = Node::start(NodeConfig::default(), shutdown.clone()).await?;
-//! let storage = Storage::Folder { dir: "downloads".into() };
-//! let mut bundle = AddBundle::new(Source::from(Magnet::parse(link)?), storage);
-//! bundle.trackers.push("http://tracker.example/announce".into());
-//! bundle.download = Some(20_000_000); // bits a second
-//! let film = node.add(bundle).await?;
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let shutdown = CancellationToken::new();
+//!     let node = Node::start(NodeConfig::default(), shutdown.clone()).await?;
+//!     let link = Magnet::parse("magnet:?xt=urn:btih:0123456789abcdef0123456789abcdef01234567")?;
+//!     let storage = Storage::Folder { dir: "downloads".into() };
+//!     let mut bundle = AddBundle::new(Source::from(link), storage);
+//!     bundle.trackers.push("http://tracker.example/announce".into());
+//!     bundle.download = Some(20_000_000); // bits a second
+//!     let bundle = node.add(bundle).await?;
 //!
-//! // The first megabyte, as soon as it is here; the rest comes behind it.
-//! film.metainfo().await?;
-//! let mut reader = film.reader(ByteRange::new(0, 1_000_000))?;
-//! let mut start = Vec::new();
-//! reader.read_to_end(&mut start).await?;
+//!     // The largest file, from its first byte on, as it comes in; the rest comes behind it.
+//!     let meta = bundle.metainfo().await?;
+//!     let files = meta.files().iter().enumerate().filter(|(_, file)| !file.pad);
+//!     let (index, film) = files.max_by_key(|(_, file)| file.length).ok_or("no files")?;
+//!     let mut reader = bundle.file_reader(index, ByteRange::new(0, film.length))?;
+//!     let mut part = vec![0; 65_536];
+//!     loop {
+//!         let len = reader.read(&mut part).await?;
+//!         if len == 0 {
+//!             break;
+//!         }
+//!         // part[..len] is what the torrent says it is: show it.
+//!     }
 //!
-//! film.wait_complete().await?;
-//! println!("{} bytes sent by now", film.stats().up_bytes);
-//! shutdown.cancel();
-//! node.join().await; // peers are left, trackers told, states saved
-//! # Ok(())
-//! # }
+//!     bundle.wait_complete().await?;
+//!     println!("{} bytes sent by now", bundle.stats().up_bytes);
+//!     shutdown.cancel();
+//!     node.join().await; // peers are left, trackers told, states saved
+//!     Ok(())
+//! }
 //! ```
 //!
 //! Limits are [`uplink::Uplink`] and [`uplink::Downlink`], which may be shared with what else a
@@ -53,6 +61,7 @@ mod link;
 mod memory;
 mod node;
 mod peers;
+pub mod pick;
 mod places;
 pub mod publish;
 mod reader;
@@ -63,7 +72,7 @@ mod swarm;
 mod swarm_task;
 pub mod trust;
 pub mod uplink;
-pub mod webseed;
+mod webseed;
 
 pub use announce::{AnnounceError, Scraped, Scraper, UdpError};
 pub use connector::Trust;
@@ -73,3 +82,10 @@ pub use node::{AddBundle, Node, NodeConfig, NodeError, Source};
 pub use reader::VerifiedReader;
 pub use store::Storage;
 pub use swarm::{Hurry, SwarmError, SwarmHandle, SwarmState, SwarmStats};
+pub use webseed::named_by_torrent;
+
+pub use swarm_proto::download::Want;
+pub use swarm_proto::geometry::ByteRange;
+pub use swarm_proto::id::SwarmId;
+pub use swarm_proto::magnet::Magnet;
+pub use swarm_proto::metainfo::Metainfo;

@@ -258,6 +258,7 @@ impl Node {
                     let (up, down) = (bundle.upload, bundle.download);
                     shared.uplink.set_rate(up.or(config.bundle_upload));
                     shared.downlink.set_rate(down.or(config.bundle_download));
+                    shared.paused.send_replace(bundle.paused);
                     let handle = SwarmHandle {
                         shared: Arc::clone(&shared),
                     };

@@ -1,5 +1,6 @@
 //! What the rest of the process sees of one bundle: [`SwarmHandle`], the mailbox of its task.
 
+mod in_order;
 mod shared;
 mod stats;
 
@@ -120,6 +121,9 @@ impl SwarmHandle {
         let stats = self.shared.stats.lock();
         let mut stats = stats.unwrap_or_else(PoisonError::into_inner).clone();
         stats.state = self.state();
+        if let Some(why) = self.shared.unmet.get().filter(|_| stats.trouble.is_none()) {
+            stats.trouble = Some(why.clone());
+        }
         stats
     }
 

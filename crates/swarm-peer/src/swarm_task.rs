@@ -3,6 +3,7 @@
 //!
 //! The task never awaits a link or a disk: both answer by channel.
 
+mod chosen;
 mod dht;
 mod doubt;
 mod jobs;
@@ -119,6 +120,8 @@ struct Content {
     saving: bool,
     save_at: Instant,
     finished: bool,
+    /// The files of what was chosen are being finished, or are.
+    settled: bool,
     /// Pieces to be looked at again, and whether some are just now.
     doubted: BTreeSet<PieceIndex>,
     doubting: bool,
@@ -241,6 +244,8 @@ impl SwarmTask {
         self.join_web_seeds(&mut download);
         self.start_announcers();
         self.start_dht();
+        // Who read on through a rest waits still.
+        self.follow_readers(&mut download);
         let ended = self.drive(&mut download).await;
         // Trackers are told what was published, and are left next.
         self.publish_now(Instant::now(), &download);
@@ -263,6 +268,7 @@ impl SwarmTask {
             if self.memory.regulate(Instant::now(), download) {
                 self.act(download);
             }
+            self.settle(download);
             self.call_peers(Instant::now(), download);
             self.publish(Instant::now(), download);
             let wake = self.next_wake(download);
@@ -493,6 +499,7 @@ impl SwarmTask {
             saving: false,
             save_at: Instant::now(),
             finished: false,
+            settled: false,
             doubted: BTreeSet::new(),
             doubting: false,
         });

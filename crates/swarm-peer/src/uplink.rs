@@ -2,7 +2,7 @@
 //!
 //! Peers, the bridge's HTTP answers and the gate's own seed all draw on one [`Uplink`], so that the
 //! limit its owner gave holds for their sum. Writers stand in a queue, and each turn is a quantum
-//! of at most [`QUANTUM`] bytes, less on a slow line: a busy connection cannot starve the others,
+//! of at most 16 KiB, less on a slow line: a busy connection cannot starve the others,
 //! and who has little to send waits for one round only. Who leaves the queue has spent nothing, so
 //! that a crowd that gives up does not keep the line idle for those who wait on.
 //!
@@ -21,7 +21,6 @@ mod shaped;
 
 use std::sync::Arc;
 
-pub use line::QUANTUM;
 use line::{Paid, Shared, Ticket};
 pub use rate::{RateError, parse_rate};
 pub use shaped::{LaneSwitch, Shaped, ShapedReader};

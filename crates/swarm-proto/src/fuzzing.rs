@@ -145,6 +145,16 @@ fn check_metainfo(meta: &Metainfo) {
         }
     }
     assert_eq!(at, geometry.total_length());
+    // Whether it says where they lead is the author's business.
+    let links = meta.symlink_targets().into_keys();
+    let is_link = |index: usize| meta.files().get(index).is_some_and(|file| file.symlink);
+    assert!(links.into_iter().all(is_link));
+    let files = meta.files().iter();
+    assert!(
+        files
+            .filter(|file| file.symlink)
+            .all(|link| link.length == 0 && !link.executable)
+    );
 
     // The first pieces and the last stand for all.
     let last = geometry.piece_count().checked_sub(1);

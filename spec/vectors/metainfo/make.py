@@ -31,12 +31,17 @@ TAIL = [("a", 5, 1), ("y", 40000, 2), ("z1", 0, 3), ("z2", 0, 4)]
 EQUAL = [("one.bin", 50000, 9), ("two.bin", 50000, 9), ("x/three.bin", 50000, 9)]
 MANY = [("d%02d/f%03d" % (i % 7, i), (i * 977) % 40001, i) for i in range(60)]
 BIG = [("big.bin", 1_300_001, 8)]
+# X: executable. A path: a symlink to there.
+X = "x"
+TOOLS = [("bin/run", 20000, 1, X), ("bin/empty", 0, 2, X), ("doc/read.me", 33, 3), ("go", 16384, 4, X)]
+LINKS = [("a/file", 20000, 1), ("a/link", 0, 2, "a/file"), ("z", 0, 3, "../../etc/passwd")]
 EXACT = [("e1", 65536, 1), ("e2", 131072, 2), ("e3", 16384, 3)]
 
 V1 = lt.create_torrent.v1_only
 V2 = lt.create_torrent.v2_only
 # libtorrent pads the end as well unless told not to; we don't.
 HYBRID = lt.create_torrent.canonical_files_no_tail_padding
+SYMLINKS = lt.create_torrent.symlinks
 PADDED = 0
 
 # name of the vector, torrent's name, files, piece length, flags
@@ -57,6 +62,12 @@ CASES = [
     ("big-hybrid-32k", "example.org", BIG, 32768, HYBRID),
     ("big-v2-16k", "example.org", BIG, 16384, V2),
     ("exact-hybrid-64k", "example.org", EXACT, 65536, HYBRID),
+    ("tools-hybrid-16k", "example.org", TOOLS, 16384, HYBRID),
+    ("tools-v1-16k", "example.org", TOOLS, 16384, V1),
+    ("tools-v2-16k", "example.org", TOOLS, 16384, V2),
+    ("links-hybrid-16k", "example.org", LINKS, 16384, HYBRID | SYMLINKS),
+    ("links-v1-16k", "example.org", LINKS, 16384, V1 | SYMLINKS),
+    ("links-v2-16k", "example.org", LINKS, 16384, V2 | SYMLINKS),
     ("single-hybrid-16k", "big.bin", None, 16384, HYBRID),
     ("single-v2-16k", "big.bin", None, 16384, V2),
     ("single-v1-16k", "big.bin", None, 16384, V1),
@@ -67,6 +78,8 @@ CASES = [
 def make(vector, name, files, piece_length, flags):
     single = files is None
     described = [(name, 123_456, 77)] if single else files
+    attributes = {file[0]: file[3] for file in described if len(file) > 3}
+    described = [file[:3] for file in described]
     with tempfile.TemporaryDirectory() as tmp:
         for path, length, seed in described:
             full = os.path.join(tmp, path if single else os.path.join(name, path))
@@ -84,7 +97,14 @@ def make(vector, name, files, piece_length, flags):
         else:
             storage = lt.file_storage()
             for path, length, _ in described:
-                storage.add_file(path if single else os.path.join(name, path), length)
+                full = path if single else os.path.join(name, path)
+                match attributes.get(path):
+                    case None:
+                        storage.add_file(full, length)
+                    case "x":
+                        storage.add_file(full, length, lt.file_storage.flag_executable)
+                    case target:
+                        storage.add_file(full, length, lt.file_storage.flag_symlink, 0, target)
             create = lt.create_torrent(storage, piece_length, flags=flags)
             create.add_tracker("http://127.0.0.1:6969/announce", 0)
             create.add_tracker("udp://127.0.0.1:6969", 1)
@@ -108,6 +128,9 @@ def make(vector, name, files, piece_length, flags):
             "offset": storage.file_offset(i),
             "pad": bool(storage.file_flags(i) & lt.file_storage.flag_pad_file),
         })
+        for key, flag in [("executable", lt.file_storage.flag_executable), ("symlink", lt.file_storage.flag_symlink)]:
+            if storage.file_flags(i) & flag:
+                listed[-1][key] = True
     return {
         "torrent": vector + ".torrent",
         "maker": maker,

@@ -7,6 +7,7 @@ use clap::Args;
 use swarm_peer::Node;
 use swarm_peer::config::PeerConfig;
 use swarm_peer::control::{Added, AskError, Control, Request, ask};
+use swarm_peer::pick::Pick;
 use swarm_peer::uplink::parse_rate;
 use tokio_util::sync::CancellationToken;
 
@@ -83,6 +84,16 @@ pub(super) struct AddArgs {
     /// A tracker besides those that it names; may be given more than once.
     #[arg(long, value_name = "URL", value_delimiter = ',')]
     tracker: Vec<String>,
+    /// Only the files of this name, path, pattern (`*.jpg`, `img/**`) or number, as of `fetch`; may
+    /// be given more than once.
+    #[arg(long, value_name = "GLOB|INDEX")]
+    file: Vec<Pick>,
+    /// Fetch in order, as of `fetch`.
+    #[arg(long)]
+    sequential: bool,
+    /// Have it rest until `resume`, once what is there is checked.
+    #[arg(long)]
+    paused: bool,
     #[command(flatten)]
     pub(super) target: TargetArgs,
 }
@@ -215,6 +226,9 @@ pub(super) fn add(config: &PeerConfig, args: &AddArgs) -> Result<(), Failure> {
         out: absolute(&args.out)?,
         trackers: trackers.cloned().collect(),
         peers: args.peer.clone(),
+        files: args.file.iter().map(ToString::to_string).collect(),
+        sequential: args.sequential,
+        paused: args.paused,
     };
     told(&the_one(config)?, &Request::Add(added))
 }

@@ -10,11 +10,9 @@ use serde_json::json;
 use swarm_peer::config::{PeerConfig, parse_duration};
 use swarm_peer::connector::Trust;
 use swarm_peer::discovery::DhtMode;
-use swarm_peer::store::folder_paths;
-use swarm_peer::webseed::named_by_torrent;
-use swarm_peer::{AddBundle, Source, Storage};
+use swarm_peer::pick::{self, Pick};
+use swarm_peer::{AddBundle, Source, Storage, named_by_torrent};
 use swarm_proto::download::Want;
-use swarm_proto::geometry::ByteRange;
 use swarm_proto::limits;
 use swarm_proto::magnet::Magnet;
 use swarm_proto::manifest::SiteRecord;
@@ -23,9 +21,9 @@ use url::Url;
 
 use super::fetch_site::{self, Record};
 use super::progress::Job;
-use super::select::{self, Pick};
+use super::select;
 use super::until::{self, Until};
-use super::wait::{Waiting, complete, in_order, lacks, nobody};
+use super::wait::{Waiting, complete, lacks, nobody};
 use super::{EXIT_FAILURE, EXIT_NOT_FOUND, Failure, NodeArgs, Output, Running, runtime};
 
 /// Flags of `fetch`.
@@ -44,7 +42,7 @@ pub(super) struct FetchArgs {
     /// Only the files of this name, path, pattern (`*.jpg`, `img/**`) or number; may be given more
     /// than once. Other files are not made, unless they share a piece with one of these: then
     /// they hold what that piece has of them.
-    #[arg(long, value_name = "GLOB|INDEX", value_parser = Pick::parse)]
+    #[arg(long, value_name = "GLOB|INDEX")]
     pub(super) file: Vec<Pick>,
     /// Fetch in order, as who watches while it comes wants it; unkind to a swarm of leeches.
     #[arg(long, env = "SWARM_PEER_SEQUENTIAL")]
@@ -53,7 +51,8 @@ pub(super) struct FetchArgs {
     /// once, and files lie in few places. Without, files take room as they come.
     #[arg(long, env = "SWARM_PEER_PREALLOCATE")]
     pub(super) preallocate: bool,
-    /// Give up when nothing has come for so long; 0s waits for ever.
+    /// Give up when nothing has come for so long; 0s waits for ever. While it is paused no time
+    /// passes, and after that all of it is given again.
     #[arg(
         long,
         value_name = "TIME",
@@ -239,7 +238,7 @@ async fn fetch_bundle(
     {
         // What was said on the command line beats what the link says.
         let chosen = magnet.select_only.iter().cloned();
-        picks.extend(chosen.map(Pick::Numbers));
+        picks.extend(chosen.map(Pick::from));
     }
     if !picks.is_empty() {
         // Nothing, until it is known which files there are.
@@ -269,9 +268,6 @@ async fn fetch_bundle(
     let [job] = &jobs;
     let meta = job.handle.metainfo().await.map_err(anyhow::Error::from)?;
     let path = args.out.join(meta.name());
-    if let Some(wanted) = &job.wanted {
-        make_empty_files(&meta, wanted, &args.out)?;
-    }
     complete(output, &jobs, meta.name(), &path);
     if args.seeds_on() {
         until::serve(running, output, &jobs, &args.until).await;
@@ -286,8 +282,7 @@ async fn plan(
     job: &mut Job,
     meta: &Arc<Metainfo>,
 ) -> Result<(), Failure> {
-    let chosen = select::files(picks, meta)?;
-    let wanted = chosen.map(|chosen| select::ranges(meta, &chosen));
+    let wanted = pick::ranges(picks, meta).map_err(|error| select::none(&error))?;
     if let Some(wanted) = &wanted {
         job.handle.set_want(Want::Ranges(wanted.clone())).await;
     }
@@ -295,26 +290,10 @@ async fn plan(
         let all = || meta.files().iter().filter(|file| !file.pad);
         let ranges = wanted.clone();
         let ranges = ranges.unwrap_or_else(|| all().map(|file| file.range()).collect());
-        tokio::spawn(in_order(job.handle.clone(), ranges));
+        let handle = job.handle.clone();
+        tokio::spawn(async move { handle.fetch_in_order(&ranges).await });
     }
     job.wanted = wanted;
-    Ok(())
-}
-
-/// Makes the chosen files that no piece makes.
-fn make_empty_files(meta: &Metainfo, wanted: &[ByteRange], out: &Path) -> Result<(), Failure> {
-    let files = meta.files().iter().filter(|file| !file.pad);
-    for (file, path) in files.zip(folder_paths(meta, out)) {
-        if file.length > 0 || !wanted.contains(&file.range()) || path.exists() {
-            continue;
-        }
-        let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);
-        made.and_then(|()| std::fs::write(&path, b""))
-            .map_err(|error| {
-                let shown = path.display();
-                anyhow::Error::from(error).context(format!("cannot write {shown}"))
-            })?;
-    }
     Ok(())
 }
 

@@ -11,10 +11,10 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use swarm_peer::config::PeerConfig;
 use swarm_peer::connector::Trust;
+use swarm_peer::pick::Pick;
 use swarm_peer::store::{folder_paths, write_atomic};
 use swarm_peer::trust::{Came, RecordError, TrustStore, Voucher, fetch_record, now};
-use swarm_peer::webseed::named_by_torrent;
-use swarm_peer::{AddBundle, Storage};
+use swarm_peer::{AddBundle, Storage, named_by_torrent};
 use swarm_proto::download::Want;
 use swarm_proto::geometry::ByteRange;
 use swarm_proto::id::Digest;
@@ -26,9 +26,9 @@ use url::Url;
 
 use super::fetch::{FetchArgs, is_alone, others_may_come, source_of, vouched};
 use super::progress::Job;
-use super::select::{self, Pick, takes_path};
+use super::select::{self, takes_path};
 use super::until;
-use super::wait::{Waiting, complete, in_order, lacks, nobody};
+use super::wait::{Waiting, complete, lacks, nobody};
 use super::{EXIT_FAILURE, EXIT_INTEGRITY, EXIT_NOT_FOUND, Failure, Output, Running};
 
 /// Time to fetch one torrent file.
@@ -133,7 +133,8 @@ pub(super) async fn fetch(
                 *planned = true;
                 let wanted = wanted_ranges(&manifest, &args.file, index, &meta)?;
                 if args.sequential {
-                    tokio::spawn(in_order(job.handle.clone(), wanted.clone()));
+                    let (handle, ranges) = (job.handle.clone(), wanted.clone());
+                    tokio::spawn(async move { handle.fetch_in_order(&ranges).await });
                 }
                 if !whole {
                     job.handle.set_want(Want::Ranges(wanted.clone())).await;

@@ -266,6 +266,38 @@ mod tests {
     }
 
     #[test]
+    fn programs_are_named_and_links_with_where_they_lead() {
+        let vectors = concat!(env!("CARGO_MANIFEST_DIR"), "/../../spec/vectors/metainfo/");
+        let shown = |name: &str| {
+            let torrent = std::fs::read(format!("{vectors}{name}-v2-16k.torrent")).unwrap();
+            let mut text = String::new();
+            lines(&describe(&torrent, true, 0).unwrap(), 0, &mut text);
+            text
+        };
+        let (tools, links) = (shown("tools"), shown("links"));
+        let line = |text: &str, path: &str| {
+            let found = text
+                .lines()
+                .find(|line| line.contains(&format!("path {path}")));
+            found.unwrap().to_owned()
+        };
+        assert!(
+            line(&tools, "bin/run").contains("executable true"),
+            "{tools}"
+        );
+        assert!(
+            !line(&tools, "doc/read.me").contains("executable"),
+            "{tools}"
+        );
+        assert!(line(&links, "a/link").contains("symlink a/file"), "{links}");
+        assert!(
+            line(&links, "z").contains("symlink ../../etc/passwd"),
+            "{links}"
+        );
+        assert!(!line(&links, "a/file").contains("symlink"), "{links}");
+    }
+
+    #[test]
     fn rubbish_is_named_rubbish() {
         for bytes in [
             &b""[..],

@@ -5,6 +5,7 @@
 //! 78 bad configuration.
 
 mod args;
+mod bars;
 mod control;
 mod fetch;
 mod fetch_site;

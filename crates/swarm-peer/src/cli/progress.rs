@@ -8,14 +8,15 @@ use serde_json::json;
 use swarm_peer::{SwarmHandle, SwarmState, SwarmStats};
 use swarm_proto::geometry::ByteRange;
 
+use super::bars::{self, Shown};
 use super::output::{Output, bars, quiet, rate};
 use super::units::{show_duration, show_size};
 
 /// Between lines of progress where there is no terminal.
 const LINES_EVERY: Duration = Duration::from_secs(5);
 
-/// Bundles with a bar of their own; more are shown by the bar for all.
-const BARS_MAX: usize = 8;
+/// Columns of a terminal that does not say how many it has.
+const WIDTH: u16 = 80;
 
 /// One bundle, and what is wanted of it.
 pub(crate) struct Job {
@@ -34,15 +35,15 @@ impl From<SwarmHandle> for Job {
 }
 
 impl Job {
-    /// Whether all that is wanted is stored.
+    /// Whether all that is wanted is stored, and its files are finished.
     pub(crate) fn is_done(&self) -> bool {
-        match &self.wanted {
-            None => self.handle.state() == SwarmState::Seeding,
-            Some(wanted) => {
-                let known = self.handle.try_metainfo().is_some();
-                let checking = self.handle.state() == SwarmState::Checking;
-                known && !checking && wanted.iter().all(|range| self.handle.holds(range))
+        match (self.handle.state(), &self.wanted) {
+            (SwarmState::Seeding, _) => true,
+            // It may not have heard yet of what is wanted.
+            (SwarmState::Finished, Some(wanted)) => {
+                wanted.iter().all(|range| self.handle.holds(range))
             }
+            _ => false,
         }
     }
 
@@ -65,7 +66,9 @@ impl Job {
             pieces: stats.pieces.into(),
             done_bytes: done,
             total_bytes: total,
+            unknown: usize::from(stats.pieces == 0),
             checking,
+            paused: stats.state == SwarmState::Paused,
             checked: stats.checked.into(),
             peers: stats.peers,
             down_bytes: stats.down_bytes,
@@ -85,7 +88,11 @@ pub(crate) struct Sum {
     pub(crate) done_bytes: u64,
     /// Bytes wanted.
     pub(crate) total_bytes: u64,
+    /// Bundles of which it is not known how much there is.
+    pub(crate) unknown: usize,
     pub(crate) checking: bool,
+    /// All of them rest.
+    pub(crate) paused: bool,
     pub(crate) checked: u64,
     pub(crate) peers: usize,
     pub(crate) down_bytes: u64,
@@ -103,7 +110,10 @@ impl Sum {
         all
     }
 
-    fn add(&mut self, one: &Self) {
+    pub(super) fn add(&mut self, one: &Self) {
+        let first = *self == Self::default();
+        self.paused = one.paused && (self.paused || first);
+        self.unknown += one.unknown;
         self.have += one.have;
         self.pieces += one.pieces;
         self.done_bytes = self.done_bytes.saturating_add(one.done_bytes);
@@ -117,27 +127,48 @@ impl Sum {
         self.up_rate += one.up_rate;
     }
 
-    /// Seconds until all is here, at the rate of the moment.
-    fn left(&self) -> Option<f64> {
-        let bytes = self.total_bytes.saturating_sub(self.done_bytes) as f64;
-        (self.down_rate >= 1.0 && !self.checking).then(|| bytes / self.down_rate)
+    /// Whether all that is wanted is here.
+    pub(super) fn is_done(&self) -> bool {
+        !self.checking
+            && self.unknown == 0
+            && self.pieces > 0
+            && self.done_bytes >= self.total_bytes
     }
 
-    fn in_words(&self) -> String {
-        if self.checking {
-            return "checking".into();
+    /// Seconds until all is here, at the rate of the moment.
+    pub(super) fn left(&self) -> Option<f64> {
+        let bytes = self.total_bytes.saturating_sub(self.done_bytes) as f64;
+        let known = self.unknown == 0 && !self.checking;
+        (known && self.down_rate >= 1.0).then(|| bytes / self.down_rate)
+    }
+
+    /// What it does, where that is all there is to say.
+    pub(super) fn in_one_word(&self) -> Option<&'static str> {
+        match self {
+            sum if sum.checking => Some("checking"),
+            sum if sum.is_done() => Some("done"),
+            sum if sum.paused => Some("paused"),
+            _ => None,
         }
-        if self.pieces > 0 && self.done_bytes >= self.total_bytes {
-            return "done".into();
+    }
+
+    pub(super) fn in_words(&self) -> String {
+        if let Some(word) = self.in_one_word() {
+            return word.into();
+        }
+        let peers = match self.peers {
+            1 => "1 peer".into(),
+            peers => format!("{peers} peers"),
+        };
+        // Nothing else can come before.
+        if self.unknown > 0 && self.pieces == 0 {
+            return format!("metadata, {peers}");
         }
         let mut words = format!("↓ {}", rate(self.down_rate));
         if self.up_bytes > 0 {
             words.push_str(&format!(" ↑ {}", rate(self.up_rate)));
         }
-        words.push_str(&match self.peers {
-            1 => ", 1 peer".into(),
-            peers => format!(", {peers} peers"),
-        });
+        words.push_str(&format!(", {peers}"));
         if let Some(left) = self.left() {
             words.push_str(&format!(", {} left", show_duration(left)));
         }
@@ -149,7 +180,7 @@ impl Sum {
 pub(crate) struct Progress<'a> {
     output: &'a Output,
     what: String,
-    /// One bar for each bundle, and the last for all if there are several; none off a terminal.
+    /// One for each line; none off a terminal.
     bars: Vec<ProgressBar>,
     on_terminal: bool,
     line_at: Instant,
@@ -177,7 +208,15 @@ impl<'a> Progress<'a> {
         let mut sum = Sum::default();
         sums.iter().for_each(|one| sum.add(one));
         if self.on_terminal {
-            self.draw(jobs, &all, &sums, &sum);
+            let shown = jobs.iter().zip(all).zip(&sums);
+            let shown: Vec<Shown> = shown
+                .map(|((job, stats), sum)| Shown {
+                    name: stats.name,
+                    id: first_digits(job),
+                    sum: *sum,
+                })
+                .collect();
+            self.draw(&bars::lines(&self.what, &shown, width()));
         }
         if sum.checking {
             return sum;
@@ -212,29 +251,20 @@ impl<'a> Progress<'a> {
         sum
     }
 
-    fn draw(&mut self, jobs: &[Job], all: &[SwarmStats], sums: &[Sum], sum: &Sum) {
-        let each = if sums.len() > BARS_MAX { 0 } else { sums.len() };
-        let wanted = each + usize::from(each != 1);
-        while self.bars.len() < wanted {
+    fn draw(&mut self, lines: &[String]) {
+        while self.bars.len() < lines.len() {
             self.bars.push(new_bar());
         }
-        for (at, (bar, one)) in self.bars.iter().zip(sums).enumerate().take(each) {
-            paint(bar, &label(jobs, all, at), one);
-        }
-        if each != 1
-            && let Some(bar) = self.bars.last()
-        {
-            let done = sums
-                .iter()
-                .filter(|s| s.pieces > 0 && s.done_bytes == s.total_bytes);
-            let name = format!("{} ({} of {})", self.what, done.count(), sums.len());
-            paint(bar, &name, sum);
+        for (bar, line) in self.bars.iter().zip(lines) {
+            bar.set_message(line.clone());
         }
     }
 
     /// Takes the bars away.
     pub(crate) fn finish(&mut self) {
         for bar in self.bars.drain(..) {
+            // What was said last may have been too soon after what was said before.
+            bar.force_draw();
             bar.finish_and_clear();
             bars().remove(&bar);
         }
@@ -247,39 +277,24 @@ impl Drop for Progress<'_> {
     }
 }
 
-/// A bundle's name; with the first digits of its id where others bear the same, as all bundles of a
-/// site do.
-fn label(jobs: &[Job], all: &[SwarmStats], at: usize) -> String {
-    let Some(stats) = all.get(at) else {
-        return String::new();
-    };
-    let same = all.iter().filter(|other| other.name == stats.name).count();
-    let id = jobs.get(at).and_then(|job| job.handle.swarm_ids().first());
-    match id.filter(|_| same > 1) {
-        Some(id) => {
-            let mut id = id.to_string();
-            id.truncate(6);
-            format!("{id} {}", stats.name)
-        }
-        None => stats.name.clone(),
-    }
+fn first_digits(job: &Job) -> String {
+    let id = job.handle.swarm_ids().first();
+    let mut id = id.map(ToString::to_string).unwrap_or_default();
+    id.truncate(6);
+    id
+}
+
+/// Columns of the terminal but the last one: what ends there makes some of them begin a new line.
+fn width() -> usize {
+    let size = rustix::termios::tcgetwinsize(io::stderr());
+    let columns = size.map_or(0, |size| size.ws_col);
+    usize::from(if columns == 0 { WIDTH } else { columns }) - 1
 }
 
 fn new_bar() -> ProgressBar {
     let bar = bars().add(ProgressBar::new(0));
-    let template =
-        "{msg:20!} {percent:>3}% [{wide_bar}] {decimal_bytes}/{decimal_total_bytes} {prefix}";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style.progress_chars("=> "));
+    if let Ok(style) = ProgressStyle::with_template("{msg}") {
+        bar.set_style(style);
     }
     bar
-}
-
-fn paint(bar: &ProgressBar, name: &str, sum: &Sum) {
-    bar.set_length(sum.total_bytes);
-    bar.set_position(sum.done_bytes);
-    // A stranger may have chosen the name.
-    let name: String = name.chars().filter(|c| !c.is_control()).collect();
-    bar.set_message(name);
-    bar.set_prefix(sum.in_words());
 }

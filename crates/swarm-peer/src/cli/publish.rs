@@ -74,6 +74,10 @@ pub(crate) struct PublishArgs {
     /// Store no compressed variants of text
     #[arg(long)]
     no_variants: bool,
+    /// Mark what may be run as such (BEP 47), for who fetches the folder with a BitTorrent client. A
+    /// chmod makes another bundle then
+    #[arg(long)]
+    executables: bool,
     /// Threads that hash and compress [default: one for each core]
     #[arg(long, value_name = "N", env = "SWARM_PEER_THREADS")]
     threads: Option<usize>,
@@ -128,6 +132,7 @@ pub(super) fn run(args: &PublishArgs) -> Result<(), Failure> {
     config.lifetime_secs = args.expires_in.as_secs();
     config.stamped = args.stamped;
     config.variants = !args.no_variants;
+    config.executables = args.executables;
     config.threads = args.threads.unwrap_or(config.threads).max(1);
     let bar = Bar::new(args.json || !std::io::stderr().is_terminal());
     let published = publish(&config, &bar);

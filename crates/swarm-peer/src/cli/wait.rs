@@ -1,28 +1,50 @@
-//! Waiting for bundles: with progress, patience and, if asked to, in order.
+//! Waiting for bundles, with progress and patience.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use swarm_peer::{SwarmHandle, SwarmState};
-use swarm_proto::geometry::ByteRange;
+use swarm_peer::SwarmState;
 
 use super::progress::{Job, Progress, Sum};
 use super::{EXIT_NOT_FOUND, EXIT_TIMEOUT, Failure, Output, Running};
-
-/// Bytes asked for ahead of all else by [`in_order`].
-const LOOK_AHEAD: u64 = 16 * 1024 * 1024;
 
 /// Waiting for jobs, with progress and patience.
 pub(super) struct Waiting<'a> {
     output: &'a Output,
     progress: Progress<'a>,
-    timeout: Duration,
+    patience: Patience,
     resumed: bool,
     peers_seen: bool,
+}
+
+/// How long nothing has come of what is to come.
+struct Patience {
+    /// Zero: for ever.
+    timeout: Duration,
     /// What had come, and since when nothing more has.
-    state: (u64, u64),
+    come: (u64, u64),
     since: Instant,
+}
+
+impl Patience {
+    fn new(timeout: Duration, now: Instant) -> Self {
+        Self {
+            timeout,
+            come: (0, 0),
+            since: now,
+        }
+    }
+
+    /// Whether it is at its end. Time in which nothing could come does not count, and behind it
+    /// all of the time is given again: who goes on after a rest has peers to meet first.
+    fn is_over(&mut self, now: Instant, come: (u64, u64), may_come: bool) -> bool {
+        if come != self.come || !may_come {
+            self.come = come;
+            self.since = now;
+        }
+        !self.timeout.is_zero() && now.saturating_duration_since(self.since) >= self.timeout
+    }
 }
 
 impl<'a> Waiting<'a> {
@@ -30,11 +52,9 @@ impl<'a> Waiting<'a> {
         Self {
             output,
             progress: Progress::new(output, what),
-            timeout,
+            patience: Patience::new(timeout, Instant::now()),
             resumed: false,
             peers_seen: false,
-            state: (0, 0),
-            since: Instant::now(),
         }
     }
 
@@ -70,13 +90,10 @@ impl<'a> Waiting<'a> {
             ));
         }
         self.peers_seen |= sum.peers > 0;
-        let state = (sum.down_bytes + sum.checked, sum.have);
-        if state != self.state || sum.checking {
-            self.state = state;
-            self.since = Instant::now();
-        }
-        if !self.timeout.is_zero() && self.since.elapsed() >= self.timeout {
-            let waited = self.timeout;
+        let come = (sum.down_bytes + sum.checked, sum.have);
+        let may_come = !sum.checking && !rest(jobs);
+        if self.patience.is_over(Instant::now(), come, may_come) {
+            let waited = self.patience.timeout;
             return Err(match self.peers_seen {
                 false => Failure::text(EXIT_NOT_FOUND, format!("no peers within {waited:?}")),
                 true => Failure::text(EXIT_TIMEOUT, format!("nothing has come for {waited:?}")),
@@ -109,6 +126,12 @@ pub(super) fn complete(output: &Output, jobs: &[Job], name: &str, path: &Path) {
     output.say(&format!("complete: {} in {seconds:.1} s", path.display()));
 }
 
+/// Whether somebody had all of them rest that are not done yet.
+fn rest(jobs: &[Job]) -> bool {
+    let rests = |job: &Job| job.handle.state() == SwarmState::Paused;
+    jobs.iter().any(rests) && jobs.iter().all(|job| rests(job) || job.is_done())
+}
+
 /// Whether something must come from others: the wanted ranges, or everything.
 pub(super) fn lacks(job: &Job) -> bool {
     let handle = &job.handle;
@@ -130,29 +153,26 @@ pub(super) fn nobody() -> Failure {
     )
 }
 
-/// Asks for the ranges in their order, a stretch ahead of the first byte that is missing, until
-/// all of them are stored. What else is wanted is fetched only where that leaves room.
-pub(super) async fn in_order(handle: SwarmHandle, ranges: Vec<ByteRange>) {
-    let Some(mut missing) = handle.first_missing(&ranges) else {
-        return;
-    };
-    let hurry = handle.hurry(ahead(missing));
-    loop {
-        let first = ByteRange::new(missing.start, missing.start.saturating_add(1));
-        if handle.wait_held(first).await.is_err() {
-            return;
-        }
-        let Some(first) = handle.first_missing(&ranges) else {
-            return;
-        };
-        if first != missing {
-            missing = first;
-            hurry.move_to(ahead(missing));
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn ahead(range: ByteRange) -> ByteRange {
-    let end = range.end.min(range.start.saturating_add(LOOK_AHEAD));
-    ByteRange::new(range.start, end)
+    #[test]
+    fn patience_ends_when_nothing_comes_and_never_during_a_rest() {
+        let start = Instant::now();
+        let at = |secs| start + Duration::from_secs(secs);
+        let mut patience = Patience::new(Duration::from_secs(10), start);
+        assert!(!patience.is_over(at(9), (0, 0), true));
+        assert!(patience.is_over(at(10), (0, 0), true));
+        // Something comes.
+        assert!(!patience.is_over(at(11), (5, 0), true));
+        assert!(!patience.is_over(at(20), (5, 0), true));
+        // It rests for an hour, and has all of the time again when it goes on.
+        assert!(!patience.is_over(at(20), (5, 0), false));
+        assert!(!patience.is_over(at(3600), (5, 0), false));
+        assert!(!patience.is_over(at(3609), (5, 0), true));
+        assert!(patience.is_over(at(3610), (5, 0), true));
+        let mut endless = Patience::new(Duration::ZERO, start);
+        assert!(!endless.is_over(at(1_000_000), (0, 0), true));
+    }
 }

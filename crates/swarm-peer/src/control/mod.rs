@@ -12,6 +12,7 @@
 //! {"do":"pause","bundle":"<info hash>"}              one, or all where none is named
 //! {"do":"resume"}                                    the same
 //! {"do":"add","what":"magnet:?xt=…","out":"/dir"}    or the path of a .torrent
+//! {"do":"add","what":"/a.torrent","out":"/dir","files":["*.jpg"],"sequential":true,"paused":true}
 //! {"do":"remove","bundle":"<info hash>"}             its files stay
 //! {"do":"announce"}                                  asks all trackers anew
 //! {"do":"stop"}                                      as the first SIGTERM
@@ -32,7 +33,7 @@ use crate::{Node, SwarmState};
 
 pub use add::Added;
 pub use client::{AskError, ask};
-pub use report::status;
+use report::status;
 pub use server::{Control, OpenError};
 
 /// Bytes of one request; the longest there is has a magnet link.
@@ -195,11 +196,12 @@ fn limit(
 }
 
 /// The word for a state, the same in every report.
-pub fn state_name(state: &SwarmState) -> &'static str {
+fn state_name(state: &SwarmState) -> &'static str {
     match state {
         SwarmState::Checking => "checking",
         SwarmState::Metadata => "metadata",
         SwarmState::Fetching => "fetching",
+        SwarmState::Finished => "finished",
         SwarmState::Seeding => "seeding",
         SwarmState::Paused => "paused",
         SwarmState::Failed(_) => "failed",

@@ -11,7 +11,7 @@ use crate::swarm::SwarmHandle;
 use crate::{Node, SwarmState, Transport};
 
 /// All that a node tells of itself; with each connection if `peers`.
-pub async fn status(node: &Node, peers: bool) -> Value {
+pub(super) async fn status(node: &Node, peers: bool) -> Value {
     let mut bundles = Vec::new();
     for handle in node.bundles() {
         bundles.push(bundle(&handle, peers).await);

@@ -198,8 +198,8 @@ async fn a_bundle_is_added_paused_resumed_and_removed_while_it_runs() {
         Request::Add(Added {
             what: torrent.to_str().unwrap().into(),
             out: dir.path().join(out),
-            trackers: Vec::new(),
             peers,
+            ..Added::default()
         })
     };
     let (seed_at, leech_at) = (dir.path().join("seed.sock"), dir.path().join("leech.sock"));
@@ -292,8 +292,7 @@ async fn a_bundle_is_added_paused_resumed_and_removed_while_it_runs() {
         let added = Added {
             what: bad.into(),
             out: dir.path().to_owned(),
-            trackers: Vec::new(),
-            peers: Vec::new(),
+            ..Added::default()
         };
         let refused = asked(&leech_at, Request::Add(added)).await;
         assert!(
@@ -302,3 +301,5 @@ async fn a_bundle_is_added_paused_resumed_and_removed_while_it_runs() {
         );
     }
 }
+
+mod added;

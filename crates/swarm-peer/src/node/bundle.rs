@@ -42,7 +42,7 @@ pub struct AddBundle {
     /// Web seeds named by the operator, besides those that `source` names.
     pub web_seeds: Vec<String>,
     /// Who vouches for web seeds that `source` itself names, see
-    /// [`named_by_torrent`](crate::webseed::named_by_torrent). Default [`Trust::Stranger`].
+    /// [`named_by_torrent`](crate::named_by_torrent). Default [`Trust::Stranger`].
     pub web_seed_trust: Trust,
     /// Sent along with announces.
     pub bridge: Option<BridgeOffer>,
@@ -50,6 +50,9 @@ pub struct AddBundle {
     pub want: Want,
     /// Never fetch, only serve what is there and right.
     pub seed_only: bool,
+    /// Rest from the start, once what is on the disk is checked: see
+    /// [`SwarmHandle::set_paused`](crate::SwarmHandle::set_paused).
+    pub paused: bool,
     /// Set room aside on the disk for all that is wanted before any of it is fetched. Default
     /// false: files take room as they come.
     pub preallocate: bool,
@@ -76,6 +79,7 @@ impl AddBundle {
             bridge: None,
             want: Want::All,
             seed_only: false,
+            paused: false,
             preallocate: false,
             state_dir: None,
             upload: None,

@@ -65,6 +65,8 @@ pub(super) struct Member {
     pub(super) disk: PathBuf,
     pub(super) digest: Digest,
     pub(super) length: u64,
+    /// Bears that it is a program.
+    pub(super) executable: bool,
     /// Made of the same bytes as the digest, for the piece length that was forecast, if one was.
     pub(super) hashes: Option<Arc<FileHashes>>,
 }
@@ -101,6 +103,7 @@ impl Plan {
                         disk: variant.disk.clone(),
                         digest: variant.digest,
                         length: variant.length,
+                        executable: false,
                         hashes: variant.hashes.clone(),
                     },
                 );
@@ -111,6 +114,7 @@ impl Plan {
                     disk: content.file.disk.clone(),
                     digest: content.digest,
                     length: content.length,
+                    executable: content.file.executable,
                     hashes: content.hashes.clone(),
                 },
             );
@@ -138,6 +142,9 @@ impl Plan {
             text(path.join("/").as_bytes());
             text(member.digest.as_bytes());
             text(&member.length.to_be_bytes());
+            if member.executable {
+                text(b"x");
+            }
         }
         Digest::new(hash.finalize().into())
     }
@@ -149,8 +156,11 @@ impl Plan {
         hashes: Vec<FileHashes>,
     ) -> Result<Metainfo, PublishError> {
         let mut builder = MetainfoBuilder::new(site.as_str(), self.piece_length);
-        for (path, hashes) in self.members.keys().zip(hashes) {
-            builder.file(path.clone(), hashes);
+        for ((path, member), hashes) in self.members.iter().zip(hashes) {
+            match member.executable {
+                true => builder.executable(path.clone(), hashes),
+                false => builder.file(path.clone(), hashes),
+            };
         }
         Ok(builder.build()?)
     }

@@ -43,7 +43,7 @@ pub use keys::KeyStore;
 pub use load::load;
 pub use media::{is_compressible, media_type};
 pub use run::publish;
-pub use walk::{Found, SkipReason, Skipped, SourceFile, walk};
+pub use walk::{SkipReason, Skipped};
 
 /// What to publish, and how.
 #[derive(Debug, Clone)]
@@ -66,6 +66,9 @@ pub struct PublishConfig {
     /// Whether text is stored compressed too; default true. It takes most of the time of a first
     /// publish.
     pub variants: bool,
+    /// Whether what the owner of a file may run bears that in the bundle (BEP 47, attribute `x`);
+    /// default false. A site has no use for it, and a mere `chmod` makes another bundle then.
+    pub executables: bool,
     /// Whether the manifest is only good together with a stamp not older than a day; default false.
     /// Only for sites with a gate, or somebody else who renews it.
     pub stamped: bool,
@@ -99,6 +102,7 @@ impl PublishConfig {
             web_seeds: Vec::new(),
             split: SplitConfig::default(),
             variants: true,
+            executables: false,
             stamped: false,
             lifetime_secs: 30 * 86_400,
             page_cache_secs: 60,

@@ -42,7 +42,10 @@ pub fn publish(config: &PublishConfig, progress: &dyn Progress) -> Result<Publis
     let variants_folder = out.join("variants");
     let _lock = lock(&out)?;
 
-    let found = walk(&config.root)?;
+    let mut found = walk(&config.root)?;
+    for file in &mut found.files {
+        file.executable &= config.executables;
+    }
     let store = KeyStore::open(&config.keys, &config.site, config.now)?;
 
     // A damaged layout only costs time: all of it can be made again.

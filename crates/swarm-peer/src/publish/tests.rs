@@ -476,3 +476,40 @@ fn a_file_that_changes_while_it_is_published_is_reported_and_nothing_is_publishe
     assert_eq!(load(&folder.config.out).unwrap().manifest, first.manifest);
     check_against_disk(&folder.publish());
 }
+
+#[test]
+fn programs_are_marked_only_where_that_is_asked_for() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut folder = Folder::new();
+    folder.write("run.sh", "echo");
+    folder.write("text.txt", "text");
+    let mode = |mode| {
+        let path = folder.config.root.join("run.sh");
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let programs = |published: &Published| -> Vec<String> {
+        let files = published
+            .bundles
+            .iter()
+            .flat_map(|one| one.metainfo.files());
+        let programs = files.filter(|file| file.executable);
+        programs.map(|file| file.path.join("/")).collect()
+    };
+    mode(0o644);
+    let plain = folder.publish();
+    mode(0o755);
+    // A mode changes no bundle ...
+    let again = folder.publish();
+    assert_eq!(hashes(&again), hashes(&plain));
+    assert!(programs(&again).is_empty());
+    // ... unless it is a part of it.
+    folder.config.executables = true;
+    let marked = folder.publish();
+    assert_ne!(hashes(&marked), hashes(&plain));
+    assert_eq!(programs(&marked), ["run.sh"]);
+    assert_eq!(hashes(&folder.publish()), hashes(&marked));
+    let loaded = load(&folder.config.out).unwrap();
+    assert_eq!(programs(&loaded), ["run.sh"]);
+    folder.config.executables = false;
+    assert_eq!(hashes(&folder.publish()), hashes(&plain));
+}

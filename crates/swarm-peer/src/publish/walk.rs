@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -13,7 +14,7 @@ use super::error::PublishError;
 
 /// A file to be published.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceFile {
+pub(super) struct SourceFile {
     /// Where it stands on the site.
     pub path: SitePath,
     /// Where it lies on this disk.
@@ -22,6 +23,8 @@ pub struct SourceFile {
     pub length: u64,
     /// Last change, seconds since 1970.
     pub modified: u64,
+    /// Its owner may run it.
+    pub executable: bool,
 }
 
 /// A file or folder that was left out, with the reason.
@@ -69,7 +72,7 @@ impl fmt::Display for SkipReason {
 
 /// What a walk found.
 #[derive(Debug, Default)]
-pub struct Found {
+pub(super) struct Found {
     /// Sorted by path.
     pub files: Vec<SourceFile>,
     /// In the order met.
@@ -83,7 +86,7 @@ pub struct Found {
 /// # Errors
 /// [`PublishError::Read`] for what cannot be read, [`PublishError::NotAFolder`],
 /// [`PublishError::EmptySite`], [`PublishError::TooManyFiles`].
-pub fn walk(root: &Path) -> Result<Found, PublishError> {
+pub(super) fn walk(root: &Path) -> Result<Found, PublishError> {
     let real = fs::canonicalize(root).map_err(PublishError::read(root))?;
     if !real.is_dir() {
         return Err(PublishError::NotAFolder(root.to_owned()));
@@ -192,6 +195,7 @@ impl Walk {
                     .ok()
                     .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
                     .map_or(0, |since| since.as_secs()),
+                executable: metadata.permissions().mode() & 0o100 != 0,
             }),
             Err(error) => self.skip(path, SkipReason::Name(error)),
         }

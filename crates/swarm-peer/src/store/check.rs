@@ -15,14 +15,14 @@ use super::{PieceStore, ResumeState};
 pub struct Checked {
     /// Pieces that are right.
     pub have: Bitfield,
-    /// Pieces whose bytes are there and wrong; the first [`WRONG_MAX`] of them.
+    /// Pieces whose bytes are there and wrong; the first 1,000 of them.
     pub wrong: Vec<PieceIndex>,
     /// How many pieces were hashed; the others were known from the resume state or absent.
     pub hashed: u32,
 }
 
 /// How many wrong pieces are listed by number.
-pub const WRONG_MAX: usize = 1000;
+const WRONG_MAX: usize = 1000;
 
 /// Finds out which pieces the store holds. Blocks, and hashes on all cores.
 ///

@@ -15,6 +15,7 @@ use swarm_proto::geometry::{ByteRange, PieceIndex};
 use swarm_proto::metainfo::Metainfo;
 use swarm_proto::verify::VerifiedBytes;
 
+use super::attributes::{Attributes, Chosen, make_runnable};
 use super::durable::{sync_dir, up_from};
 use super::layout::Layout;
 use super::open_files::{Opened, StoreFiles};
@@ -29,9 +30,11 @@ const TURNS: usize = 16;
 const WRITE_LEN: usize = 64 * 1024;
 
 /// A store whose bytes lie in one or many files.
-pub struct FileStore {
+pub(crate) struct FileStore {
     pub(super) layout: Layout,
-    paths: Vec<PathBuf>,
+    pub(super) paths: Vec<PathBuf>,
+    /// Of files that bear the torrent's own names; else empty.
+    attributes: Vec<Attributes>,
     /// Files that somebody published, and may go on editing: never written to.
     pub(super) read_only: bool,
     /// What each file was like after our last write to it, or before it was checked. What somebody
@@ -68,16 +71,19 @@ struct Lost {
 
 impl FileStore {
     /// Files by the torrent's own names below `dir`.
-    pub fn folder(meta: &Metainfo, dir: &Path) -> Self {
+    pub(crate) fn folder(meta: &Metainfo, dir: &Path) -> Self {
         let paths = folder_paths(meta, dir);
-        Self::new(meta, Layout::by_file(meta), paths)
+        Self {
+            attributes: Attributes::of(meta),
+            ..Self::new(meta, Layout::by_file(meta), paths)
+        }
     }
 
     /// Files that somebody published, at the paths given; read only.
     ///
     /// # Errors
     /// [`StoreError::PathCount`]: not one path a file.
-    pub fn published(meta: &Metainfo, paths: &[PathBuf]) -> Result<Self, StoreError> {
+    pub(crate) fn published(meta: &Metainfo, paths: &[PathBuf]) -> Result<Self, StoreError> {
         let layout = Layout::by_file(meta);
         let files = layout.lengths().len();
         if files != paths.len() {
@@ -100,6 +106,7 @@ impl FileStore {
         Self {
             layout,
             paths,
+            attributes: Vec::new(),
             read_only: false,
             known: Mutex::new(vec![None; files]),
             piece_length: meta.geometry().piece_length().into(),
@@ -109,11 +116,6 @@ impl FileStore {
             dirty: Mutex::default(),
             unsound: AtomicBool::new(false),
         }
-    }
-
-    /// The files, pad files left out.
-    pub fn paths(&self) -> &[PathBuf] {
-        &self.paths
     }
 
     pub(super) fn path(&self, index: usize) -> &Path {
@@ -411,17 +413,35 @@ impl PieceStore for FileStore {
         self.set_aside(ranges)
     }
 
-    fn finish(&self) -> Result<(), StoreError> {
+    fn finish(&self, chosen: Option<&[ByteRange]>) -> Result<(), StoreError> {
         if self.read_only {
             return Ok(());
         }
-        let mut stamps = self.stamps().into_iter();
+        let chosen = chosen.map(Chosen::new);
         for (index, &length) in self.layout.lengths().iter().enumerate() {
-            match stamps.next().flatten() {
+            let attributes = self.attributes.get(index);
+            let left_out = match (&chosen, attributes) {
+                (_, Some(file)) if file.symlink => true,
+                (Some(chosen), file) => !file.is_some_and(|file| chosen.has(file)),
+                (None, _) => false,
+            };
+            if left_out {
+                continue;
+            }
+            let stamp = Stamp::of(self.path(index));
+            match stamp {
                 None if length == 0 => drop(self.handle(index, true)?),
                 // Left over from an older file of the same name.
                 Some(stamp) if stamp.length > length => self.shorten(index, length)?,
                 _ => {}
+            }
+            if attributes.is_some_and(|file| file.executable) {
+                let opened = self.handle(index, false)?;
+                if let Err(error) = make_runnable(&opened.file) {
+                    // As where the file was there before, and is another user's.
+                    let path = self.path(index).display();
+                    tracing::warn!(%path, %error, "cannot make it executable");
+                }
             }
         }
         Ok(())

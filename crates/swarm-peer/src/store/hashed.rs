@@ -11,7 +11,7 @@ use super::{FileStore, StoreError, hash_name};
 ///
 /// # Errors
 /// [`StoreError::Io`]: the directory cannot be made.
-pub fn hashed(meta: &Metainfo, dir: &Path) -> Result<FileStore, StoreError> {
+pub(super) fn hashed(meta: &Metainfo, dir: &Path) -> Result<FileStore, StoreError> {
     let home = dir.join(hash_name(meta));
     let torrent = home.join("bundle.torrent");
     if !torrent.exists() {

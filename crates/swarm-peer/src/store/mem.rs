@@ -10,14 +10,14 @@ use swarm_proto::verify::VerifiedBytes;
 use super::{PieceStore, Stamp, StoreError};
 
 /// One slot a piece; verified bytes are kept as they came.
-pub struct MemoryStore {
+pub(super) struct MemoryStore {
     piece_length: u64,
     pieces: RwLock<Vec<Option<Bytes>>>,
 }
 
 impl MemoryStore {
     /// An empty store.
-    pub fn new(meta: &Metainfo) -> Self {
+    pub(super) fn new(meta: &Metainfo) -> Self {
         let geometry = meta.geometry();
         Self {
             piece_length: geometry.piece_length().into(),
@@ -70,7 +70,7 @@ impl PieceStore for MemoryStore {
         Ok(())
     }
 
-    fn finish(&self) -> Result<(), StoreError> {
+    fn finish(&self, _: Option<&[ByteRange]>) -> Result<(), StoreError> {
         Ok(())
     }
 

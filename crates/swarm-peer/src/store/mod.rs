@@ -3,6 +3,7 @@
 //! All of it blocks but `read_at_once`, and runs on blocking threads. Bytes are addressed in the torrent's content
 //! (`Geometry`); pad files are never stored, and read as zeros.
 
+mod attributes;
 mod check;
 pub(crate) mod durable;
 mod fs;
@@ -25,12 +26,13 @@ use swarm_proto::id::Digest;
 use swarm_proto::metainfo::Metainfo;
 use swarm_proto::verify::VerifiedBytes;
 
-pub use check::{Checked, WRONG_MAX, check};
+pub use check::{Checked, check};
 pub use durable::write_atomic;
-pub use fs::{FileStore, folder_paths};
-pub use hashed::hashed;
-pub use mem::MemoryStore;
-pub use recheck::recheck;
+pub(crate) use fs::FileStore;
+pub use fs::folder_paths;
+use hashed::hashed;
+use mem::MemoryStore;
+pub(crate) use recheck::recheck;
 pub use resume::{ResumeState, Stamp};
 
 /// How and where the bytes of one bundle are kept.
@@ -172,11 +174,13 @@ pub trait PieceStore: Send + Sync + 'static {
         Ok(true)
     }
 
-    /// Called once when every piece is there: makes what has no bytes (empty files).
+    /// Called when every piece is there, or every piece of the chosen ranges: makes what has no
+    /// bytes (empty files), and gives files what else the torrent says of them. Of chosen ranges
+    /// only files that lie in one of them, and empty ones that are one of them.
     ///
     /// # Errors
     /// [`StoreError`]: some file could not be made.
-    fn finish(&self) -> Result<(), StoreError>;
+    fn finish(&self, chosen: Option<&[ByteRange]>) -> Result<(), StoreError>;
 
     /// Length and time of change of each file, to tell whether somebody else touched it.
     fn stamps(&self) -> Vec<Option<Stamp>>;

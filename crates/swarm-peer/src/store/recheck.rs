@@ -13,7 +13,7 @@ use super::PieceStore;
 ///
 /// Looks at `doubted` and, where a file of theirs was changed by somebody else, at all pieces of
 /// that file. A file that stayed as it was meanwhile is believed again from then on.
-pub fn recheck(
+pub(crate) fn recheck(
     meta: &Metainfo,
     store: &dyn PieceStore,
     doubted: &[PieceIndex],

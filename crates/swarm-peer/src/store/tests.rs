@@ -69,7 +69,7 @@ fn every_store_gives_back_what_was_written_padding_included() {
         assert!(store.read(&whole).is_err(), "{storage:?} is empty");
         fill(&meta, &*store, &content);
         store.sync().unwrap();
-        store.finish().unwrap();
+        store.finish(None).unwrap();
         assert!(store.read(&whole).unwrap() == content, "{storage:?}");
         for (start, end) in [(0, 1), (16_000, 17_000), (24_570, 24_580), (32_760, 32_778)] {
             let part = store.read(&ByteRange::new(start, end)).unwrap();
@@ -168,7 +168,7 @@ fn a_published_file_that_changed_is_not_served() {
     };
     let filled = folder.open(&meta).unwrap();
     fill(&meta, &*filled, &content);
-    filled.finish().unwrap();
+    filled.finish(None).unwrap();
     let paths = folder_paths(&meta, dir.path());
     let published = Storage::Files {
         paths: paths.clone(),
@@ -205,7 +205,7 @@ fn what_is_left_of_an_older_longer_file_is_cut_off() {
     };
     let store = storage.open(&meta).unwrap();
     fill(&meta, &*store, &content);
-    store.finish().unwrap();
+    store.finish(None).unwrap();
     assert_eq!(fs::read(dir.path().join("name/short")).unwrap(), [2; 10]);
 }
 
@@ -242,8 +242,8 @@ fn t4_no_name_of_a_stranger_leads_out_of_the_folder() {
             let meta = Metainfo::from_info(&info.to_bytes()).unwrap();
             let dir = Path::new("/srv/dir");
             let folder = FileStore::folder(&meta, dir);
-            assert_eq!(folder.paths().len(), meta.files().len());
-            for path in folder.paths() {
+            assert_eq!(folder.paths.len(), meta.files().len());
+            for path in &folder.paths {
                 let below = path.strip_prefix(dir).unwrap();
                 let mut parts = below.components();
                 assert!(
@@ -255,7 +255,7 @@ fn t4_no_name_of_a_stranger_leads_out_of_the_folder() {
             let dir = tempfile::tempdir().unwrap();
             let stored = hashed(&meta, dir.path()).unwrap();
             let home = dir.path().join(hash_name(&meta));
-            assert_eq!(stored.paths(), [home.join("data")]);
+            assert_eq!(stored.paths, [home.join("data")]);
         }
     }
 }
@@ -294,8 +294,8 @@ impl PieceStore for Broken {
         Err(Self::error())
     }
 
-    fn finish(&self) -> Result<(), StoreError> {
-        self.inner.finish()
+    fn finish(&self, chosen: Option<&[ByteRange]>) -> Result<(), StoreError> {
+        self.inner.finish(chosen)
     }
 
     fn stamps(&self) -> Vec<Option<Stamp>> {
@@ -339,7 +339,7 @@ fn f6_all_of_a_file_that_somebody_wrote_to_is_looked_at_again() {
     };
     let store = storage.open(&meta).unwrap();
     fill(&meta, &*store, &content);
-    store.finish().unwrap();
+    store.finish(None).unwrap();
     let whole = ByteRange::new(0, content.len() as u64);
     let all = Bitfield::all(meta.geometry().piece_count());
     let first = meta.geometry().piece(0).unwrap();
@@ -425,7 +425,7 @@ fn f5_no_sync_succeeds_after_one_that_failed() {
     // A file that can be synced.
     fs::remove_file(&short).unwrap();
     fs::write(&short, [2; 10]).unwrap();
-    for file in 0..store.paths().len() {
+    for file in 0..store.paths.len() {
         store.believe(file, None);
     }
     fill(&meta, &store, &content);

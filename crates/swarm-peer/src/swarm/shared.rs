@@ -57,6 +57,9 @@ pub(crate) struct Shared {
     pub(crate) bridge: Mutex<Option<BridgeOffer>>,
     pub(crate) uplink: Uplink,
     pub(crate) downlink: Downlink,
+    /// Why nothing is fetched though something was asked for: the metadata, once here, had no such
+    /// file.
+    pub(crate) unmet: OnceLock<String>,
     /// By shown URL, so that no passkey leaves by a report. Bounded as the announcers are.
     pub(super) trackers: Mutex<BTreeMap<String, TrackerReport>>,
     readers: Mutex<Readers>,
@@ -92,6 +95,7 @@ impl Shared {
             bridge: Mutex::new(bridge),
             uplink: Uplink::unlimited(),
             downlink: Downlink::unlimited(),
+            unmet: OnceLock::new(),
             trackers: Mutex::default(),
             readers: Mutex::default(),
             readers_changed: Notify::new(),

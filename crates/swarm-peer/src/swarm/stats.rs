@@ -3,12 +3,13 @@
 /// What a swarm is doing.
 ///
 /// ```text
-/// Checking ─┬───────────────────────────▶ Fetching ◀─▶ Seeding
+/// Checking ─┬───────────────────────────▶ Fetching ◀─▶ Finished or Seeding
 ///           └─▶ Metadata, if by magnet ───▲
 /// any of these ─▶ Paused, once a check is over ─▶ Fetching, or Metadata where it is not known
 /// any of them ─▶ Failed or Stopped, for good
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SwarmState {
     /// Looking at what is stored, and hashing it where its state is not known.
     Checking,
@@ -16,6 +17,10 @@ pub enum SwarmState {
     Metadata,
     /// Fetching what is wanted, and serving what is there.
     Fetching,
+    /// All that was chosen is there, in its files, and nothing else of the bundle is wanted; only
+    /// serving. Of a bundle that is never fetched ([`AddBundle::seed_only`](crate::AddBundle)):
+    /// what is there is served, and more is to come from nowhere.
+    Finished,
     /// Everything is there; only serving.
     Seeding,
     /// Told to rest: no connection, no announce, and nothing fetched or served.
@@ -47,6 +52,7 @@ pub enum SwarmError {
 
 /// Figures of one swarm. Byte counts are of blocks, without protocol overhead.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct SwarmStats {
     /// The torrent's name, or the magnet link's.
     pub name: String,

@@ -56,6 +56,7 @@ impl SwarmTask {
             stats.complete = false;
             stats.have = have.count();
         }
+        // Of what was chosen, `settle` sees whether it is still there.
         let was_complete = |state: &mut SwarmState| {
             let seeded = *state == SwarmState::Seeding;
             if seeded {

@@ -42,6 +42,8 @@ pub(super) enum Done {
     Saved(Result<(), SaveError>),
     /// Empty files are made; every byte is in its file.
     Finished(Result<(), StoreError>),
+    /// The same of the files that were chosen.
+    Settled(Result<(), StoreError>),
     /// Room is set aside for what is wanted; or the file system cannot do that (`false`).
     RoomMade(Result<bool, StoreError>),
     /// The store for a magnet link's metadata.
@@ -188,7 +190,10 @@ impl SwarmTask {
                     self.save();
                 }
             }
-            Done::Finished(Err(error)) => return Err(SwarmError::Storage(chain(&error))),
+            Done::Settled(Ok(())) => self.settled(download),
+            Done::Settled(Err(error)) | Done::Finished(Err(error)) => {
+                return Err(SwarmError::Storage(chain(&error)));
+            }
             Done::RoomMade(made) => self.room_made(download, made)?,
             Done::Opened(opened) => {
                 let opened = match *opened {
@@ -251,7 +256,7 @@ impl SwarmTask {
             content.finished = true;
             let store = Arc::clone(&content.store);
             self.jobs
-                .spawn_blocking(move || Done::Finished(store.finish()));
+                .spawn_blocking(move || Done::Finished(store.finish(None)));
         }
     }
 

@@ -312,7 +312,7 @@ impl SwarmTask {
             let established = matches!(event, SessionEvent::Established { .. });
             download.handle_event(now, conn, event);
             if established {
-                self.settle(conn, download);
+                self.seat(conn, download);
             }
         }
     }

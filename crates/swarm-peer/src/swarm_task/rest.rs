@@ -41,6 +41,7 @@ impl SwarmTask {
         self.memory = PieceShare::of(self.node.shared_memory());
         if let Some(content) = &mut self.content {
             content.finished = false;
+            content.settled = false;
             content.saving = false;
             content.doubting = false;
         }

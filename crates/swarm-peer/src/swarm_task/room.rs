@@ -16,8 +16,15 @@ impl SwarmTask {
     /// From now on this is wanted; where room is to be set aside for it, as soon as that is done.
     pub(super) fn want(&mut self, download: &mut Download, want: Want) {
         let now = Instant::now();
-        let waits = self.bundle.preallocate && !self.bundle.seed_only;
+        let want = match self.bundle.seed_only {
+            true => Want::None,
+            false => want,
+        };
+        let waits = self.bundle.preallocate;
         self.bundle.want = want.clone();
+        if let Some(content) = &mut self.content {
+            content.settled = false;
+        }
         let Some(content) = self.content.as_ref().filter(|_| waits) else {
             return download.set_want(now, want);
         };

@@ -37,14 +37,14 @@ impl SwarmTask {
     pub(super) fn places_for_callers(&self) -> usize {
         let all = self.node.config().peers_per_swarm_max;
         match *self.shared.state.borrow() {
-            SwarmState::Seeding => all,
+            SwarmState::Seeding | SwarmState::Finished => all,
             _ => all.saturating_sub(self.book.reserved(all)),
         }
     }
 
     /// A peer has said who it is, and is none that we have: from now on its connection counts among
     /// the node's, and if need be another's ends for it.
-    pub(super) fn settle(&mut self, conn: ConnectionId, download: &Download) {
+    pub(super) fn seat(&mut self, conn: ConnectionId, download: &Download) {
         let place = self.links.get(&conn).map(|link| &link.place);
         if download.peer_stats(conn).is_some() && place.is_some_and(|place| !place.settle()) {
             self.hang_up(conn, CloseReason::TooManyPeers);

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use super::pace::{Pace, Turn};
 
 /// The most bytes of one turn; one block of a piece.
-pub const QUANTUM: usize = 16 * 1024;
+const QUANTUM: usize = 16 * 1024;
 
 /// The least bytes of one turn, however slow the line; about one packet.
 const QUANTUM_MIN: usize = 1400;

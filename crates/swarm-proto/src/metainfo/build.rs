@@ -28,12 +28,26 @@ pub enum BuildError {
     Refused(#[from] MetainfoError),
 }
 
+/// A file of the torrent to be.
+#[derive(Debug, Clone)]
+struct BuildFile {
+    path: Vec<String>,
+    hashes: FileHashes,
+    executable: bool,
+}
+
+impl BuildFile {
+    fn attributes(&self) -> Option<(&'static str, Item)> {
+        self.executable.then(|| ("attr", Item::bytes("x")))
+    }
+}
+
 /// Collects files, then makes a hybrid torrent of them.
 #[derive(Debug, Clone)]
 pub struct MetainfoBuilder {
     name: String,
     piece_length: u32,
-    files: Vec<(Vec<String>, FileHashes)>,
+    files: Vec<BuildFile>,
     trackers: Vec<String>,
     web_seeds: Vec<String>,
 }
@@ -52,7 +66,22 @@ impl MetainfoBuilder {
 
     /// Adds a file; the order of calls doesn't matter.
     pub fn file(&mut self, path: Vec<String>, hashes: FileHashes) -> &mut Self {
-        self.files.push((path, hashes));
+        self.files.push(BuildFile {
+            path,
+            hashes,
+            executable: false,
+        });
+        self
+    }
+
+    /// [`Self::file`] for a program: it gets the attribute `x` (BEP 47), so that clients who heed
+    /// it make it executable. It is a part of the info hashes.
+    pub fn executable(&mut self, path: Vec<String>, hashes: FileHashes) -> &mut Self {
+        self.files.push(BuildFile {
+            path,
+            hashes,
+            executable: true,
+        });
         self
     }
 
@@ -80,14 +109,15 @@ impl MetainfoBuilder {
         check_name(&self.name)?;
 
         // Order of components, not of whole paths: that of the file tree.
-        let mut files: BTreeMap<&[String], &FileHashes> = BTreeMap::new();
-        for (path, hashes) in &self.files {
+        let mut files: BTreeMap<&[String], &BuildFile> = BTreeMap::new();
+        for file in &self.files {
+            let BuildFile { path, hashes, .. } = file;
             if hashes.piece_length != self.piece_length {
                 return Err(BuildError::PieceLength(hashes.piece_length));
             }
             path.iter()
                 .try_for_each(|component| check_name(component))?;
-            if path.is_empty() || files.insert(path, hashes).is_some() {
+            if path.is_empty() || files.insert(path, file).is_some() {
                 return Err(BuildError::Duplicate(path.join("/")));
             }
         }
@@ -110,7 +140,8 @@ impl MetainfoBuilder {
         let mut meta = Metainfo::from_info(&info.to_bytes())?
             .set_trackers(self.trackers.iter().cloned())
             .set_web_seeds(self.web_seeds.iter().cloned());
-        for hashes in files.values().filter(|hashes| !hashes.layer.is_empty()) {
+        let hashed = files.values().map(|file| &file.hashes);
+        for hashes in hashed.filter(|hashes| !hashes.layer.is_empty()) {
             meta.set_piece_layer(hashes.pieces_root, hashes.layer.clone())?;
         }
         let len = meta.to_bytes().len();
@@ -121,13 +152,14 @@ impl MetainfoBuilder {
     }
 
     /// The v1 `files`, pad files among them, and `pieces`.
-    fn v1_list(&self, files: &BTreeMap<&[String], &FileHashes>) -> (Item, Vec<[u8; 20]>) {
+    fn v1_list(&self, files: &BTreeMap<&[String], &BuildFile>) -> (Item, Vec<[u8; 20]>) {
         let piece_length = u64::from(self.piece_length);
         let mut list = Vec::new();
         let mut pieces: Vec<[u8; 20]> = Vec::new();
         let mut last: Option<&FileHashes> = None;
         let mut total = 0_u64;
-        for (path, hashes) in files {
+        for (path, file) in files {
+            let hashes = &file.hashes;
             let padding = total.next_multiple_of(piece_length) - total;
             // An empty file needs no boundary.
             if padding > 0 && hashes.length > 0 {
@@ -144,10 +176,12 @@ impl MetainfoBuilder {
                 }
                 total += padding;
             }
-            list.push(Item::dict([
+            let mut entry = vec![
                 ("length", length_item(hashes.length)),
                 ("path", Item::list(path.iter().map(Item::bytes))),
-            ]));
+            ];
+            entry.extend(file.attributes());
+            list.push(Item::dict(entry));
             total = total.saturating_add(hashes.length);
             pieces.extend_from_slice(&hashes.v1);
             if hashes.length > 0 {
@@ -159,13 +193,15 @@ impl MetainfoBuilder {
 }
 
 /// The v2 `file tree`.
-fn tree(files: &BTreeMap<&[String], &FileHashes>) -> Item {
+fn tree(files: &BTreeMap<&[String], &BuildFile>) -> Item {
     let mut root = BTreeMap::new();
-    for (path, hashes) in files {
+    for (path, described) in files {
+        let hashes = &described.hashes;
         let mut file = vec![("length", length_item(hashes.length))];
         if hashes.length > 0 {
             file.push(("pieces root", Item::bytes(hashes.pieces_root)));
         }
+        file.extend(described.attributes());
         let mut directory = &mut root;
         for component in *path {
             let node = directory

@@ -56,5 +56,5 @@ pub(super) fn join<'a>(
     }
     // The tree of a directory that holds one file looks like that of a single file; the v1 list tells
     // them apart, so its word counts.
-    Ok(v1.with_roots_of(v2))
+    Ok(v1.joined_with(v2))
 }

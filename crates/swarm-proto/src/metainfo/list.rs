@@ -15,7 +15,10 @@ pub(super) struct Described<'a> {
     pub(super) path: Vec<&'a [u8]>,
     pub(super) length: u64,
     pub(super) pad: bool,
+    pub(super) executable: bool,
     pub(super) symlink: bool,
+    /// Where a symlink leads, as it stands there.
+    pub(super) target: Option<List<'a>>,
     pub(super) root: Option<Hash>,
 }
 
@@ -36,8 +39,9 @@ pub(super) struct FileList<'a> {
 /// Where files are described.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Source<'a> {
-    /// `length` beside this name: the torrent is one file, not a directory.
-    Single(&'a [u8], u64),
+    /// `length` beside this name: the torrent is one file, not a directory. Last, whether it is
+    /// executable.
+    Single(&'a [u8], u64, bool),
     /// `files`.
     List(List<'a>),
     /// `file tree`.
@@ -53,11 +57,13 @@ enum Walk<'a> {
 impl<'a> Source<'a> {
     fn walk(self) -> Walk<'a> {
         match self {
-            Source::Single(name, length) => Walk::Single(Some(Described {
+            Source::Single(name, length, executable) => Walk::Single(Some(Described {
                 path: vec![name],
                 length,
                 pad: false,
+                executable,
                 symlink: false,
+                target: None,
                 root: None,
             })),
             Source::List(files) => Walk::List(files.iter()),
@@ -78,9 +84,10 @@ impl<'a> Iterator for Walk<'a> {
     }
 }
 
-/// `attr` of BEP 47, as far as it matters here.
+/// `attr` of BEP 47, as far as it matters here: whether a file is hidden (`h`) its name says.
 pub(super) struct Attributes {
     pub(super) pad: bool,
+    pub(super) executable: bool,
     pub(super) symlink: bool,
 }
 
@@ -92,6 +99,7 @@ impl Attributes {
             .unwrap_or_default();
         Self {
             pad: attr.contains(&b'p'),
+            executable: attr.contains(&b'x'),
             symlink: attr.contains(&b'l'),
         }
     }
@@ -139,8 +147,9 @@ impl<'a> FileList<'a> {
         Ok(list)
     }
 
-    /// The same files with the roots of `tree`, which describes them too.
-    pub(super) fn with_roots_of(self, other: &Self) -> Self {
+    /// The same files with the roots of `tree`, which describes them too. Executable is what both
+    /// halves call so: clients of either kind are to find the same.
+    pub(super) fn joined_with(self, other: &Self) -> Self {
         let tree = match other.source {
             Source::Tree(tree) => Some(tree),
             _ => None,
@@ -167,7 +176,9 @@ impl<'a> FileList<'a> {
             if let Some(twins) = &mut twins
                 && !file.pad
             {
-                file.root = twins.next().and_then(|twin| twin.root);
+                let twin = twins.next();
+                file.root = twin.as_ref().and_then(|twin| twin.root);
+                file.executable &= twin.is_some_and(|twin| twin.executable);
             }
             file
         })
@@ -205,6 +216,9 @@ impl<'a> FileList<'a> {
                 offset,
                 length: file.length,
                 pad: file.pad,
+                // Neither padding nor a link is run.
+                executable: file.executable && !file.pad && !file.symlink,
+                symlink: file.symlink && !file.pad,
                 pieces_root: file.root,
             };
             offset = offset.saturating_add(file.length);
@@ -234,6 +248,11 @@ pub(super) fn int(dict: Dict<'_>, key: &'static str) -> Result<i64, MetainfoErro
 pub(super) fn length(dict: Dict<'_>) -> Result<u64, MetainfoError> {
     let length = int(dict, "length")?;
     u64::try_from(length).map_err(|_| MetainfoError::FileLength(length))
+}
+
+/// `symlink path` of BEP 47.
+pub(super) fn target(file: Dict<'_>) -> Option<List<'_>> {
+    file.get(b"symlink path")?.as_list()
 }
 
 /// The string at `key.utf-8`, else at `key`; an absent key is an error.

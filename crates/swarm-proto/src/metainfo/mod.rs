@@ -23,6 +23,7 @@ mod build;
 mod error;
 mod hasher;
 mod hybrid;
+mod links;
 mod list;
 mod outer;
 pub mod path;
@@ -63,6 +64,11 @@ pub struct FileEntry {
     pub length: u64,
     /// Padding (BEP 47): zeros that no disk needs to hold.
     pub pad: bool,
+    /// A program to be run (BEP 47, attribute `x`), as both halves of a hybrid say.
+    pub executable: bool,
+    /// A symlink (BEP 47, attribute `l`), without bytes and never to be made: where it leads is a
+    /// stranger's choice. See [`Metainfo::symlink_targets`].
+    pub symlink: bool,
     /// Root of the file's tree (BEP 52). `None` for v1 torrents, padding and empty files.
     pub pieces_root: Option<Hash>,
 }

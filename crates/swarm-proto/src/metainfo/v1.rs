@@ -1,7 +1,7 @@
 //! The v1 half of an info dictionary (BEP 3), with the attributes of BEP 47.
 
 use super::MetainfoError;
-use super::list::{Attributes, Described, FileList, Source, length, text};
+use super::list::{Attributes, Described, FileList, Source, length, target, text};
 use crate::bencode::{Dict, Value};
 
 /// Bytes of a SHA-1 in `pieces`.
@@ -16,8 +16,8 @@ pub(super) fn is_described(info: Dict<'_>) -> bool {
 
 /// Reads `length` or `files`.
 ///
-/// A symlink (attribute `l`) becomes an empty file and its target is dropped: a link made by a
-/// stranger is nothing that we follow or create. Pad files of the old style, ordinary files named
+/// A symlink (attribute `l`) has no length, and its target is not read: a link made by a stranger is
+/// nothing that we follow or create. Pad files of the old style, ordinary files named
 /// `_____padding_file…`, stay ordinary files.
 pub(super) fn files<'a>(
     info: Dict<'a>,
@@ -25,7 +25,7 @@ pub(super) fn files<'a>(
     name: &'a [u8],
 ) -> Result<FileList<'a>, MetainfoError> {
     let source = match (info.get(b"length"), info.get(b"files")) {
-        (Some(_), None) => Source::Single(name, length(info)?),
+        (Some(_), None) => Source::Single(name, length(info)?, Attributes::of(info).executable),
         (None, Some(files)) => {
             Source::List(files.as_list().ok_or(MetainfoError::WrongType("files"))?)
         }
@@ -59,7 +59,9 @@ pub(super) fn one_file<'a>(file: Value<'a>) -> Result<Described<'a>, MetainfoErr
         path,
         length,
         pad: attributes.pad,
+        executable: attributes.executable,
         symlink: attributes.symlink,
+        target: target(file),
         root: None,
     })
 }

@@ -1,7 +1,7 @@
 //! The v2 half of an info dictionary: the file tree of BEP 52.
 
 use super::MetainfoError;
-use super::list::{Attributes, Described, FileList, Source, length};
+use super::list::{Attributes, Described, FileList, Source, length, target};
 use crate::bencode::{Dict, Entries, Value};
 use crate::limits;
 use crate::merkle::Hash;
@@ -152,7 +152,9 @@ impl<'a> TreeWalk<'a> {
             path: vec![b".pad", b""],
             length,
             pad: true,
+            executable: false,
             symlink: false,
+            target: None,
             root: None,
         })
     }
@@ -187,7 +189,9 @@ fn one_file<'a>(file: Value<'a>, path: &[&'a [u8]]) -> Result<Described<'a>, Met
         path: path.to_vec(),
         length,
         pad: false,
+        executable: attributes.executable,
         symlink: attributes.symlink,
+        target: target(file),
         root,
     })
 }

@@ -35,14 +35,24 @@ pub(super) fn torrent(meta: &Metainfo, files: bool) -> Value {
             .filter(|(_, file)| !file.pad)
     };
     let list: Option<Vec<Value>> = files.then(|| {
+        let mut targets = meta.symlink_targets();
         numbered()
             .map(|(index, file)| {
-                json!({
+                let mut described = json!({
                     "index": index,
                     "path": file.path.join("/"),
                     "length": file.length,
                     "pieces_root": file.pieces_root.map(|root| hex(&root)),
-                })
+                });
+                // Named only where it is so, as in the torrent.
+                if file.executable {
+                    described["executable"] = true.into();
+                }
+                if file.symlink {
+                    // Shown, never followed.
+                    described["symlink"] = targets.remove(&index).unwrap_or_default().into();
+                }
+                described
             })
             .collect()
     });

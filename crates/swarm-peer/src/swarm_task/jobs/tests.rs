@@ -42,8 +42,8 @@ impl PieceStore for FailsOnce {
         self.files.sync()
     }
 
-    fn finish(&self) -> Result<(), StoreError> {
-        self.files.finish()
+    fn finish(&self, chosen: Option<&[ByteRange]>) -> Result<(), StoreError> {
+        self.files.finish(chosen)
     }
 
     fn stamps(&self) -> Vec<Option<Stamp>> {
@@ -92,6 +92,7 @@ fn f5_what_a_failed_sync_left_open_is_hashed_again_though_the_next_sync_succeeds
             saving: true,
             save_at: Instant::now(),
             finished: false,
+            settled: false,
             doubted: BTreeSet::new(),
             doubting: false,
         };

@@ -317,8 +317,9 @@ fn differences_that_move_no_byte_are_accepted() {
     assert_eq!(content(&named), content(&plain));
     let unnamed = four(list(|f| cut(&mut f[1], &[], "path")));
     assert_eq!(content(&unnamed), content(&plain));
-    // Attributes that mean nothing to us.
-    four(list(|f| f[0] = attr(v1_file("a", 5000), "xh")));
+    // Attributes that mean nothing to us, and one that only one half knows.
+    let half = four(list(|f| f[0] = attr(v1_file("a", 5000), "xh")));
+    assert!(half.files().iter().all(|file| !file.executable));
 }
 
 #[test]

@@ -251,7 +251,7 @@ fn private_is_read() {
 }
 
 #[test]
-fn symlinks_become_empty_files_and_old_pad_files_stay() {
+fn symlinks_have_no_bytes_and_old_pad_files_stay() {
     let mut link = v1_file("link", 0);
     put(&mut link, &[], "attr", s("l"));
     put(
@@ -276,9 +276,42 @@ fn symlinks_become_empty_files_and_old_pad_files_stay() {
     assert!(
         meta.files()[..2]
             .iter()
-            .all(|file| file.length == 0 && !file.pad)
+            .all(|file| file.length == 0 && !file.pad && file.symlink)
     );
+    let leads = |file: usize| meta.symlink_targets().remove(&file);
+    assert_eq!(
+        [0, 1, 2].map(leads),
+        [Some("../etc".into()), Some("../etc".into()), None]
+    );
+    assert!(!meta.files()[3].symlink);
     assert!(!meta.files()[2].pad);
+}
+
+#[test]
+fn programs_are_told_from_other_files() {
+    let with = |mut file: Item, attr: &str| {
+        put(&mut file, &[], "attr", s(attr));
+        file
+    };
+    let mut torrent = v1();
+    let files = [
+        with(v1_file("run", 40_000), "x"),
+        with(v1_file("hidden", 1), "hx"),
+        with(v1_file("text", 1), "h"),
+        with(v1_file("link", 0), "lx"),
+        with(v1_file("pad", 7), "px"),
+    ];
+    put(&mut torrent, &["info"], "files", Item::list(files));
+    let mut meta = parse(&torrent).files().to_vec();
+    let found: Vec<bool> = meta.drain(..).map(|file| file.executable).collect();
+    assert_eq!(found, [true, true, false, false, false]);
+    // Of a single file it stands beside the length.
+    let mut single = v1();
+    cut(&mut single, &["info"], "files");
+    put(&mut single, &["info"], "length", Item::int(40_009));
+    assert!(!parse(&single).files()[0].executable);
+    put(&mut single, &["info"], "attr", s("x"));
+    assert!(parse(&single).files()[0].executable);
 }
 
 #[test]

@@ -82,6 +82,9 @@ fn hashes_files_and_geometry_are_those_that_libtorrent_computes() {
                 .collect();
             assert_eq!(file.path, expected_path, "{about}");
             assert_eq!(file.length, expected["length"], "{about}");
+            let has = |attribute: &str| expected[attribute] == true;
+            assert_eq!(file.executable, has("executable"), "{about}");
+            assert_eq!(file.symlink, has("symlink"), "{about}");
             assert!(
                 file.length == 0 || file.offset == expected["offset"],
                 "{about}"
@@ -116,14 +119,21 @@ fn rebuilt_hybrids_have_the_info_hashes_and_layers_of_libtorrent() {
     for vector in vectors() {
         let meta = Metainfo::parse(&vector.torrent).unwrap();
         let padded = vector.text("torrent").unwrap().contains("-padded-");
-        if meta.kind() != Kind::Hybrid || meta.is_single_file() || padded {
+        // What links lead to is nothing that we publish.
+        let links = meta.files().iter().any(|file| file.symlink);
+        if meta.kind() != Kind::Hybrid || meta.is_single_file() || padded || links {
             continue;
         }
         let piece_length = meta.geometry().piece_length();
         let mut builder = MetainfoBuilder::new(meta.name(), piece_length);
         // The order of calls must not matter.
         for (path, bytes) in vector.content().into_iter().rev() {
-            builder.file(path, hashes(&bytes, piece_length));
+            let entry = meta.files().iter().find(|file| file.path == path);
+            let hashes = hashes(&bytes, piece_length);
+            match entry.is_some_and(|entry| entry.executable) {
+                true => builder.executable(path, hashes),
+                false => builder.file(path, hashes),
+            };
         }
         meta.trackers().iter().for_each(|url| {
             builder.tracker(url);
@@ -142,6 +152,30 @@ fn rebuilt_hybrids_have_the_info_hashes_and_layers_of_libtorrent() {
         rebuilt += 1;
     }
     assert!(rebuilt >= 8);
+}
+
+#[test]
+fn symlinks_of_libtorrent_are_read_with_where_they_lead() {
+    let mut read = 0;
+    for vector in vectors() {
+        let meta = Metainfo::parse(&vector.torrent).unwrap();
+        if !vector.text("torrent").unwrap().starts_with("links-") {
+            assert!(meta.symlink_targets().is_empty());
+            continue;
+        }
+        let links = meta.symlink_targets();
+        let links: Vec<_> = links
+            .iter()
+            .map(|(file, target)| (meta.files()[*file].path.join("/"), target.as_str()))
+            .collect();
+        let wanted = [
+            ("a/link".to_owned(), "a/file"),
+            ("z".to_owned(), "../../etc/passwd"),
+        ];
+        assert_eq!(links, wanted);
+        read += 1;
+    }
+    assert_eq!(read, 3);
 }
 
 #[test]
