@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use swarm_e2e::http::{raw, send};
 use swarm_e2e::process::run_ok;
@@ -220,7 +221,14 @@ fn range_and_conditions(site: &Carried) {
 fn redirects(site: &Carried) {
     let tracker = site.tracker_addr;
     let host = tracker.to_string();
-    let reply = get(tracker, &host, &format!("/r/http://{HOST}/pages/p1/"));
+    let page = format!("/r/http://{HOST}/pages/p1/");
+    // The bridge is listed once the tracker has called it back.
+    let asked_at = Instant::now();
+    let mut reply = get(tracker, &host, &page);
+    while reply.status != 302 && asked_at.elapsed() < SOON {
+        std::thread::sleep(Duration::from_millis(50));
+        reply = get(tracker, &host, &page);
+    }
     assert_eq!(reply.status, 302, "{reply:?}");
     assert_eq!(
         reply.header("location"),
