@@ -274,7 +274,7 @@ impl Announcer {
     fn is_hungry(&self) -> bool {
         let stats = self.shared.stats.lock();
         let peers = stats.unwrap_or_else(PoisonError::into_inner).peers;
-        peers == 0 && !self.is_complete()
+        peers == 0 && !self.shared.state.borrow().fetches_nothing()
     }
 
     /// Announces every id to one tracker; good if one of them went well.

@@ -76,11 +76,14 @@ pub(super) async fn add(node: &Node, added: Added) -> Result<Value, RequestError
         Source::Metainfo(Arc::new(meta.map_err(&failed)?))
     };
     let changes = !picks.is_empty() || added.sequential || added.paused;
-    if changes && source.swarm_ids().iter().any(|id| is_here(node, id)) {
+    let here = source.swarm_ids().iter().any(|id| is_here(node, id));
+    if changes && here {
         return Err(failed("it is here already".into()));
     }
+    // What a link chooses is for a bundle that is new.
     if let Source::Magnet(magnet) = &source
         && picks.is_empty()
+        && !here
     {
         picks.extend(magnet.select_only.iter().cloned().map(Pick::from));
     }

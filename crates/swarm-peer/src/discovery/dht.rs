@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{DhtMode, Discovery};
 use crate::connector::Trust;
 use crate::node::Node;
-use crate::swarm::{Message, Shared, SwarmState};
+use crate::swarm::{Message, Shared};
 
 /// Between rounds: nodes forget a peer after 30 minutes or more.
 const EVERY: Duration = Duration::from_secs(15 * 60);
@@ -320,5 +320,5 @@ fn is_private(shared: &Shared) -> bool {
 fn is_hungry(shared: &Shared) -> bool {
     let stats = shared.stats.lock();
     let peers = stats.unwrap_or_else(PoisonError::into_inner).peers;
-    peers == 0 && *shared.state.borrow() != SwarmState::Seeding
+    peers == 0 && !shared.state.borrow().fetches_nothing()
 }

@@ -435,7 +435,8 @@ impl PieceStore for FileStore {
                 Some(stamp) if stamp.length > length => self.shorten(index, length)?,
                 _ => {}
             }
-            if attributes.is_some_and(|file| file.executable) {
+            let is_there = length == 0 || stamp.is_some();
+            if is_there && attributes.is_some_and(|file| file.executable) {
                 let opened = self.handle(index, false)?;
                 if let Err(error) = make_runnable(&opened.file) {
                     // As where the file was there before, and is another user's.

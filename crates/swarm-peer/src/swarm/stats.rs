@@ -31,6 +31,13 @@ pub enum SwarmState {
     Stopped,
 }
 
+impl SwarmState {
+    /// Whether all that is wanted is there.
+    pub(crate) const fn fetches_nothing(&self) -> bool {
+        matches!(self, Self::Finished | Self::Seeding)
+    }
+}
+
 /// Why a swarm has ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

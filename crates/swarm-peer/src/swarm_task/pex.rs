@@ -11,7 +11,7 @@ use super::SwarmTask;
 use crate::connector::{Trust, scope_of};
 use crate::link::LinkCommand;
 use crate::node::Source;
-use crate::swarm::{Message, SwarmState};
+use crate::swarm::Message;
 
 impl SwarmTask {
     /// Whether the torrent is known to be for its trackers' peers only (BEP 27).
@@ -64,7 +64,7 @@ impl SwarmTask {
         if !self.exchanges_peers() {
             return;
         }
-        let seeding = *self.shared.state.borrow() == SwarmState::Seeding;
+        let seeding = self.shared.state.borrow().fetches_nothing();
         let peers = self.pex.take(now, conn, message).into_iter();
         // A seed has no use for another.
         let peers = peers.filter(|peer| !(seeding && peer.flags.has(PexFlags::SEED)));

@@ -9,7 +9,6 @@ use swarm_proto::session::{CloseReason, ConnectionId};
 use super::SwarmTask;
 use crate::connector::Trust;
 use crate::node::Node;
-use crate::swarm::SwarmState;
 
 /// Between two connections that yield: peers get time to show what they are good for.
 const YIELD_EVERY: Duration = Duration::from_secs(30);
@@ -36,9 +35,9 @@ impl SwarmTask {
     /// we fetch (T22).
     pub(super) fn places_for_callers(&self) -> usize {
         let all = self.node.config().peers_per_swarm_max;
-        match *self.shared.state.borrow() {
-            SwarmState::Seeding | SwarmState::Finished => all,
-            _ => all.saturating_sub(self.book.reserved(all)),
+        match self.shared.state.borrow().fetches_nothing() {
+            true => all,
+            false => all.saturating_sub(self.book.reserved(all)),
         }
     }
 

@@ -13,6 +13,7 @@ use crate::link::accept::Incoming;
 use crate::node::{AddBundle, Source};
 use crate::places::Way;
 use crate::swarm::Shared;
+use crate::swarm::SwarmState;
 use crate::{NodeConfig, Storage};
 
 #[tokio::test]
