@@ -382,6 +382,29 @@ fn many_thin_seeds_are_all_asked() {
 }
 
 #[test]
+fn a_fast_seed_that_comes_late_is_asked_though_thin_ones_owe_much() {
+    let near = Duration::from_millis(20);
+    let (meta, content) = build(4 << 20, PIECE);
+    let latency = (near, near);
+    let mut net = Net::new(1, Weather { latency }, &meta, &content);
+    let leech = net.leech(mbit(20.0));
+    // A block each forty seconds.
+    for n in 0..20 {
+        let seed = net.seed(400.0);
+        net.nodes[seed].addr = ([10 + n as u8, 1, 1, 1], 6881).into();
+        net.dial(Duration::from_millis(1500 * n as u64), leech, seed);
+    }
+    let fast = net.seed(mbit(20.0));
+    net.nodes[fast].addr = ([60, 1, 1, 1], 6881).into();
+    net.dial(Duration::from_secs(120), leech, fast);
+    let done = |net: &Net| net.nodes[0].download.is_complete();
+    assert!(net.run(Duration::from_secs(600), done), "unfinished");
+    let took = (net.now - net.start).as_secs_f64() - 120.0;
+    println!("{took:.1} s after the fast one came");
+    assert!(took < 15.0, "{took} s");
+}
+
+#[test]
 fn a_far_seed_is_asked_for_as_much_as_is_on_the_way() {
     for (one_way, least) in [(50, 500.0), (100, 350.0)] {
         let line = (mbit(1000.0), mbit(1000.0));

@@ -23,6 +23,9 @@ const FAR_GAIN: f64 = 1.5;
 /// The same while the rate still rises: it doubles with each round trip.
 const FAR_RISE: f64 = 2.0;
 
+/// No peer is farther than this, whatever it makes us wait: a round trip by satellite, and more.
+const FAR_MAX: Duration = Duration::from_secs(1);
+
 /// Whether a rate rises is told by so many bytes.
 const RISE_BYTES: u64 = 4 * BLOCK_LEN as u64;
 
@@ -155,7 +158,10 @@ impl Depth {
     }
 
     fn round_trip(&self) -> f64 {
-        self.answers_in.unwrap_or_default().as_secs_f64()
+        self.answers_in
+            .unwrap_or_default()
+            .min(FAR_MAX)
+            .as_secs_f64()
     }
 }
 
@@ -227,6 +233,11 @@ impl Total {
         }
     }
 
+    /// Whether what is asked of all is bounded, since no block comes soon.
+    pub(super) const fn is_late(&self) -> bool {
+        self.is_late
+    }
+
     const fn awaited(&self) -> usize {
         self.owed.saturating_sub(self.silent)
     }
@@ -276,21 +287,29 @@ impl Download {
         self.ahead.silent = silent.map(|peer| peer.asked.len()).sum();
         self.ahead.tick(came, elapsed, &self.totals.down);
         let depths = self.peers.values().map(Peer::depth);
-        let (mut all, mut is_far) = (0, false);
-        for depth in depths {
-            all += depth as u64 * u64::from(BLOCK_LEN);
-            is_far |= depth > self.config.depth_max;
-        }
+        let far = depths.filter(|depth| *depth > self.config.depth_max);
+        let far: u64 = far.map(|depth| depth as u64 * u64::from(BLOCK_LEN)).sum();
         // Blocks of one peer follow each other, so that few pieces are begun and not all asked for.
-        self.ahead.far_bytes = match is_far {
-            true => all.saturating_add(4 * self.piece_length()),
-            false => 0,
+        self.ahead.far_bytes = match far {
+            0 => 0,
+            _ => far.saturating_add(self.config.pending_bytes_max),
         };
         let owes = |(conn, peer): (&ConnectionId, &Peer)| (!peer.asked.is_empty()).then_some(*conn);
         let owing: Vec<_> = self.peers.iter().filter_map(owes).collect();
         for conn in owing {
             self.tell_patience(conn);
         }
+    }
+
+    /// Whether this peer is asked for a block though all owe enough: it might send sooner than they
+    /// do. One such at a time, for as long as a block should take.
+    pub(super) fn may_try(&self, now: Instant, conn: ConnectionId) -> bool {
+        let is_tried = |peer: &Peer| {
+            let asked_at = peer.asked.values().min();
+            !peer.has_sent() && asked_at.is_some_and(|at| now < *at + LATE)
+        };
+        let is_new = |peer: &Peer| !peer.has_sent() && peer.asked.is_empty();
+        self.peers.get(&conn).is_some_and(is_new) && !self.peers.values().any(is_tried)
     }
 
     /// Tells the peer's session how long a block may take.

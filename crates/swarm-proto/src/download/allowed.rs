@@ -22,11 +22,14 @@ impl Download {
 
     /// The peer refused a request. If it chokes us, it doesn't hold to what it allowed: once we
     /// have some pieces it need not.
-    pub(super) fn refused(&mut self, conn: ConnectionId, piece: PieceIndex) {
-        if let Some(peer) = self.peers.get_mut(&conn)
-            && peer.chokes_us
-        {
-            peer.allowed.retain(|allowed| *allowed != piece);
+    pub(super) fn refused(&mut self, now: Instant, conn: ConnectionId, piece: PieceIndex) {
+        let Some(peer) = self.peers.get_mut(&conn).filter(|peer| peer.chokes_us) else {
+            return;
+        };
+        peer.allowed.retain(|allowed| *allowed != piece);
+        if self.assembler.owner(piece) == Some(conn) {
+            self.disown(conn);
+            self.fill_all(now);
         }
     }
 

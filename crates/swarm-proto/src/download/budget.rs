@@ -20,8 +20,12 @@ use std::time::{Duration, Instant};
 /// How long one piece may be held, beyond what the next in the queue had, where others wait.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How often that is doubled: up to 320 s.
-const DOUBLED_MAX: u32 = 4;
+/// How often that is doubled: up to 21 minutes. On a thin line a piece may take as long, and whoever
+/// is made to begin it again and again has none in the end.
+const DOUBLED_MAX: u32 = 6;
+
+/// What was held is counted in such steps of time.
+const STEP: Duration = Duration::from_millis(1);
 
 /// One of those that share; the number means nothing.
 pub type MemberId = u64;
@@ -121,7 +125,8 @@ impl PieceBudget {
             held: need.held,
             piece: need.piece,
             wishes: need.wish > 0,
-            asked_at: Some(now),
+            // Time that does not count yet is not forgotten.
+            asked_at: before.asked_at.filter(|at| now < *at + STEP).or(Some(now)),
             used: self.used(now, &before),
             ..before
         };

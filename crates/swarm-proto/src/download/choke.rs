@@ -49,7 +49,7 @@ struct Hosts {
 
 impl Hosts {
     fn add(&mut self, ip: IpAddr) {
-        *self.addresses.entry(ip.to_canonical()).or_default() += 1;
+        *self.addresses.entry(host(ip)).or_default() += 1;
         *self.networks.entry(network(ip)).or_default() += 1;
     }
 
@@ -57,9 +57,17 @@ impl Hosts {
     fn crowding(&self, ip: IpAddr) -> (usize, usize) {
         let of = |hosts: &HashMap<IpAddr, usize>, ip| hosts.get(&ip).copied().unwrap_or(0);
         (
-            of(&self.addresses, ip.to_canonical()),
+            of(&self.addresses, host(ip)),
             of(&self.networks, network(ip)),
         )
+    }
+}
+
+/// An IPv4 address, or the /64 of an IPv6 address: what one host is given.
+fn host(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.into(),
+        IpAddr::V6(ip) => IpAddr::from((u128::from(ip) & !u128::from(u64::MAX)).to_be_bytes()),
     }
 }
 
@@ -111,7 +119,8 @@ impl Download {
         }
     }
 
-    /// Takes a slot from an address that has two, if one that has none waits. Whether it did.
+    /// Takes a slot from an address that has two or that tells nothing, if one that has none waits.
+    /// Whether it did.
     fn free_crowded_slot(&mut self, now: Instant) -> bool {
         let hosts = self.hosts_served();
         let slots = |peer: &Peer| hosts.crowding(peer.info.addr.ip()).0;
@@ -129,9 +138,13 @@ impl Download {
             .peers
             .iter()
             .filter(|(_, peer)| !peer.we_choke && peer.wants);
-        let crowded = served.max_by_key(|(_, peer)| slots(peer));
-        match crowded.map(|(conn, peer)| (*conn, slots(peer))) {
-            Some((conn, 2..)) => {
+        let rank = |peer: &Peer| {
+            let is_quiet = peer.taking != Taking::Fairly && !peer.has_turn(now);
+            (is_quiet, slots(peer))
+        };
+        let crowded = served.max_by_key(|(_, peer)| rank(peer));
+        match crowded.map(|(conn, peer)| (*conn, rank(peer))) {
+            Some((conn, (true, _) | (_, 2..))) => {
                 self.set_choke(now, conn, true);
                 true
             }
@@ -158,23 +171,26 @@ impl Download {
                 .pieces
                 .as_ref()
                 .map_or(0, |pieces| u64::from(pieces.count()));
-            let sent = sent.entry(peer.info.addr.ip().to_canonical()).or_default();
+            let sent = sent.entry(host(peer.info.addr.ip())).or_default();
             sent.taken += peer.sent;
             sent.had += said * piece_len;
             sent.tells |= peer.tells;
         }
         for peer in self.peers.values_mut() {
-            let sent = sent.get(&peer.info.addr.ip().to_canonical());
+            let sent = sent.get(&host(peer.info.addr.ip()));
             peer.taking = match sent {
                 Some(sent) if sent.taken <= sent.had + slack => Taking::Fairly,
-                Some(sent) if !sent.tells && sent.taken <= copy + slack => Taking::Quietly,
+                Some(sent)
+                    if !sent.tells && sent.taken <= copy.saturating_sub(sent.had) + slack =>
+                {
+                    Taking::Quietly
+                }
                 _ => Taking::Only,
             };
         }
         let allowed = self.slots_allowed();
-        let has_turn = |peer: &Peer| peer.turn_until.is_some_and(|until| now < until);
         let served = self.peers.iter().filter(|(_, peer)| !peer.we_choke);
-        let takers = served.filter(|(_, peer)| peer.taking > allowed && !has_turn(peer));
+        let takers = served.filter(|(_, peer)| peer.taking > allowed && !peer.has_turn(now));
         let takers: Vec<_> = takers.map(|(conn, _)| *conn).collect();
         for conn in takers {
             self.set_choke(now, conn, true);
@@ -185,7 +201,7 @@ impl Download {
     /// in this way.
     fn give_turn(&mut self, now: Instant) {
         let mut peers = self.peers.values();
-        if peers.any(|peer| peer.turn_until.is_some_and(|until| now < until)) {
+        if peers.any(|peer| peer.has_turn(now)) {
             return;
         }
         let waits = |peer: &Peer| {
@@ -199,6 +215,16 @@ impl Download {
                 peer.turn_until = Some(now + self.config.rechoke);
             }
             self.set_choke(now, conn, false);
+            // Of another quiet one, if there is one that has a slot.
+            let quiet = self.peers.iter().filter(|(_, peer)| {
+                !peer.we_choke && peer.taking == Taking::Quietly && !peer.has_turn(now)
+            });
+            let longest = quiet.min_by_key(|(_, peer)| peer.choke_since);
+            if let Some(conn) = longest.map(|(conn, _)| *conn)
+                && self.served() > self.config.upload_slots
+            {
+                self.set_choke(now, conn, true);
+            }
         }
     }
 
@@ -222,12 +248,17 @@ impl Download {
     pub(super) fn rechoke(&mut self, now: Instant) {
         let slots = self.config.upload_slots;
         self.give_turn(now);
-        let allowed = self.slots_allowed();
+        // Quiet ones have no slot passed on to them, only what is left free.
+        let in_turns = match self.slots_allowed() {
+            Taking::Only => Taking::Only,
+            _ => Taking::Fairly,
+        };
         let mut served: Vec<ConnectionId> = Vec::new();
         let mut waiting: Vec<ConnectionId> = Vec::new();
         for (conn, peer) in &self.peers {
             match (peer.wants, peer.we_choke) {
-                (true, true) if peer.taking > allowed => {}
+                (true, true) if peer.taking > in_turns => {}
+                (true, false) if peer.has_turn(now) => {}
                 (true, true) => waiting.push(*conn),
                 (true, false) => served.push(*conn),
                 _ => {}
@@ -266,7 +297,7 @@ impl Download {
             let turns = waiting.first().copied();
             waiting.retain(|conn| given(conn) > worst_served || Some(*conn) == turns);
         }
-        served.sort_by_key(|conn| Reverse(ranks.get(conn).copied()));
+        served.sort_by_key(|conn| Reverse((taking(conn), ranks.get(conn).copied())));
         let passed_on = waiting.len().min(slots.div_ceil(2)).min(served.len());
         let losers: Vec<_> = served.drain(..passed_on).collect();
         for conn in losers {

@@ -84,7 +84,7 @@ impl Download {
     }
 
     /// Pieces that only this peer was to send are begun anew by another.
-    fn disown(&mut self, conn: ConnectionId) {
+    pub(super) fn disown(&mut self, conn: ConnectionId) {
         for piece in self.assembler.owned_by(conn) {
             self.abandon(piece);
             self.refresh(piece);
@@ -153,7 +153,7 @@ impl Download {
             SessionEvent::Block(block) => self.block(now, conn, block),
             SessionEvent::Rejected(range) => {
                 let range = self.our_range(conn, range);
-                self.refused(conn, range.piece());
+                self.refused(now, conn, range.piece());
                 self.released(now, conn, range);
             }
             SessionEvent::TimedOut(range) => {

@@ -188,6 +188,11 @@ impl Peer {
         }
     }
 
+    /// Whether the slot that it has was given to it by turns, and is its own yet.
+    pub(super) fn has_turn(&self, now: Instant) -> bool {
+        self.turn_until.is_some_and(|until| now < until)
+    }
+
     /// Whether it has something for us, and may be asked for it.
     pub(super) fn serves_us(&self) -> bool {
         let answers = !self.chokes_us || !self.allowed.is_empty();
@@ -235,6 +240,11 @@ impl Peer {
             let waited = now.saturating_duration_since(asked_at);
             self.depth.block_came(waited, &self.down, config);
         }
+    }
+
+    /// Whether a block ever came from it.
+    pub(super) const fn has_sent(&self) -> bool {
+        self.came_at.is_some()
     }
 
     /// Whether it owes something and sent nothing for so long.

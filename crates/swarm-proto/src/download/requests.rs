@@ -35,7 +35,7 @@ impl Download {
                 false => peer.depth(),
             };
             if !peer.serves_us()
-                || self.ahead.is_full()
+                || (self.ahead.is_full() && !self.may_try(now, conn))
                 || peer.asked.len() >= depth
                 || peer.idle_at == Some(self.changes)
                 || self.verifying_bytes >= self.pending_max()
@@ -66,7 +66,12 @@ impl Download {
     /// Something may be asked for that could not before.
     pub(super) fn fill_all(&mut self, now: Instant) {
         self.changes += 1;
-        let conns: Vec<_> = self.peers.keys().copied().collect();
+        let mut conns: Vec<_> = self.peers.keys().copied().collect();
+        if self.ahead.is_late() && !conns.is_empty() {
+            // Who comes first has what little there is: each in its turn.
+            let first = self.changes % conns.len() as u64;
+            conns.rotate_left(first as usize);
+        }
         for conn in conns {
             self.fill(now, conn);
         }

@@ -84,3 +84,22 @@ fn who_tells_nothing_and_waits_long_has_a_turn() {
     let mut table = crowded(COPY + 20);
     assert_eq!(secs_served(&mut table, 0, 350), 0);
 }
+
+#[test]
+fn no_slot_is_passed_on_from_who_tells_to_who_tells_nothing() {
+    let mut table = Table::seed();
+    for conn in 1..=16 {
+        table.join(conn, table.meta.swarm_ids()[0]);
+        table.event(conn, SessionEvent::PeerHas(PieceSet::None));
+        table.event(conn, SessionEvent::PeerInterested(true));
+        take(&mut table, conn, 20);
+    }
+    table.join(17, table.meta.swarm_ids()[0]);
+    table.event(17, SessionEvent::PeerHas(PieceSet::None));
+    table.event(17, SessionEvent::PeerInterested(true));
+    table.wait(Duration::from_secs(2));
+    assert_eq!(secs_served(&mut table, 17, 100), 100);
+    // The others have what is left.
+    let served = (1..=16).filter(|conn| !is_choked(&table, *conn)).count();
+    assert!((6..=8).contains(&served), "{served}");
+}

@@ -69,3 +69,39 @@ fn t7_who_lied_about_a_block_of_a_v1_piece_is_remembered_until_the_piece_is_had_
     let bans = Table::bans(&table.actions());
     assert_eq!(bans, [(addr(2), "false block 2 of piece 5".to_owned())]);
 }
+
+#[test]
+fn a_suspect_piece_that_who_chokes_us_allowed_and_refuses_is_had_of_others() {
+    let (mut table, content) = table();
+    let piece = table.meta.geometry().piece(5).unwrap();
+    table.download.set_want(table.now, Want::None);
+    table.join_seed(1);
+    table.join_seed(2);
+    table.join(0, table.meta.swarm_ids()[0]);
+    table.event(0, SessionEvent::PeerHas(PieceSet::All));
+    table.actions();
+    let range = table.meta.geometry().piece_range(piece);
+    table
+        .download
+        .set_want(table.now, Want::Ranges(vec![range]));
+    let asked = Table::blocks(&table.actions());
+    for (nth, (_, range)) in asked.iter().enumerate() {
+        table.send_block(1 + nth as u64 / 2, *range, &content, nth == 2);
+    }
+    table.event(0, SessionEvent::AllowedFast(piece));
+    let assembled = table.actions().into_iter().find_map(|action| match action {
+        Action::Verify(assembled) => Some(assembled),
+        _ => None,
+    });
+    let error = verify(&table.meta, assembled.unwrap()).unwrap_err();
+    table.download.piece_failed(table.now, &error);
+    let again = Table::blocks(&table.actions());
+    assert_eq!(again.len(), 4, "{again:?}");
+    assert!(again.iter().all(|(conn, _)| *conn == 0), "{again:?}");
+    for (conn, range) in again {
+        table.event(conn, SessionEvent::Rejected(range));
+    }
+    let others = Table::blocks(&table.actions());
+    assert_eq!(others.len(), 4, "{others:?}");
+    assert!(others.iter().all(|(conn, _)| *conn != 0), "{others:?}");
+}
