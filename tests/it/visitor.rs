@@ -222,10 +222,10 @@ fn redirects(site: &Carried) {
     let tracker = site.tracker_addr;
     let host = tracker.to_string();
     let page = format!("/r/http://{HOST}/pages/p1/");
-    // The bridge is listed once the tracker has called it back.
+    // The bridge is listed once the tracker has called it back; until then visitors go home.
     let asked_at = Instant::now();
     let mut reply = get(tracker, &host, &page);
-    while reply.status != 302 && asked_at.elapsed() < SOON {
+    while reply.header("location").contains("spikeswarm=home") && asked_at.elapsed() < SOON {
         std::thread::sleep(Duration::from_millis(50));
         reply = get(tracker, &host, &page);
     }
