@@ -141,7 +141,7 @@ impl SwarmTask {
         swarm_id: SwarmId,
         place: Place,
     ) {
-        let mut config = self.session_config(addr);
+        let mut config = self.session_config(download, addr);
         config.dialled = Some(swarm_id);
         let session = PeerSession::new(config, Instant::now());
         self.join(download, session, stream, addr, true, place);
@@ -162,12 +162,12 @@ impl SwarmTask {
         if !download.admits(now, addr, self.places_for_callers()) {
             return tracing::debug!(%addr, "connection refused: too many for this bundle");
         }
-        let mut session = PeerSession::new(self.session_config(addr), now);
+        let mut session = PeerSession::new(self.session_config(download, addr), now);
         session.handle_bytes(now, &bytes);
         self.join(download, session, stream, addr, false, place);
     }
 
-    fn session_config(&self, addr: SocketAddr) -> SessionConfig {
+    fn session_config(&self, download: &Download, addr: SocketAddr) -> SessionConfig {
         let v2 = match (&self.content, &self.bundle.source) {
             (Some(content), _) => content.meta.info_hash_v2().is_some(),
             (None, Source::Metainfo(meta)) => meta.info_hash_v2().is_some(),
@@ -180,6 +180,7 @@ impl SwarmTask {
             .content
             .as_ref()
             .and_then(|content| u32::try_from(content.meta.raw_info().len()).ok());
+        config.upload_only = download.begins_upload_only(Instant::now());
         config.peer_ip = Some(addr.ip());
         config.holepunch = self.node.utp().is_some();
         config.pex = self.exchanges_peers();

@@ -95,8 +95,9 @@ impl Download {
 
     /// Whether nobody is there whom this peer could pass pieces on to. Who comes first sees
     /// everything: some clients look at pieces that are shown to them later only every ten seconds.
-    fn is_alone(&self, conn: ConnectionId) -> bool {
-        let another = |(other, peer): (&ConnectionId, &Peer)| *other != conn && !peer.is_seed();
+    pub(super) fn is_alone(&self, conn: Option<ConnectionId>) -> bool {
+        let another =
+            |(other, peer): (&ConnectionId, &Peer)| Some(*other) != conn && !peer.is_seed();
         self.config.super_seed == SuperSeed::Auto && !self.peers.iter().any(another)
     }
 
@@ -108,7 +109,7 @@ impl Download {
 
     /// Tells a peer whose id is known what we have, or that it will see.
     pub(super) fn show_pieces(&mut self, now: Instant, conn: ConnectionId) {
-        let hides = self.may_hide(now) && !self.is_alone(conn);
+        let hides = self.may_hide(now) && !self.is_alone(Some(conn));
         let Some(peer) = self.peers.get_mut(&conn) else {
             return;
         };
@@ -123,6 +124,8 @@ impl Download {
                 pieces: pieces.clone(),
                 at: None,
             });
+            // It may have been taken for the only one.
+            self.command(conn, Command::UploadOnly(false));
             return self.command(conn, Command::Bitfield(pieces));
         }
         self.introduce_wants(conn);

@@ -21,6 +21,13 @@ impl Download {
         self.is_complete() || (self.is_satisfied() && has_all_it_chose)
     }
 
+    /// What a session that begins now is to say of it first
+    /// ([`SessionConfig::upload_only`](crate::session::SessionConfig::upload_only)). Who may be
+    /// shown our pieces one by one would leave if it knew.
+    pub fn begins_upload_only(&self, now: Instant) -> bool {
+        self.wants_nothing() && (!self.may_hide(now) || self.is_alone(None))
+    }
+
     /// Tells a peer that has just come.
     pub(super) fn introduce_wants(&mut self, conn: ConnectionId) {
         let nothing = self.wants_nothing();

@@ -61,6 +61,9 @@ pub struct SessionConfig {
     pub client: String,
     /// Bytes of the raw info dictionary, if we have it.
     pub metadata_size: Option<u32>,
+    /// We ask for nothing (BEP 21). Better said here than by a command: some clients mistake a
+    /// second extended handshake. Default false.
+    pub upload_only: bool,
     /// We can be called by uTP, and introduce others (BEP 55).
     pub holepunch: bool,
     /// Peers may be exchanged (BEP 11): never in a private torrent. Default false.
@@ -86,6 +89,7 @@ impl SessionConfig {
             listen_port: 0,
             client: concat!("Spikeswarm ", env!("CARGO_PKG_VERSION")).into(),
             metadata_size: None,
+            upload_only: false,
             holepunch: false,
             pex: false,
             dht: false,

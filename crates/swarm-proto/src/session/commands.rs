@@ -35,7 +35,7 @@ impl PeerSession {
             },
             Command::DontHave(piece) => self.say_lost(piece),
             Command::UploadOnly(only) => {
-                if std::mem::replace(&mut self.flow.upload_only, only) != only && open {
+                if std::mem::replace(&mut self.config.upload_only, only) != only && open {
                     self.send_extended_handshake();
                 }
             }

@@ -344,7 +344,7 @@ impl PeerSession {
             client: Some(self.config.client.clone()),
             request_queue: u32::try_from(limits::REQUESTS_IN_MAX).ok(),
             your_ip: self.config.peer_ip,
-            upload_only: self.flow.upload_only,
+            upload_only: self.config.upload_only,
         };
         self.out.push(&Message::Extended {
             id: 0,

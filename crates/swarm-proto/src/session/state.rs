@@ -54,7 +54,6 @@ pub(super) struct Flow {
     pub(super) we_want: bool,
     pub(super) peer_chokes: bool,
     pub(super) peer_wants: bool,
-    pub(super) upload_only: bool,
 }
 
 impl Default for Flow {
@@ -64,7 +63,6 @@ impl Default for Flow {
             we_want: false,
             peer_chokes: true,
             peer_wants: false,
-            upload_only: false,
         }
     }
 }

@@ -50,8 +50,13 @@ impl Table {
 
     /// Handshakes are through, and nothing else is known.
     fn greeted(reserved: ReservedBits) -> Self {
-        let now = Instant::now();
         let config = SessionConfig::new(PeerId::new([8; 20]), vec![V1, V2], true);
+        Self::greeted_by(config, reserved)
+    }
+
+    /// The same, with such a session.
+    fn greeted_by(config: SessionConfig, reserved: ReservedBits) -> Self {
+        let now = Instant::now();
         let session = PeerSession::new(config, now);
         let mut table = Self {
             session,

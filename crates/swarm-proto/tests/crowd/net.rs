@@ -309,6 +309,7 @@ impl Net {
                 config.client = "another".to_owned();
             }
             config.dialled = (end == 0).then(|| ids[self.rng.random_range(0..ids.len())]);
+            config.upload_only = node.download.begins_upload_only(self.now);
             node.download.peer_joined(self.now, conn(link), info);
             node.sessions
                 .insert(conn(link), (PeerSession::new(config, self.now), end));

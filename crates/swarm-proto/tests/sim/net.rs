@@ -391,6 +391,7 @@ impl Net {
             // Either id of a hybrid leads to the same swarm.
             config.dialled = (end == 0).then(|| ids[self.rng.random_range(0..common)]);
             let node = &mut self.nodes[index];
+            config.upload_only = node.download.begins_upload_only(self.now);
             let session = PeerSession::new(config, self.now);
             let ready = false;
             let opened = Conn {

@@ -101,6 +101,26 @@ fn leeches_of_other_kinds_see_different_pieces_one_by_one_and_in_the_end_all() {
 }
 
 #[test]
+fn sessions_begin_by_saying_what_their_peer_will_be_told() {
+    let begins = |table: &Table| table.download.begins_upload_only(table.now);
+    assert!(!begins(&Table::leech()));
+    assert!(begins(&three(SuperSeed::Never).0));
+    assert!(!begins(&seed(SuperSeed::Always)));
+    // Who comes first is told; two that call at once are both taken for it, and one was wrongly.
+    let mut table = seed(SuperSeed::Auto);
+    assert!(begins(&table));
+    table.join(1, table.meta.swarm_ids()[0]);
+    assert!(!begins(&table));
+    let mut seen = Seen {
+        upload_only: [true; 4],
+        ..Seen::default()
+    };
+    table.join(2, table.meta.swarm_ids()[0]);
+    seen.look(&mut table);
+    assert_eq!(seen.upload_only[1..3], [true, false]);
+}
+
+#[test]
 fn everything_is_shown_where_hiding_helps_nobody() {
     // Nobody is to hide anything.
     assert_eq!(three(SuperSeed::Never).1.all[1..], [true; 3]);

@@ -124,18 +124,36 @@ fn peers_that_understand_it_are_told_what_we_lost() {
     assert_eq!(table.sent(), []);
 }
 
+/// What was said of wanting nothing, with a number that each handshake has to repeat.
+fn said_of_wants(table: &mut Table) -> Vec<(bool, Option<u8>)> {
+    let sent = table.sent().into_iter();
+    let said = sent.map(|message| match message {
+        Message::Extended { id: 0, payload } => ExtendedHandshake::decode(&payload).unwrap(),
+        other => panic!("{other:?}"),
+    });
+    said.map(|said| (said.upload_only, said.ut_metadata))
+        .collect()
+}
+
+/// rqbit 9.1 asks for the metadata once for each extended handshake, and fails on a second one.
+#[test]
+fn who_wants_nothing_says_so_in_its_only_extended_handshake() {
+    let mut config = SessionConfig::new(PeerId::new([8; 20]), vec![V1, V2], true);
+    config.upload_only = true;
+    config.metadata_size = Some(1000);
+    let mut table = Table::greeted_by(config, everything());
+    table.command(Command::SetMetadataSize(1000));
+    table.command(Command::UploadOnly(true));
+    let number = Some(UT_METADATA_ID);
+    assert_eq!(said_of_wants(&mut table), [(true, number)]);
+    table.command(Command::UploadOnly(false));
+    assert_eq!(said_of_wants(&mut table), [(false, number)]);
+}
+
 #[test]
 fn wanting_nothing_is_said_when_it_changes() {
     let mut table = Table::open(everything());
-    let said = |table: &mut Table| {
-        let sent = table.sent().into_iter();
-        let said = sent.map(|message| match message {
-            Message::Extended { id: 0, payload } => ExtendedHandshake::decode(&payload).unwrap(),
-            other => panic!("{other:?}"),
-        });
-        said.map(|said| (said.upload_only, said.ut_metadata))
-            .collect::<Vec<_>>()
-    };
+    let said = said_of_wants;
     let number = Some(UT_METADATA_ID);
     table.command(Command::UploadOnly(true));
     assert_eq!(said(&mut table), [(true, number)]);
