@@ -65,6 +65,13 @@ async fn node() -> Node {
     Node::start(config, CancellationToken::new()).await.unwrap()
 }
 
+/// Fetches what is wanted from a seed into the folder `out`, and tells what lies in the torrent's
+/// own folder there.
+async fn fetch_folder(meta: &Metainfo, data: &Path, out: &Path, want: Want) -> Vec<(String, u32)> {
+    fetch(meta, data, Storage::Folder { dir: out.into() }, want).await;
+    tree(&out.join(meta.name()))
+}
+
 /// Fetches what is wanted from a seed into `out`.
 async fn fetch(meta: &Metainfo, data: &Path, out: Storage, want: Want) {
     let [from, to] = [node().await, node().await];
@@ -132,14 +139,7 @@ async fn programs_can_be_run_when_they_are_whole() {
     let (plain, program) = modes(dir.path());
     for (name, meta, data) in torrents("tools-", dir.path()) {
         let out = dir.path().join(format!("{name}-out"));
-        fetch(
-            &meta,
-            &data,
-            Storage::Folder { dir: out.clone() },
-            Want::All,
-        )
-        .await;
-        let found = tree(&out.join(meta.name()));
+        let found = fetch_folder(&meta, &data, &out, Want::All).await;
         let wanted = [
             ("bin/empty", program),
             ("bin/run", program),
@@ -156,16 +156,7 @@ async fn programs_can_be_run_when_they_are_whole() {
             .find(|file| file.path == ["go"])
             .unwrap();
         let want = Want::Ranges(vec![go.range()]);
-        fetch(
-            &meta,
-            &data,
-            Storage::Folder {
-                dir: chosen.clone(),
-            },
-            want,
-        )
-        .await;
-        let found = tree(&chosen.join(meta.name()));
+        let found = fetch_folder(&meta, &data, &chosen, want).await;
         let go = ("go".to_owned(), program);
         assert!(found.contains(&go), "{name}: {found:?}");
         assert!(!found.iter().any(|(path, _)| path == "bin/empty"), "{name}");
@@ -191,22 +182,13 @@ async fn t4_no_link_of_a_stranger_is_made() {
     let dir = tempfile::tempdir().unwrap();
     for (name, meta, data) in torrents("links-", dir.path()) {
         let out = dir.path().join(format!("{name}-out"));
-        fetch(
-            &meta,
-            &data,
-            Storage::Folder { dir: out.clone() },
-            Want::All,
-        )
-        .await;
-        let found: Vec<_> = tree(&out.join(meta.name()))
-            .into_iter()
-            .map(|(path, _)| path)
-            .collect();
+        let found = fetch_folder(&meta, &data, &out, Want::All).await;
+        let found: Vec<_> = found.into_iter().map(|(path, _)| path).collect();
         assert_eq!(found, ["a/file"], "{name}");
         // Nor is anything put where one would be: what lies there is somebody else's.
         let link = out.join(meta.name()).join("z");
         std::os::unix::fs::symlink(dir.path().join("elsewhere"), &link).unwrap();
-        fetch(&meta, &data, Storage::Folder { dir: out }, Want::All).await;
+        fetch_folder(&meta, &data, &out, Want::All).await;
         assert!(!dir.path().join("elsewhere").exists(), "{name}");
     }
 }

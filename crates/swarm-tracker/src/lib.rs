@@ -4,6 +4,8 @@
 //! spec 0006. [`registry`] decides, [`Tracker`] drives it with sockets, clock and disk.
 //! State shared by several trackers is absent.
 
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
+
 mod app;
 mod budget;
 mod call;

@@ -67,23 +67,28 @@ fn file(meta: &Metainfo, name: &str) -> ByteRange {
     found.unwrap().range()
 }
 
+/// What a user may name the torrent by: a file and a link.
+fn ways(dir: &Path, meta: &Metainfo) -> [String; 2] {
+    let torrent = dir.join("a.torrent");
+    std::fs::write(&torrent, meta.to_bytes()).unwrap();
+    [
+        torrent.to_str().unwrap().to_owned(),
+        meta.magnet().to_string(),
+    ]
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn files_are_chosen_by_torrent_and_by_link() {
     let dir = tempfile::tempdir().unwrap();
     let meta = pictures(dir.path());
     let (seed, _stop_seed) = seed(dir.path(), &meta).await;
-    let torrent = dir.path().join("a.torrent");
-    std::fs::write(&torrent, meta.to_bytes()).unwrap();
-    for (nth, what) in [torrent.to_str().unwrap(), &meta.magnet().to_string()]
-        .into_iter()
-        .enumerate()
-    {
+    for (nth, what) in ways(dir.path(), &meta).into_iter().enumerate() {
         let path = dir.path().join(format!("{nth}.sock"));
         let (node, _stop, _control) = controlled(&path).await;
         let out = dir.path().join(nth.to_string());
         let add = |files: &[&str]| {
             Request::Add(Added {
-                what: what.to_owned(),
+                what: what.clone(),
                 out: out.clone(),
                 peers: vec![seed.listen_addr()],
                 files: files.iter().map(|text| (*text).to_owned()).collect(),
@@ -173,16 +178,11 @@ async fn what_is_added_paused_asks_nobody_until_it_is_told_to_go_on() {
     let meta = pictures(dir.path());
     let (seed, _stop_seed) = seed(dir.path(), &meta).await;
     let seeding = seed.bundles().remove(0);
-    let torrent = dir.path().join("a.torrent");
-    std::fs::write(&torrent, meta.to_bytes()).unwrap();
-    for (nth, what) in [torrent.to_str().unwrap(), &meta.magnet().to_string()]
-        .into_iter()
-        .enumerate()
-    {
+    for (nth, what) in ways(dir.path(), &meta).into_iter().enumerate() {
         let path = dir.path().join(format!("{nth}.sock"));
         let (node, _stop, _control) = controlled(&path).await;
         let rests = Added {
-            what: what.to_owned(),
+            what: what.clone(),
             out: dir.path().join(nth.to_string()),
             peers: vec![seed.listen_addr()],
             paused: true,
