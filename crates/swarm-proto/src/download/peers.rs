@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::ahead::Depth;
 use super::api::{DownloadConfig, PeerInfo};
-use super::choke::Taking;
 use super::suggest::Promised;
 use super::super_seed::Shown;
+use super::takers::Taking;
 use crate::bitfield::Bitfield;
 use crate::geometry::{BlockRange, PieceIndex};
 use crate::id::{PeerId, SwarmId};

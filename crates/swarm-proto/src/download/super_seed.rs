@@ -10,8 +10,8 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use super::Download;
-use super::choke::Taking;
 use super::peers::Peer;
+use super::takers::Taking;
 use crate::bitfield::Bitfield;
 use crate::id::PeerId;
 use crate::session::{Command, ConnectionId};
