@@ -339,6 +339,9 @@ pub const RESCUED_LEN_MAX: usize = 16 * 1024 * 1024;
 /// Peers that lied and are kept out, the latest of them.
 pub const BANS_MAX: usize = 4096;
 
+/// Addresses of whose gone connections it is remembered that they took more than they said to have.
+pub const TAKERS_MAX: usize = 1024;
+
 /// Connections that are gone and whose blocks may still turn out to be false.
 pub const DEPARTED_PEERS_MAX: usize = 1024;
 

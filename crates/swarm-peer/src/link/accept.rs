@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use swarm_proto::download::host;
 use swarm_proto::wire::Handshake;
 use swarm_proto::wire::handshake::HANDSHAKE_LEN;
 use tokio::io::AsyncReadExt as _;
@@ -26,7 +27,7 @@ pub(crate) struct Incoming {
 
 /// Callers that have not yet said which swarm they want (T22).
 ///
-/// When it is full, whoever has waited longest among those from the address with most seats makes
+/// When it is full, whoever has waited longest among those from the host with most seats makes
 /// way: an honest caller needs one for a round trip only.
 pub(crate) struct Lobby {
     seats_max: usize,
@@ -56,6 +57,7 @@ impl Lobby {
     }
 
     pub(crate) fn enter(self: &Arc<Self>, ip: IpAddr) -> Seat {
+        let ip = host(ip);
         let mut seated = self.seated();
         if seated.queue.len() >= self.seats_max {
             seated.make_way();
@@ -157,14 +159,11 @@ mod tests {
         IpAddr::from([192, 0, 2, last])
     }
 
-    #[test]
-    fn t22_a_full_lobby_turns_out_whoever_waited_longest_of_the_largest_crowd() {
+    /// Three seats of four are taken by a crowd that goes on calling; the fourth is an honest one's.
+    fn crowded(crowd: impl Fn(u64) -> IpAddr) {
         let lobby = Lobby::new(4);
         let mut honest = lobby.enter(ip(1));
-        let mut crowd: Vec<_> = (0..3).map(|_| lobby.enter(ip(2))).collect();
-        for _ in 0..1000 {
-            crowd.push(lobby.enter(ip(2)));
-        }
+        let mut crowd: Vec<_> = (0..1003).map(|nth| lobby.enter(crowd(nth))).collect();
         assert_eq!(lobby.seated().queue.len(), 4);
         assert!(honest.taken.try_recv() == Err(oneshot::error::TryRecvError::Empty));
         let waiting = crowd
@@ -176,5 +175,13 @@ mod tests {
         drop(crowd);
         drop(honest);
         assert!(lobby.seated().queue.is_empty());
+    }
+
+    #[test]
+    fn t22_a_full_lobby_turns_out_whoever_waited_longest_of_the_largest_crowd() {
+        crowded(|_| ip(2));
+        // One host has a /64 of addresses.
+        let net: u128 = 0x2001_0db8_0000_0001 << 64;
+        crowded(|nth| IpAddr::from((net + u128::from(nth)).to_be_bytes()));
     }
 }

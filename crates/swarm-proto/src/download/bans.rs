@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
+use super::host::host;
 use super::peers::Identity;
 use crate::id::PeerId;
 use crate::limits;
 
 /// Peers that lied.
 ///
-/// A public address is banned whole. On loopback and private networks many peers share one address
+/// A public address is banned whole, one of IPv6 with its /64. On loopback and private networks many peers share one address
 /// (tests, a household behind one router, a proxy), so there the port and the peer id are banned.
 #[derive(Debug, Default)]
 pub(super) struct BanList {
@@ -33,7 +34,7 @@ impl BanList {
         self.entries
             .iter()
             .any(|banned| match is_shared(banned.addr.ip()) {
-                false => banned.addr.ip() == addr.ip(),
+                false => host(banned.addr.ip()) == host(addr.ip()),
                 true => {
                     banned.addr == addr
                         || (banned.addr.ip() == addr.ip()
@@ -72,9 +73,15 @@ mod tests {
             addr: addr("127.0.0.1:1000"),
             peer_id: Some(liar),
         });
+        bans.insert(Identity {
+            addr: addr("[2001:db8:0:1::1]:1000"),
+            peer_id: Some(liar),
+        });
         let other = Some(PeerId::new([2; 20]));
         assert!(bans.contains(addr("192.0.2.1:2000"), other));
         assert!(!bans.contains(addr("192.0.2.2:1000"), Some(liar)));
+        assert!(bans.contains(addr("[2001:db8:0:1:ffff::2]:1"), other));
+        assert!(!bans.contains(addr("[2001:db8:0:2::1]:1000"), Some(liar)));
         assert!(bans.contains(addr("127.0.0.1:1000"), None));
         assert!(bans.contains(addr("127.0.0.1:2000"), Some(liar)));
         assert!(!bans.contains(addr("127.0.0.1:2000"), other));

@@ -61,6 +61,7 @@ impl Download {
         if peer.is_seed() {
             self.seed_left_at = Some(now);
         }
+        self.remember_taken(now, &peer);
         peer.uncount(&mut self.picker);
         self.suggested_is_lost(&peer);
         self.ahead.settled(peer.asked.len());

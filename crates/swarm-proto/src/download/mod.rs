@@ -56,6 +56,7 @@ use rand::rngs::SmallRng;
 
 pub use api::{Action, DownloadConfig, DownloadStats, PeerInfo, PeerStats, Want};
 pub use budget::{MemberId, Need, PieceBudget, Room};
+pub use host::host;
 pub use pex::PexExchange;
 pub use priority::{Prefix, Standing, canonical_priority, who_yields};
 pub use super_seed::{NoSuchSuperSeed, SuperSeed};
@@ -80,6 +81,7 @@ use proofs::Proofs;
 use punch::Punches;
 use suggest::Handout;
 use suspects::Suspects;
+use takers::Gone;
 
 /// How often rates, interest and stalled requests are looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -110,6 +112,7 @@ pub struct Download {
     peers: BTreeMap<ConnectionId, Peer>,
     departed: Departed,
     bans: BanList,
+    gone: Gone,
     punches: Punches,
     have: Bitfield,
     /// What is to be fetched, had or not.
@@ -194,6 +197,7 @@ impl Download {
             peers: BTreeMap::new(),
             departed: Departed::default(),
             bans: BanList::default(),
+            gone: Gone::default(),
             punches: Punches::default(),
             have: Bitfield::none(0),
             wanted: Bitfield::none(0),

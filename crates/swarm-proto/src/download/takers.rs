@@ -2,13 +2,19 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Download;
 use super::host::host;
+use super::peers::Peer;
+use crate::bitfield::Bitfield;
+use crate::limits;
 
 /// Bytes sent to an address beyond those of the pieces it says to have: pieces under way.
 const TAKEN_MIN: u64 = 256 * 1024;
+
+/// For so long after its last connection, what an address took is held against its next.
+const REMEMBERED: Duration = Duration::from_secs(10 * 60);
 
 /// What an address does with what it is sent, as far as it says. The best is the least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,7 +36,48 @@ struct Sent {
     tells: bool,
 }
 
+/// What addresses took with connections that are gone, beyond what those said to have: to call
+/// again is to begin no second copy.
+#[derive(Debug, Default)]
+pub(super) struct Gone {
+    taken: HashMap<IpAddr, (u64, Instant)>,
+}
+
+impl Gone {
+    fn add(&mut self, now: Instant, addr: IpAddr, taken: u64) {
+        self.taken.retain(|_, (_, at)| *at + REMEMBERED > now);
+        if self.taken.len() >= limits::TAKERS_MAX && !self.taken.contains_key(&addr) {
+            let least = self.taken.iter().min_by_key(|(_, (taken, _))| *taken);
+            if let Some(addr) = least.map(|(addr, _)| *addr) {
+                self.taken.remove(&addr);
+            }
+        }
+        let (sum, at) = self.taken.entry(addr).or_insert((0, now));
+        (*sum, *at) = (sum.saturating_add(taken), now);
+    }
+
+    fn of(&self, now: Instant, addr: IpAddr) -> u64 {
+        let known = self.taken.get(&addr);
+        known.map_or(0, |(taken, at)| match *at + REMEMBERED > now {
+            true => *taken,
+            false => 0,
+        })
+    }
+}
+
 impl Download {
+    /// The connection of this peer is gone.
+    pub(super) fn remember_taken(&mut self, now: Instant, peer: &Peer) {
+        let Some(geometry) = self.geometry() else {
+            return;
+        };
+        let said = u64::from(peer.said()) * u64::from(geometry.piece_length());
+        let beyond = peer.sent.saturating_sub(said);
+        if beyond > 0 {
+            self.gone.add(now, host(peer.info.addr.ip()), beyond);
+        }
+    }
+
     /// Who may have a slot: those that take fairly; quiet ones while the others don't need all;
     /// and who only takes while nobody else wants anything.
     pub(super) fn slots_allowed(&self) -> Taking {
@@ -60,13 +107,13 @@ impl Download {
         let copy = u64::from(geometry.piece_count()) * piece_len;
         let mut sent: HashMap<IpAddr, Sent> = HashMap::new();
         for peer in self.peers.values() {
-            let said = peer
-                .pieces
-                .as_ref()
-                .map_or(0, |pieces| u64::from(pieces.count()));
-            let sent = sent.entry(host(peer.info.addr.ip())).or_default();
+            let addr = host(peer.info.addr.ip());
+            let sent = sent.entry(addr).or_insert_with(|| Sent {
+                taken: self.gone.of(now, addr),
+                ..Sent::default()
+            });
             sent.taken += peer.sent;
-            sent.had += said * piece_len;
+            sent.had += u64::from(peer.said()) * piece_len;
             sent.tells |= peer.tells;
         }
         for peer in self.peers.values_mut() {
@@ -88,5 +135,12 @@ impl Download {
         for conn in takers {
             self.set_choke(now, conn, true);
         }
+    }
+}
+
+impl Peer {
+    /// Pieces that it says to have.
+    fn said(&self) -> u32 {
+        self.pieces.as_ref().map_or(0, Bitfield::count)
     }
 }

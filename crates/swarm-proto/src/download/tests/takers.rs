@@ -103,3 +103,47 @@ fn no_slot_is_passed_on_from_who_tells_to_who_tells_nothing() {
     let served = (1..=16).filter(|conn| !is_choked(&table, *conn)).count();
     assert!((6..=8).contains(&served), "{served}");
 }
+
+#[test]
+fn t23_who_took_a_copy_and_calls_again_is_known() {
+    let call_again = |table: &mut Table| {
+        table.event(0, SessionEvent::Closed(CloseReason::Eof));
+        table.join(0, table.meta.swarm_ids()[0]);
+        table.event(0, SessionEvent::PeerHas(PieceSet::None));
+        table.event(0, SessionEvent::PeerInterested(true));
+        table.wait(TICK);
+    };
+    // One of the eight others is gone, and so a slot is free for who takes no more than a copy.
+    let mut table = crowded(0);
+    table.event(1, SessionEvent::PeerInterested(false));
+    table.wait(Duration::from_secs(5));
+    for _ in 0..5 {
+        assert!(!is_choked(&table, 0));
+        take(&mut table, 0, COPY / 4);
+        call_again(&mut table);
+    }
+    assert!(is_choked(&table, 0), "it took more than a copy");
+    assert_eq!(secs_served(&mut table, 0, 500), 0);
+    // But not for ever: the household next to it may have got its address.
+    table.wait(Duration::from_secs(100));
+    table.wait(TICK);
+    assert!(!is_choked(&table, 0));
+}
+
+#[test]
+fn who_took_and_told_is_not_held_to_what_it_took_when_it_calls_again() {
+    let mut table = crowded(20);
+    let piece = |table: &Table, nth| table.meta.geometry().piece(nth).unwrap();
+    for nth in 0..20 {
+        let has = PieceSet::One(piece(&table, nth));
+        table.event(0, SessionEvent::PeerHas(has));
+    }
+    table.event(0, SessionEvent::Closed(CloseReason::Eof));
+    table.event(1, SessionEvent::PeerInterested(false));
+    table.join(0, table.meta.swarm_ids()[0]);
+    table.event(0, SessionEvent::PeerHas(PieceSet::None));
+    table.event(0, SessionEvent::PeerInterested(true));
+    table.event(0, SessionEvent::PeerHas(PieceSet::One(piece(&table, 0))));
+    table.wait(Duration::from_secs(5));
+    assert!(!is_choked(&table, 0));
+}
