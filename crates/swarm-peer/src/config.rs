@@ -46,8 +46,8 @@ pub struct PeerConfig {
     pub memory: u64,
     /// Connections of one bundle. Default: 80.
     pub peers_per_bundle_max: usize,
-    /// Peers of one bundle served at a time; more divide the uplink into thinner streams.
-    /// Default: 8.
+    /// Peers of one bundle served at a time; a seed serves up to 100 while that makes better use of
+    /// its line. Default: 8; more divide a full uplink into thinner streams.
     pub upload_slots: usize,
     /// Whether a bundle's only seed shows its pieces one by one to clients that don't heed
     /// suggestions (BEP 16): `auto`, `never` or `always`. Default: auto, while it helps.

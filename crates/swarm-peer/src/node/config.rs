@@ -45,7 +45,8 @@ pub struct NodeConfig {
     pub peers_per_swarm_max: usize,
     /// Calls under way at a time for one bundle. Default 16.
     pub dials_max: usize,
-    /// Peers of one bundle that are served at a time. Default 8.
+    /// Peers of one bundle that are served at a time; a seed serves more while that makes better
+    /// use of its line. Default 8.
     pub upload_slots: usize,
     /// Whether a lone seed shows its pieces one by one to clients of other kinds. Default: while it
     /// helps.

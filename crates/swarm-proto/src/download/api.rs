@@ -15,7 +15,8 @@ use crate::verify::{AssembledPiece, VerifiedBlock};
 /// How a download behaves.
 #[derive(Debug, Clone)]
 pub struct DownloadConfig {
-    /// Peers that are served at a time. Default 8; more divide the uplink into thinner streams.
+    /// Peers that are served at a time; a seed serves more while that makes better use of its line.
+    /// Default 8; more divide a full uplink into thinner streams.
     pub upload_slots: usize,
     /// How often the slots are given anew. Default 10 s.
     pub rechoke: Duration,

@@ -54,7 +54,7 @@ impl Download {
     /// Gives free slots away.
     pub(super) fn fill_slots(&mut self, now: Instant) {
         loop {
-            if self.served() >= self.config.upload_slots && !self.free_crowded_slot(now) {
+            if self.served() >= self.slots() && !self.free_crowded_slot(now) {
                 return;
             }
             let hosts = self.hosts_served();
@@ -133,7 +133,7 @@ impl Download {
             });
             let longest = quiet.min_by_key(|(_, peer)| peer.choke_since);
             if let Some(conn) = longest.map(|(conn, _)| *conn)
-                && self.served() > self.config.upload_slots
+                && self.served() > self.slots()
             {
                 self.set_choke(now, conn, true);
             }
@@ -158,7 +158,8 @@ impl Download {
 
     /// Gives the slots anew.
     pub(super) fn rechoke(&mut self, now: Instant) {
-        let slots = self.config.upload_slots;
+        self.measure_capacity(now);
+        let slots = self.slots();
         self.give_turn(now);
         // Quiet ones have no slot passed on to them, only what is left free.
         let in_turns = match self.slots_allowed() {
@@ -211,7 +212,9 @@ impl Download {
         }
         served.sort_by_key(|conn| Reverse((taking(conn), ranks.get(conn).copied())));
         let passed_on = waiting.len().min(slots.div_ceil(2)).min(served.len());
-        let losers: Vec<_> = served.drain(..passed_on).collect();
+        let beyond = served.len().saturating_sub(slots);
+        let lost = (passed_on + beyond).min(served.len());
+        let losers: Vec<_> = served.drain(..lost).collect();
         for conn in losers {
             self.set_choke(now, conn, true);
         }

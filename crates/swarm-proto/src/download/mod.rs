@@ -18,6 +18,7 @@ mod api;
 mod assemble;
 mod bans;
 mod budget;
+mod capacity;
 mod choke;
 mod claims;
 mod events;
@@ -72,6 +73,7 @@ use crate::metainfo::Metainfo;
 use crate::session::{CloseReason, Command, ConnectionId};
 use assemble::{BlockAssembler, Senders};
 use bans::BanList;
+use capacity::Capacity;
 use hash_server::HashServer;
 use hashes::LayerFetch;
 use metadata::MetadataFetch;
@@ -113,6 +115,7 @@ pub struct Download {
     departed: Departed,
     bans: BanList,
     gone: Gone,
+    capacity: Capacity,
     punches: Punches,
     have: Bitfield,
     /// What is to be fetched, had or not.
@@ -198,6 +201,7 @@ impl Download {
             departed: Departed::default(),
             bans: BanList::default(),
             gone: Gone::default(),
+            capacity: Capacity::default(),
             punches: Punches::default(),
             have: Bitfield::none(0),
             wanted: Bitfield::none(0),

@@ -229,7 +229,7 @@ impl Download {
     /// Suggests one piece, to the leech that has the least to pass on. If it waits for a slot, it
     /// gets that too.
     fn suggest_one(&mut self, now: Instant) -> bool {
-        let has_slots = self.served() < self.config.upload_slots;
+        let has_slots = self.served() < self.slots();
         let (Some(torrent), Some(handout)) = (&self.torrent, &mut self.handout) else {
             return false;
         };

@@ -87,7 +87,7 @@ impl Download {
         };
         match (want(Taking::Fairly), want(Taking::Quietly)) {
             (0, 0) => Taking::Only,
-            (fair, _) if fair < self.config.upload_slots => Taking::Quietly,
+            (fair, _) if fair < self.slots() => Taking::Quietly,
             _ => Taking::Fairly,
         }
     }
@@ -139,6 +139,11 @@ impl Download {
 }
 
 impl Peer {
+    /// It wants a slot and passes on what it gets.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.wants && self.we_choke && self.taking == Taking::Fairly
+    }
+
     /// Pieces that it says to have.
     fn said(&self) -> u32 {
         self.pieces.as_ref().map_or(0, Bitfield::count)

@@ -78,8 +78,12 @@ impl Table {
     }
 
     fn join(&mut self, conn: u64, swarm_id: SwarmId) {
+        self.join_from(conn, addr(conn), swarm_id);
+    }
+
+    fn join_from(&mut self, conn: u64, addr: SocketAddr, swarm_id: SwarmId) {
         let info = PeerInfo {
-            addr: addr(conn),
+            addr,
             outgoing: true,
         };
         self.download
@@ -437,6 +441,7 @@ fn two_that_have_everything_part() {
 }
 
 mod allowed;
+mod capacity;
 mod crowd;
 mod lost;
 mod padding;

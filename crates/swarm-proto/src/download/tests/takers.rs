@@ -147,3 +147,25 @@ fn who_took_and_told_is_not_held_to_what_it_took_when_it_calls_again() {
     table.wait(Duration::from_secs(5));
     assert!(!is_choked(&table, 0));
 }
+
+#[test]
+fn t23_one_host_has_one_slot_however_many_of_its_ipv6_addresses_call() {
+    let mut table = Table::seed();
+    let calls = |table: &mut Table, conn: u64, addr: String| {
+        let addr = addr.parse().unwrap();
+        table.join_from(conn, addr, table.meta.swarm_ids()[0]);
+        table.event(conn, SessionEvent::PeerHas(PieceSet::None));
+        table.event(conn, SessionEvent::PeerInterested(true));
+    };
+    for conn in 0..16 {
+        calls(&mut table, conn, format!("[2001:db8:0:1::{conn:x}]:6881"));
+    }
+    table.wait(Duration::from_secs(2));
+    // Eight others come: each takes one of the slots that one host has, until that has one left.
+    for conn in 16..24 {
+        calls(&mut table, conn, format!("[2001:db8:{conn:x}::1]:6881"));
+    }
+    table.wait(Duration::from_secs(2));
+    let others = (16..24).filter(|conn| !is_choked(&table, *conn)).count();
+    assert_eq!(others, 7);
+}
