@@ -1,8 +1,8 @@
 //! How soon bytes can be read from the middle of a torrent that nothing is held of: the time to the
-//! first 64 KiB at each place named, in parts of the whole, from the start of the process for the
-//! first place and from the seek for those after it.
+//! first of them at each place named, in parts of the whole, from the start of the process for the
+//! first place and from the seek for those after it. 64 KiB are read at each.
 //!
-//!     stream a.torrent --tracker http://127.0.0.1:6969/announce 0.5 0.9 0.7
+//!     stream a.torrent --out /tmp/a --tracker http://127.0.0.1:6969/announce 0.5 0.9 0.7
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -62,7 +62,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for place in args.places {
         let start = ((total as f64 * place) as u64).min(total.saturating_sub(READ_LEN));
         let range = ByteRange::new(start, (start + READ_LEN).min(total));
-        let first = first_bytes(handle.reader(range)?, args.same_as.as_deref(), start).await?;
+        let reader = handle.reader(range)?;
+        let first = first_bytes(reader, range, args.same_as.as_deref()).await?;
         println!("{place} {:.3}", (first - from).as_secs_f64());
         from = Instant::now();
     }
@@ -71,17 +72,21 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// When the first bytes came; they and those after them are held against a file, if there is one.
+/// When the first bytes of the range came; all of it is held against a file, if there is one.
 async fn first_bytes(
     mut reader: VerifiedReader,
+    range: ByteRange,
     same_as: Option<&std::path::Path>,
-    start: u64,
 ) -> Result<Instant, Box<dyn std::error::Error>> {
+    let (start, len) = (range.start, range.end - range.start);
     let mut part = vec![0; 16 * 1024];
-    let len = reader.read(&mut part).await?;
+    let came = reader.read(&mut part).await?;
     let first = Instant::now();
-    part.truncate(len);
+    part.truncate(came);
     reader.read_to_end(&mut part).await?;
+    if part.len() as u64 != len {
+        return Err(format!("{} bytes of {len} at {start}", part.len()).into());
+    }
     if let Some(path) = same_as {
         use std::os::unix::fs::FileExt as _;
         let mut there = vec![0; part.len()];

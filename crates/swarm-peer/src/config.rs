@@ -46,9 +46,12 @@ pub struct PeerConfig {
     pub memory: u64,
     /// Connections of one bundle. Default: 80.
     pub peers_per_bundle_max: usize,
-    /// Peers of one bundle served at a time; a seed serves up to 100 while that makes better use of
-    /// its line. Default: 8; more divide a full uplink into thinner streams.
+    /// Peers of one bundle served at a time; more divide a full uplink into thinner streams.
+    /// Default: 8.
     pub upload_slots: usize,
+    /// The same of a bundle that is whole, while more make better use of the uplink. Default: 100;
+    /// no more than `upload_slots` turns it off.
+    pub upload_slots_max: usize,
     /// Whether a bundle's only seed shows its pieces one by one to clients that don't heed
     /// suggestions (BEP 16): `auto`, `never` or `always`. Default: auto, while it helps.
     #[serde(with = "super_seed")]
@@ -102,6 +105,7 @@ impl Default for PeerConfig {
             memory: MEMORY / MIB,
             peers_per_bundle_max: 80,
             upload_slots: 8,
+            upload_slots_max: 100,
             super_seed: SuperSeed::default(),
             peer_timeout: Timeouts::default().idle,
             allow_net: Vec::new(),
@@ -182,6 +186,7 @@ impl PeerConfig {
             memory: self.memory.saturating_mul(MIB),
             peers_per_swarm_max: self.peers_per_bundle_max,
             upload_slots: self.upload_slots,
+            upload_slots_max: self.upload_slots_max,
             super_seed: self.super_seed,
             policy: AddressPolicy {
                 allow_net: self.allow_net.clone(),

@@ -218,6 +218,7 @@ impl SwarmTask {
         };
         let config = DownloadConfig {
             upload_slots: self.node.config().upload_slots,
+            upload_slots_max: self.node.config().upload_slots_max,
             super_seed: self.node.config().super_seed,
             // The rest of the node's is for newcomers, among whom the download chooses.
             peers_max: (self.node.config().peers_max / 5 * 4).max(1),

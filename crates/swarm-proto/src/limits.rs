@@ -336,9 +336,6 @@ pub const RESCUED_LEN_MAX: usize = 16 * 1024 * 1024;
 
 // ---- download ----
 
-/// Peers that a seed serves at a time, however much its line gives.
-pub const UPLOAD_SLOTS_MAX: usize = 100;
-
 /// Peers that lied and are kept out, the latest of them.
 pub const BANS_MAX: usize = 4096;
 

@@ -45,9 +45,10 @@ pub struct NodeConfig {
     pub peers_per_swarm_max: usize,
     /// Calls under way at a time for one bundle. Default 16.
     pub dials_max: usize,
-    /// Peers of one bundle that are served at a time; a seed serves more while that makes better
-    /// use of its line. Default 8.
+    /// Peers of one bundle that are served at a time. Default 8.
     pub upload_slots: usize,
+    /// The same of a bundle that is whole, while more make better use of the uplink. Default 100.
+    pub upload_slots_max: usize,
     /// Whether a lone seed shows its pieces one by one to clients of other kinds. Default: while it
     /// helps.
     pub super_seed: SuperSeed,
@@ -82,6 +83,7 @@ impl Default for NodeConfig {
             peers_per_swarm_max: 80,
             dials_max: 16,
             upload_slots: 8,
+            upload_slots_max: 100,
             super_seed: SuperSeed::default(),
             policy: AddressPolicy::default(),
             dial_timeout: Duration::from_secs(5),

@@ -15,9 +15,11 @@ use crate::verify::{AssembledPiece, VerifiedBlock};
 /// How a download behaves.
 #[derive(Debug, Clone)]
 pub struct DownloadConfig {
-    /// Peers that are served at a time; a seed serves more while that makes better use of its line.
-    /// Default 8; more divide a full uplink into thinner streams.
+    /// Peers that are served at a time. Default 8; more divide a full uplink into thinner streams.
     pub upload_slots: usize,
+    /// The same of a seed while more make better use of its line. Default 100; no more than
+    /// `upload_slots`: never.
+    pub upload_slots_max: usize,
     /// How often the slots are given anew. Default 10 s.
     pub rechoke: Duration,
     /// Blocks asked of a peer whose rate is not known. Default 4.
@@ -50,6 +52,7 @@ impl Default for DownloadConfig {
     fn default() -> Self {
         Self {
             upload_slots: 8,
+            upload_slots_max: 100,
             rechoke: Duration::from_secs(10),
             depth_min: 4,
             depth_max: 128,

@@ -1,16 +1,16 @@
 //! Who lied, and stays away.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use super::host::host;
+use super::host::{host, is_shared};
 use super::peers::Identity;
 use crate::id::PeerId;
 use crate::limits;
 
 /// Peers that lied.
 ///
-/// A public address is banned whole, one of IPv6 with its /64. On loopback and private networks many peers share one address
+/// A public host is banned whole. On loopback and private networks many peers share one address
 /// (tests, a household behind one router, a proxy), so there the port and the peer id are banned.
 #[derive(Debug, Default)]
 pub(super) struct BanList {
@@ -18,7 +18,8 @@ pub(super) struct BanList {
 }
 
 impl BanList {
-    pub(super) fn insert(&mut self, identity: Identity) {
+    pub(super) fn insert(&mut self, mut identity: Identity) {
+        identity.addr.set_ip(identity.addr.ip().to_canonical());
         self.entries.push_back(identity);
         while self.entries.len() > limits::BANS_MAX {
             self.entries.pop_front();
@@ -31,6 +32,7 @@ impl BanList {
     }
 
     pub(super) fn contains(&self, addr: SocketAddr, peer_id: Option<PeerId>) -> bool {
+        let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
         self.entries
             .iter()
             .any(|banned| match is_shared(banned.addr.ip()) {
@@ -42,14 +44,6 @@ impl BanList {
                             && banned.peer_id == peer_id)
                 }
             })
-    }
-}
-
-/// Whether many peers may well share the address.
-pub(super) fn is_shared(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
     }
 }
 

@@ -3,75 +3,153 @@
 use std::time::{Duration, Instant};
 
 use super::Download;
+use super::choke::Hosts;
 use super::peers::Peer;
+use crate::geometry::BLOCK_LEN;
 use crate::limits;
+use crate::session::ConnectionId;
 
-/// More slots are kept if they bring this part of what they would on an empty line. What is
-/// measured is as uneven as the peers' lines.
-const GAIN_MIN: f64 = 0.5;
+/// Another number of slots is judged by this part of the change that it would make on an empty
+/// line. What is measured is as uneven as the peers' lines.
+const PART: f64 = 0.5;
 
-/// Rounds until more are tried again after they brought nothing.
+/// Rounds until another number is tried after one that was not kept.
 const REST: u32 = 6;
 
-/// Tries more slots while all are taken and somebody waits, and keeps them if more was sent then.
+/// What a session is given of a peer's requests before any of it is sent: how soon says nothing of
+/// the line.
+const AT_ONCE: u64 = limits::REQUESTS_PASSED_MAX as u64 * BLOCK_LEN as u64;
+
+/// Tries half as many slots again while hosts without one wait, and keeps them if more was sent
+/// then; tries fewer by turns with that, and keeps those if no less was sent.
+///
 /// Peers with thin lines leave most of a thick one idle; where the line is full, more slots only
 /// divide it.
 #[derive(Debug, Default)]
 pub(super) struct Capacity {
     /// Slots beside those configured.
     more: usize,
-    /// What the round before brought in bytes a second with so many fewer, while more are tried.
-    trial: Option<(usize, f64)>,
-    /// What the configured ones brought before more were tried.
-    at_first: f64,
+    trial: Option<Trial>,
+    /// Fewer are to be tried next.
+    down: bool,
     rest: u32,
+    /// Rounds in which all slots were used and some host waited, one after the other.
+    full: u32,
+    /// Bytes sent since the round began.
     sent: u64,
     since: Option<Instant>,
 }
 
-impl Capacity {
-    pub(super) fn sent(&mut self, bytes: u32) {
-        self.sent += u64::from(bytes);
+/// What was before another number of slots was tried.
+#[derive(Debug, Clone, Copy)]
+struct Trial {
+    more: usize,
+    /// Bytes a second.
+    rate: f64,
+    /// A round has passed since: those who lost their slots have no more under way.
+    settled: bool,
+}
+
+/// How the slots were used when a round ended.
+#[derive(Debug, Clone, Copy)]
+struct Use {
+    /// Peers that had one, and their hosts.
+    served: usize,
+    hosts: usize,
+    /// Some host had none, though it waited for one.
+    waits: bool,
+}
+
+/// Slots that nobody has.
+#[derive(Debug)]
+pub(super) struct FreeSlots {
+    configured: bool,
+    more: bool,
+    pub(super) hosts: Hosts,
+}
+
+impl FreeSlots {
+    pub(super) const fn any(&self) -> bool {
+        self.configured || self.more
     }
 
-    /// A round ends. `base` slots are configured, so many peers were `served` and others wait or
-    /// not.
-    fn round(&mut self, now: Instant, base: usize, served: usize, waits: bool) {
-        let full = waits && served >= base + self.more;
+    /// Whether this peer may have one: those beside the configured ones are for hosts that have
+    /// none, since connections are cheap.
+    pub(super) fn are_for(&self, peer: &Peer) -> bool {
+        self.configured || self.more && !self.hosts.has_slot(peer)
+    }
+}
+
+/// Bounds of the number of slots.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    least: usize,
+    most: usize,
+}
+
+impl Capacity {
+    /// A round ends.
+    fn round(&mut self, now: Instant, bounds: Bounds, used: Use) {
         let since = self.since.replace(now);
         let sent = std::mem::take(&mut self.sent);
-        let Some(elapsed) = since.map(|at| now.saturating_duration_since(at)) else {
-            return;
-        };
-        if elapsed < Duration::from_secs(1) {
+        let elapsed = since.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        if elapsed.is_zero() {
             return;
         }
         let rate = sent as f64 / elapsed.as_secs_f64();
         self.rest = self.rest.saturating_sub(1);
-        if let Some((added, before)) = self.trial.take() {
-            let slots = base + self.more - added;
-            let share = served.saturating_sub(slots) as f64 / slots.max(1) as f64;
-            if rate < before * (1.0 + GAIN_MIN * share) {
-                self.more -= added;
-                self.rest = REST;
-                return;
+        match &mut self.trial {
+            Some(trial) if !trial.settled => return trial.settled = true,
+            Some(trial) => {
+                let before = *trial;
+                self.trial = None;
+                self.judge(before, rate, bounds, used);
             }
-        } else if self.more > 0 && full && rate <= self.at_first {
-            // The line is not what it was.
-            (self.more, self.rest) = (0, REST);
+            None => {}
+        }
+        if !used.waits {
+            // No more than there are hosts for.
+            let hosts = used.hosts.saturating_sub(bounds.least);
+            self.more = self.more.min(hosts);
+            self.full = 0;
             return;
         }
-        if full && self.rest == 0 && rate > 0.0 {
-            let slots = base + self.more;
-            let most = limits::UPLOAD_SLOTS_MAX.saturating_sub(slots);
-            let added = slots.div_ceil(2).min(most);
-            if self.more == 0 {
-                self.at_first = rate;
-            }
-            if added > 0 {
-                self.more += added;
-                self.trial = Some((added, rate));
-            }
+        self.full = self.full.saturating_add(1);
+        // A crowd that comes in the middle of a round is not to be taken for a gain.
+        if self.full > 1 && self.rest == 0 && rate > 0.0 {
+            self.try_other(rate, bounds);
+        }
+    }
+
+    /// Keeps what was tried, or goes back to what was before.
+    fn judge(&mut self, before: Trial, rate: f64, bounds: Bounds, used: Use) {
+        let slots = (bounds.least + before.more).max(1) as f64;
+        let change = used.served as f64 / slots - 1.0;
+        let up = self.more > before.more;
+        if up && change <= 0.0 {
+            // They were not used, and so nothing was learnt.
+            self.more = before.more;
+        } else if rate < before.rate * (1.0 + PART * change) {
+            self.more = before.more;
+            self.down = up;
+            self.rest = REST;
+        }
+    }
+
+    fn try_other(&mut self, rate: f64, bounds: Bounds) {
+        let slots = bounds.least + self.more;
+        let other = match self.down && self.more > 0 {
+            true => (slots * 2).div_ceil(3).max(bounds.least),
+            false => (slots + slots.div_ceil(2)).min(bounds.most),
+        };
+        self.down &= self.more > 0;
+        if other != slots {
+            self.trial = Some(Trial {
+                more: self.more,
+                rate,
+                settled: false,
+            });
+            self.more = other.saturating_sub(bounds.least);
         }
     }
 }
@@ -79,22 +157,49 @@ impl Capacity {
 impl Download {
     /// Peers that are served at a time.
     pub(super) fn slots(&self) -> usize {
-        let more = match self.is_complete() {
-            true => self.capacity.more,
-            // What a leech sends is for those that give.
-            false => 0,
-        };
-        self.config.upload_slots + more
+        self.config.upload_slots + self.capacity.more
+    }
+
+    /// Those of them that nobody has.
+    pub(super) fn free_slots(&self) -> FreeSlots {
+        let served = self.served();
+        FreeSlots {
+            configured: served < self.config.upload_slots,
+            more: served < self.slots(),
+            hosts: self.hosts_served(),
+        }
+    }
+
+    /// Blocks of so many bytes were handed out to be sent to a peer.
+    pub(super) fn count_sent(&mut self, conn: ConnectionId, bytes: u32) {
+        if let Some(peer) = self.peers.get_mut(&conn) {
+            let before = peer.handed;
+            peer.handed += u64::from(bytes);
+            self.capacity.sent += peer.handed.saturating_sub(before.max(AT_ONCE));
+        }
     }
 
     /// A round ends: decides how many slots the next has.
     pub(super) fn measure_capacity(&mut self, now: Instant) {
         if !self.is_complete() {
+            // What a leech sends is for those that give.
+            self.capacity = Capacity::default();
             return;
         }
-        let (served, waits) = (self.served(), self.peers.values().any(Peer::is_waiting));
-        self.capacity
-            .round(now, self.config.upload_slots, served, waits);
+        let hosts = self.hosts_served();
+        let waits = |peer: &Peer| {
+            peer.is_waiting() && !hosts.has_slot(peer) && !self.should_await_suggestion(now, peer)
+        };
+        let used = Use {
+            served: self.served(),
+            hosts: hosts.count(),
+            waits: self.peers.values().any(waits),
+        };
+        let bounds = Bounds {
+            least: self.config.upload_slots,
+            most: self.config.upload_slots_max.max(self.config.upload_slots),
+        };
+        self.capacity.round(now, bounds, used);
     }
 }
 
@@ -102,18 +207,31 @@ impl Download {
 mod tests {
     use super::*;
 
-    const BASE: usize = 8;
+    const BOUNDS: Bounds = Bounds {
+        least: 8,
+        most: 100,
+    };
 
-    /// Rounds in which `peers` that can take 100 KB/s each are sent what a line of so many bytes a
-    /// second gives; how many slots each had.
-    fn rounds(capacity: &mut Capacity, now: &mut Instant, line: u32, rounds: u32) -> Vec<usize> {
-        let peers = 60;
+    /// Rounds in which `peers`, a host each, that can take 100 KB/s are sent what a line of so many
+    /// bytes a second gives; how many slots each had.
+    fn rounds(
+        capacity: &mut Capacity,
+        now: &mut Instant,
+        peers: usize,
+        line: usize,
+        rounds: u32,
+    ) -> Vec<usize> {
         let round = |_| {
-            let slots = BASE + capacity.more;
-            let rate = line.min(100_000 * slots.min(peers) as u32);
-            capacity.sent(rate * 10);
+            let slots = BOUNDS.least + capacity.more;
+            let served = slots.min(peers);
+            capacity.sent += 10 * line.min(100_000 * served) as u64;
             *now += Duration::from_secs(10);
-            capacity.round(*now, BASE, slots.min(peers), slots < peers);
+            let used = Use {
+                served,
+                hosts: served,
+                waits: served < peers,
+            };
+            capacity.round(*now, BOUNDS, used);
             slots
         };
         (0..rounds).map(round).collect()
@@ -122,32 +240,75 @@ mod tests {
     #[test]
     fn a_line_that_slow_peers_leave_idle_gets_more_slots_until_it_is_full() {
         let (mut capacity, mut now) = (Capacity::default(), Instant::now());
-        let slots = rounds(&mut capacity, &mut now, 2_500_000, 30);
-        assert_eq!(&slots[..5], [8, 8, 12, 18, 27], "{slots:?}");
-        let tried = slots.iter().filter(|slots| **slots > 27).count();
-        assert!(slots.iter().skip(5).all(|slots| *slots >= 27), "{slots:?}");
-        assert!(tried <= 5, "{slots:?}");
+        let slots = rounds(&mut capacity, &mut now, 300, 2_500_000, 60);
+        assert_eq!(&slots[..8], [8, 8, 8, 12, 12, 18, 18, 27], "{slots:?}");
+        // Once a minute it is tried whether it were better otherwise.
+        let others = slots.iter().skip(8).filter(|slots| **slots != 27).count();
+        assert!((8..=15).contains(&others), "{slots:?}");
+        // However much there is to be sent, there is a limit.
+        let (mut capacity, mut now) = (Capacity::default(), Instant::now());
+        let slots = rounds(&mut capacity, &mut now, 300, 100_000_000, 30);
+        assert_eq!(slots.iter().max(), Some(&BOUNDS.most), "{slots:?}");
     }
 
     #[test]
     fn a_line_that_is_full_is_not_divided_further() {
         let (mut capacity, mut now) = (Capacity::default(), Instant::now());
-        let slots = rounds(&mut capacity, &mut now, 500_000, 100);
-        let more = slots.iter().filter(|slots| **slots > BASE).count();
-        assert!((10..=17).contains(&more), "{slots:?}");
+        let slots = rounds(&mut capacity, &mut now, 300, 500_000, 100);
+        let more = slots.iter().filter(|slots| **slots > BOUNDS.least).count();
+        assert!((20..=30).contains(&more), "{slots:?}");
     }
 
     #[test]
-    fn slots_go_when_the_line_gets_thin_and_when_nobody_waits() {
+    fn where_no_more_are_allowed_none_are_tried() {
         let (mut capacity, mut now) = (Capacity::default(), Instant::now());
-        rounds(&mut capacity, &mut now, 2_500_000, 5);
-        assert!(capacity.more > 0);
-        let slots = rounds(&mut capacity, &mut now, 500_000, 4);
-        assert_eq!(slots[3], BASE, "{slots:?}");
-        // All that want it have a slot; then there is nothing to try.
+        let bounds = Bounds { most: 8, ..BOUNDS };
+        let used = Use {
+            served: 8,
+            hosts: 8,
+            waits: true,
+        };
+        for _ in 0..30 {
+            capacity.sent = 1_000_000;
+            now += Duration::from_secs(10);
+            capacity.round(now, bounds, used);
+            assert_eq!(capacity.more, 0);
+        }
+    }
+
+    #[test]
+    fn slots_go_when_the_line_gets_thin() {
         let (mut capacity, mut now) = (Capacity::default(), Instant::now());
-        rounds(&mut capacity, &mut now, 100_000_000, 30);
-        assert!(BASE + capacity.more >= 60, "{capacity:?}");
-        assert!(BASE + capacity.more <= limits::UPLOAD_SLOTS_MAX);
+        rounds(&mut capacity, &mut now, 300, 2_500_000, 9);
+        assert!(BOUNDS.least + capacity.more >= 27);
+        let slots = rounds(&mut capacity, &mut now, 300, 600_000, 60);
+        let more = slots.iter().skip(20).filter(|slots| **slots > BOUNDS.least);
+        assert!(more.count() <= 12, "{slots:?}");
+    }
+
+    #[test]
+    fn slots_go_when_nobody_waits_or_they_are_not_used() {
+        let (mut capacity, mut now) = (Capacity::default(), Instant::now());
+        rounds(&mut capacity, &mut now, 60, 100_000_000, 30);
+        assert_eq!(BOUNDS.least + capacity.more, 60, "one for each");
+        rounds(&mut capacity, &mut now, 20, 100_000_000, 1);
+        assert_eq!(BOUNDS.least + capacity.more, 20);
+        rounds(&mut capacity, &mut now, 0, 100_000_000, 1);
+        assert_eq!(capacity.more, 0);
+        // Those that were tried found nobody who would take them.
+        rounds(&mut capacity, &mut now, 300, 100_000_000, 2);
+        assert_eq!(capacity.more, 4);
+        let used = Use {
+            served: BOUNDS.least,
+            hosts: BOUNDS.least,
+            waits: true,
+        };
+        for more in [4, 0] {
+            now += Duration::from_secs(10);
+            capacity.sent = 100_000_000;
+            capacity.rest = 2;
+            capacity.round(now, BOUNDS, used);
+            assert_eq!(capacity.more, more);
+        }
     }
 }

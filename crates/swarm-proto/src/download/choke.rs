@@ -6,7 +6,7 @@
 //! most, and one more by turns, so that a peer with nothing to give yet gets something.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ const QUIET_WAIT: Duration = Duration::from_secs(60);
 
 /// How many slots each address and each network has.
 #[derive(Debug, Default)]
-struct Hosts {
+pub(super) struct Hosts {
     addresses: HashMap<IpAddr, usize>,
     networks: HashMap<IpAddr, usize>,
 }
@@ -30,6 +30,15 @@ impl Hosts {
     fn add(&mut self, ip: IpAddr) {
         *self.addresses.entry(host(ip)).or_default() += 1;
         *self.networks.entry(network(ip)).or_default() += 1;
+    }
+
+    pub(super) fn has_slot(&self, peer: &Peer) -> bool {
+        self.addresses.contains_key(&host(peer.info.addr.ip()))
+    }
+
+    /// How many addresses have one.
+    pub(super) fn count(&self) -> usize {
+        self.addresses.len()
     }
 
     /// Slots of the address, and of its network: the fewer, the sooner the next.
@@ -54,18 +63,18 @@ impl Download {
     /// Gives free slots away.
     pub(super) fn fill_slots(&mut self, now: Instant) {
         loop {
-            if self.served() >= self.slots() && !self.free_crowded_slot(now) {
+            if !self.free_slots().any() && !self.free_crowded_slot(now) {
                 return;
             }
-            let hosts = self.hosts_served();
+            let free = self.free_slots();
             let waiting = self.peers.iter().filter(|(_, peer)| {
                 peer.wants && peer.we_choke && !self.should_await_suggestion(now, peer)
             });
             let allowed = self.slots_allowed();
             let Some(conn) = waiting
-                .filter(|(_, peer)| peer.taking <= allowed)
+                .filter(|(_, peer)| peer.taking <= allowed && free.are_for(peer))
                 .min_by_key(|(_, peer)| {
-                    let hosts = hosts.crowding(peer.info.addr.ip());
+                    let hosts = free.hosts.crowding(peer.info.addr.ip());
                     (peer.taking, hosts, peer.choke_since)
                 })
                 .map(|(conn, _)| *conn)
@@ -82,11 +91,7 @@ impl Download {
         let hosts = self.hosts_served();
         let slots = |peer: &Peer| hosts.crowding(peer.info.addr.ip()).0;
         let waits = |peer: &Peer| {
-            peer.wants
-                && peer.we_choke
-                && peer.taking == Taking::Fairly
-                && slots(peer) == 0
-                && !self.should_await_suggestion(now, peer)
+            peer.is_waiting() && slots(peer) == 0 && !self.should_await_suggestion(now, peer)
         };
         if !self.peers.values().any(waits) {
             return false;
@@ -140,7 +145,7 @@ impl Download {
         }
     }
 
-    fn hosts_served(&self) -> Hosts {
+    pub(super) fn hosts_served(&self) -> Hosts {
         let mut hosts = Hosts::default();
         let served = self
             .peers
@@ -188,6 +193,14 @@ impl Download {
         let crowding = |conn: &ConnectionId| ip(conn).map(|ip| hosts.crowding(ip));
         let taking = |conn: &ConnectionId| self.peers.get(conn).map(|peer| peer.taking);
         waiting.sort_by_key(|conn| (taking(conn), crowding(conn), since(conn)));
+        if slots > self.config.upload_slots {
+            // One of each host that has none.
+            let mut firsts = HashSet::new();
+            waiting.retain(|conn| {
+                let host = ip(conn).map(host);
+                crowding(conn).is_some_and(|(slots, _)| slots == 0) && firsts.insert(host)
+            });
+        }
         served.sort_by_key(since);
         let mut seen = Hosts::default();
         let mut ranks: HashMap<ConnectionId, (usize, usize)> = HashMap::new();
@@ -230,6 +243,7 @@ impl Download {
         {
             peer.we_choke = choke;
             peer.choke_since = now;
+            peer.handed = 0;
             if choke {
                 self.forget_promises(conn);
             }

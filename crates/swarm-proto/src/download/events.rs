@@ -265,8 +265,8 @@ impl Download {
         if let Some(peer) = self.peers.get_mut(&conn) {
             peer.up.add(range.len());
             peer.sent += u64::from(range.len());
-            self.capacity.sent(range.len());
         }
+        self.count_sent(conn, range.len());
         match is_pad {
             // What v1 clients ask for between files: nobody needs a store to know it.
             true => {

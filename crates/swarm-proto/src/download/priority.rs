@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::bans::is_shared;
+use super::host::is_shared;
 use crate::session::ConnectionId;
 
 /// The priority of a connection between two addresses (BEP 40): the same seen from both ends, and

@@ -229,14 +229,14 @@ impl Download {
     /// Suggests one piece, to the leech that has the least to pass on. If it waits for a slot, it
     /// gets that too.
     fn suggest_one(&mut self, now: Instant) -> bool {
-        let has_slots = self.served() < self.slots();
+        let free = self.free_slots();
         let (Some(torrent), Some(handout)) = (&self.torrent, &mut self.handout) else {
             return false;
         };
         let takes = |peer: &Peer| {
             peer.is_leech()
                 && !peer.ponders()
-                && (has_slots || !peer.we_choke)
+                && (!peer.we_choke || free.are_for(peer))
                 && !peer.promised.ignored
                 && peer.promised.pieces.len() < limits::SUGGESTIONS_MAX
         };

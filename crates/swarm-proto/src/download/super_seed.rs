@@ -95,9 +95,8 @@ impl Download {
 
     /// Whether nobody is there whom this peer could pass pieces on to. Who comes first sees
     /// everything: some clients look at pieces that are shown to them later only every ten seconds.
-    pub(super) fn is_alone(&self, conn: Option<ConnectionId>) -> bool {
-        let another =
-            |(other, peer): (&ConnectionId, &Peer)| Some(*other) != conn && !peer.is_seed();
+    fn is_alone(&self, conn: ConnectionId) -> bool {
+        let another = |(other, peer): (&ConnectionId, &Peer)| *other != conn && !peer.is_seed();
         self.config.super_seed == SuperSeed::Auto && !self.peers.iter().any(another)
     }
 
@@ -109,7 +108,7 @@ impl Download {
 
     /// Tells a peer whose id is known what we have, or that it will see.
     pub(super) fn show_pieces(&mut self, now: Instant, conn: ConnectionId) {
-        let hides = self.may_hide(now) && !self.is_alone(Some(conn));
+        let hides = self.may_hide(now) && !self.is_alone(conn);
         let Some(peer) = self.peers.get_mut(&conn) else {
             return;
         };
@@ -124,11 +123,15 @@ impl Download {
                 pieces: pieces.clone(),
                 at: None,
             });
-            // It may have been taken for the only one.
+            // It may have been told when there was another seed.
             self.command(conn, Command::UploadOnly(false));
             return self.command(conn, Command::Bitfield(pieces));
         }
-        self.introduce_wants(conn);
+        // That we have everything says it as well, and some clients mistake a second extended
+        // handshake.
+        if !self.is_complete() {
+            self.introduce_wants(conn);
+        }
         self.command(conn, Command::Bitfield(self.have.clone()));
     }
 

@@ -1,11 +1,11 @@
 //! Who takes and passes nothing on.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::Download;
-use super::host::host;
+use super::host::{host, is_shared};
 use super::peers::Peer;
 use crate::bitfield::Bitfield;
 use crate::limits;
@@ -13,8 +13,8 @@ use crate::limits;
 /// Bytes sent to an address beyond those of the pieces it says to have: pieces under way.
 const TAKEN_MIN: u64 = 256 * 1024;
 
-/// For so long after its last connection, what an address took is held against its next.
-const REMEMBERED: Duration = Duration::from_secs(10 * 60);
+/// Half of what an address took is forgotten so long after its last connection.
+pub(super) const HALF_FORGOTTEN: Duration = Duration::from_secs(2 * 60);
 
 /// What an address does with what it is sent, as far as it says. The best is the least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,38 +30,60 @@ pub(super) enum Taking {
 /// What was sent to an address.
 #[derive(Debug, Default)]
 struct Sent {
+    /// By connections that are gone.
+    before: u64,
     taken: u64,
     /// Bytes of what it says to have.
     had: u64,
     tells: bool,
 }
 
+impl Sent {
+    /// Of a torrent of so many bytes, with so many under way.
+    fn judge(&self, copy: u64, slack: u64) -> Taking {
+        // Whoever tells is not to blame for who had its address before.
+        let before = match self.tells {
+            true => 0,
+            false => self.before,
+        };
+        if self.taken + before <= self.had + slack {
+            Taking::Fairly
+        } else if !self.tells
+            && self.taken + before.saturating_sub(self.had) <= copy.saturating_sub(self.had) + slack
+        {
+            Taking::Quietly
+        } else {
+            Taking::Only
+        }
+    }
+}
+
 /// What addresses took with connections that are gone, beyond what those said to have: to call
 /// again is to begin no second copy.
 #[derive(Debug, Default)]
 pub(super) struct Gone {
-    taken: HashMap<IpAddr, (u64, Instant)>,
+    taken: BTreeMap<IpAddr, (u64, Instant)>,
 }
 
 impl Gone {
-    fn add(&mut self, now: Instant, addr: IpAddr, taken: u64) {
-        self.taken.retain(|_, (_, at)| *at + REMEMBERED > now);
+    pub(super) fn add(&mut self, now: Instant, addr: IpAddr, taken: u64) {
+        let taken = self.of(now, addr).saturating_add(taken);
         if self.taken.len() >= limits::TAKERS_MAX && !self.taken.contains_key(&addr) {
-            let least = self.taken.iter().min_by_key(|(_, (taken, _))| *taken);
-            if let Some(addr) = least.map(|(addr, _)| *addr) {
-                self.taken.remove(&addr);
+            let left = |(addr, _): &(&IpAddr, _)| self.of(now, **addr);
+            if let Some(least) = self.taken.iter().min_by_key(left).map(|(addr, _)| *addr) {
+                self.taken.remove(&least);
             }
         }
-        let (sum, at) = self.taken.entry(addr).or_insert((0, now));
-        (*sum, *at) = (sum.saturating_add(taken), now);
+        self.taken.insert(addr, (taken, now));
     }
 
-    fn of(&self, now: Instant, addr: IpAddr) -> u64 {
-        let known = self.taken.get(&addr);
-        known.map_or(0, |(taken, at)| match *at + REMEMBERED > now {
-            true => *taken,
-            false => 0,
-        })
+    /// What is still held against it.
+    pub(super) fn of(&self, now: Instant, addr: IpAddr) -> u64 {
+        let Some((taken, at)) = self.taken.get(&addr) else {
+            return 0;
+        };
+        let halves = now.saturating_duration_since(*at).as_secs() / HALF_FORGOTTEN.as_secs();
+        u32::try_from(halves).map_or(0, |halves| taken.checked_shr(halves).unwrap_or(0))
     }
 }
 
@@ -72,9 +94,11 @@ impl Download {
             return;
         };
         let said = u64::from(peer.said()) * u64::from(geometry.piece_length());
-        let beyond = peer.sent.saturating_sub(said);
-        if beyond > 0 {
-            self.gone.add(now, host(peer.info.addr.ip()), beyond);
+        // Some of it may not have been sent.
+        let beyond = peer.sent.saturating_sub(said + TAKEN_MIN);
+        let ip = peer.info.addr.ip();
+        if beyond > 0 && !is_shared(ip) {
+            self.gone.add(now, host(ip), beyond);
         }
     }
 
@@ -109,7 +133,7 @@ impl Download {
         for peer in self.peers.values() {
             let addr = host(peer.info.addr.ip());
             let sent = sent.entry(addr).or_insert_with(|| Sent {
-                taken: self.gone.of(now, addr),
+                before: self.gone.of(now, addr),
                 ..Sent::default()
             });
             sent.taken += peer.sent;
@@ -118,15 +142,7 @@ impl Download {
         }
         for peer in self.peers.values_mut() {
             let sent = sent.get(&host(peer.info.addr.ip()));
-            peer.taking = match sent {
-                Some(sent) if sent.taken <= sent.had + slack => Taking::Fairly,
-                Some(sent)
-                    if !sent.tells && sent.taken <= copy.saturating_sub(sent.had) + slack =>
-                {
-                    Taking::Quietly
-                }
-                _ => Taking::Only,
-            };
+            peer.taking = sent.map_or(Taking::Only, |sent| sent.judge(copy, slack));
         }
         let allowed = self.slots_allowed();
         let served = self.peers.iter().filter(|(_, peer)| !peer.we_choke);

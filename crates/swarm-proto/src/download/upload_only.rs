@@ -25,7 +25,7 @@ impl Download {
     /// ([`SessionConfig::upload_only`](crate::session::SessionConfig::upload_only)). Who may be
     /// shown our pieces one by one would leave if it knew.
     pub fn begins_upload_only(&self, now: Instant) -> bool {
-        self.wants_nothing() && (!self.may_hide(now) || self.is_alone(None))
+        self.wants_nothing() && !self.may_hide(now)
     }
 
     /// Tells a peer that has just come.

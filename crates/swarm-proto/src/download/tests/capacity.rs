@@ -3,13 +3,19 @@
 use super::*;
 
 const PEERS: u64 = 40;
+const COPY: u32 = 702;
 
-/// Most peers served at a time in each ten seconds, while those that are take a piece a second,
-/// and all together no more than `line`.
-fn served(line: usize, rounds: usize) -> Vec<usize> {
+/// Most peers served at a time in each ten seconds, while those that are take three pieces a
+/// second, and all together no more than `line`. Each comes from such an address.
+fn served(line: usize, rounds: usize, addr: impl Fn(u64) -> [u8; 4]) -> Vec<usize> {
+    crowd(line, rounds, addr).1
+}
+
+fn crowd(line: usize, rounds: usize, addr: impl Fn(u64) -> [u8; 4]) -> (Table, Vec<usize>) {
     let mut table = Table::seed();
     for conn in 0..PEERS {
-        table.join(conn, table.meta.swarm_ids()[0]);
+        let addr = (addr(conn), 1000 + conn as u16).into();
+        table.join_from(conn, addr, table.meta.swarm_ids()[0]);
         table.event(conn, SessionEvent::PeerHas(PieceSet::None));
         table.event(conn, SessionEvent::PeerInterested(true));
     }
@@ -20,9 +26,9 @@ fn served(line: usize, rounds: usize) -> Vec<usize> {
         for second in 0..10 {
             let served: Vec<_> = (0..PEERS).filter(|conn| has_slot(&table, *conn)).collect();
             most = most.max(served.len());
-            for nth in 0..line.min(served.len()) {
+            for nth in 0..line.min(3 * served.len()) {
                 let conn = served[(nth + second) % served.len()];
-                let piece = geometry.piece(had[conn as usize]).unwrap();
+                let piece = geometry.piece(had[conn as usize] % COPY).unwrap();
                 for range in geometry.blocks(piece) {
                     table.event(conn, SessionEvent::Requested(range));
                 }
@@ -33,7 +39,8 @@ fn served(line: usize, rounds: usize) -> Vec<usize> {
         }
         most
     };
-    (0..rounds).map(round).collect()
+    let served = (0..rounds).map(round).collect();
+    (table, served)
 }
 
 fn has_slot(table: &Table, conn: u64) -> bool {
@@ -41,12 +48,85 @@ fn has_slot(table: &Table, conn: u64) -> bool {
     !stats.we_choke
 }
 
+fn apart(conn: u64) -> [u8; 4] {
+    [81, 2, conn as u8, 1]
+}
+
 #[test]
 fn a_seed_serves_more_slow_peers_than_its_slots_and_on_a_full_line_no_more() {
-    let slow = served(1000, 12);
+    let slow = served(1000, 20, apart);
     assert!(slow.ends_with(&[PEERS as usize; 3]), "{slow:?}");
-    let full = served(8, 40);
+    let full = served(24, 40, apart);
     let more = full.iter().filter(|served| **served > 8).count();
-    assert!((2..=8).contains(&more), "{full:?}");
+    assert!((4..=12).contains(&more), "{full:?}");
     assert!(full.iter().all(|served| *served <= 12), "{full:?}");
+}
+
+#[test]
+fn t23_a_host_gets_none_of_the_slots_that_a_seed_adds_however_often_it_calls() {
+    let one = served(1000, 20, |_| [81, 2, 1, 1]);
+    assert!(one.iter().all(|served| *served <= 8), "{one:?}");
+    // Nor do three that share what others leave.
+    let three = served(1000, 20, |conn| [81, 2, (conn % 3) as u8, 1]);
+    assert!(three.iter().all(|served| *served <= 8), "{three:?}");
+    // Nor the slots of others that are gone.
+    let (mut table, served) = crowd(1000, 20, |conn| match conn {
+        0..20 => apart(conn),
+        _ => [81, 2, 99, 1],
+    });
+    assert_eq!(served.last(), Some(&21), "{served:?}");
+    for conn in 0..20 {
+        table.event(conn, SessionEvent::PeerInterested(false));
+    }
+    for _ in 0..12 {
+        table.wait(Duration::from_secs(1));
+        let left = (20..PEERS).filter(|conn| has_slot(&table, *conn)).count();
+        assert!(left <= 8, "{left}");
+    }
+}
+
+#[test]
+fn what_is_handed_out_at_once_to_whoever_gets_a_slot_is_no_gain() {
+    let mut table = Table::seed();
+    let joins = |table: &mut Table, conn: u64| {
+        let addr = (apart(conn), 1000).into();
+        table.join_from(conn, addr, table.meta.swarm_ids()[0]);
+        table.event(conn, SessionEvent::PeerHas(PieceSet::None));
+        table.event(conn, SessionEvent::PeerInterested(true));
+    };
+    (0..PEERS).for_each(|conn| joins(&mut table, conn));
+    let ranges: Vec<_> = {
+        let geometry = table.meta.geometry();
+        let pieces = (0..geometry.piece_count()).map(|nth| geometry.piece(nth).unwrap());
+        let blocks = pieces.flat_map(|piece| geometry.blocks(piece).collect::<Vec<_>>());
+        blocks.take(limits::REQUESTS_PASSED_MAX).collect()
+    };
+    let piece = table.meta.geometry().piece(0).unwrap();
+    let mut had = [false; PEERS as usize];
+    for _ in 0..300 {
+        // Each asks at once for as much as its session takes, and the line sends next to nothing.
+        for action in table.actions() {
+            let Action::Command(conn, Command::Choke(false)) = action else {
+                continue;
+            };
+            for range in &ranges {
+                table.event(conn.0, SessionEvent::Requested(*range));
+            }
+            if !std::mem::replace(&mut had[conn.0 as usize], true) {
+                table.event(conn.0, SessionEvent::PeerHas(PieceSet::One(piece)));
+            }
+        }
+        table.wait(Duration::from_secs(1));
+        assert!(table.download.stats().unchoked <= 8);
+    }
+}
+
+#[test]
+fn a_seed_that_lost_a_piece_has_its_own_slots_again() {
+    let (mut table, _) = crowd(1000, 20, apart);
+    assert_eq!(table.download.slots(), PEERS as usize);
+    let lost = table.meta.geometry().piece(1).unwrap();
+    table.download.piece_lost(table.now, lost);
+    table.wait(Duration::from_secs(10));
+    assert_eq!(table.download.slots(), 8);
 }

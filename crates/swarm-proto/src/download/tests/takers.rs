@@ -1,6 +1,9 @@
 //! Leeches that tell a seed nothing of what they get.
 
+use std::net::IpAddr;
+
 use super::*;
+use crate::download::takers::{Gone, HALF_FORGOTTEN};
 
 const COPY: u32 = 702;
 
@@ -104,48 +107,102 @@ fn no_slot_is_passed_on_from_who_tells_to_who_tells_nothing() {
     assert!((6..=8).contains(&served), "{served}");
 }
 
-#[test]
-fn t23_who_took_a_copy_and_calls_again_is_known() {
-    let call_again = |table: &mut Table| {
-        table.event(0, SessionEvent::Closed(CloseReason::Eof));
-        table.join(0, table.meta.swarm_ids()[0]);
-        table.event(0, SessionEvent::PeerHas(PieceSet::None));
-        table.event(0, SessionEvent::PeerInterested(true));
-        table.wait(TICK);
-    };
-    // One of the eight others is gone, and so a slot is free for who takes no more than a copy.
+/// The peer goes, and comes back from such an address with what it says to have.
+fn call_again(table: &mut Table, addr: &str, has: PieceSet) {
+    table.event(0, SessionEvent::Closed(CloseReason::Eof));
+    table.join_from(0, addr.parse().unwrap(), table.meta.swarm_ids()[0]);
+    table.event(0, SessionEvent::PeerHas(has));
+    table.event(0, SessionEvent::PeerInterested(true));
+    table.wait(TICK);
+}
+
+const HOME: &str = "[2001:db8:9:9::1]:1000";
+
+/// The same at an address of its own, when one of the eight others is gone: there is a slot that
+/// is free for who takes no more than a copy.
+fn at_home() -> Table {
     let mut table = crowded(0);
     table.event(1, SessionEvent::PeerInterested(false));
+    call_again(&mut table, HOME, PieceSet::None);
     table.wait(Duration::from_secs(5));
-    for _ in 0..5 {
+    table
+}
+
+#[test]
+fn t23_who_took_a_copy_and_calls_again_is_known() {
+    let mut table = at_home();
+    for nth in 0..5 {
         assert!(!is_choked(&table, 0));
         take(&mut table, 0, COPY / 4);
-        call_again(&mut table);
+        // From anywhere in its network.
+        call_again(
+            &mut table,
+            &format!("[2001:db8:9:9::{nth}]:1000"),
+            PieceSet::None,
+        );
     }
     assert!(is_choked(&table, 0), "it took more than a copy");
-    assert_eq!(secs_served(&mut table, 0, 500), 0);
-    // But not for ever: the household next to it may have got its address.
-    table.wait(Duration::from_secs(100));
+    assert_eq!(secs_served(&mut table, 0, 60), 0);
+    // It is forgotten by and by.
+    table.wait(HALF_FORGOTTEN);
     table.wait(TICK);
     assert!(!is_choked(&table, 0));
 }
 
 #[test]
 fn who_took_and_told_is_not_held_to_what_it_took_when_it_calls_again() {
-    let mut table = crowded(20);
+    let mut table = at_home();
+    take(&mut table, 0, 20);
     let piece = |table: &Table, nth| table.meta.geometry().piece(nth).unwrap();
     for nth in 0..20 {
         let has = PieceSet::One(piece(&table, nth));
         table.event(0, SessionEvent::PeerHas(has));
     }
-    table.event(0, SessionEvent::Closed(CloseReason::Eof));
-    table.event(1, SessionEvent::PeerInterested(false));
-    table.join(0, table.meta.swarm_ids()[0]);
-    table.event(0, SessionEvent::PeerHas(PieceSet::None));
-    table.event(0, SessionEvent::PeerInterested(true));
-    table.event(0, SessionEvent::PeerHas(PieceSet::One(piece(&table, 0))));
+    call_again(&mut table, HOME, PieceSet::None);
+    take(&mut table, 0, 1);
+    let has = PieceSet::One(piece(&table, 0));
+    table.event(0, SessionEvent::PeerHas(has));
     table.wait(Duration::from_secs(5));
     assert!(!is_choked(&table, 0));
+}
+
+#[test]
+fn who_tells_nothing_and_calls_again_with_what_it_took_gets_the_rest() {
+    let mut table = at_home();
+    take(&mut table, 0, COPY * 6 / 10);
+    let mut bits = Bitfield::none(table.meta.geometry().piece_count());
+    for piece in 0..COPY * 6 / 10 {
+        bits.insert(table.meta.geometry().piece(piece).unwrap());
+    }
+    call_again(&mut table, HOME, PieceSet::Bits(bits));
+    take(&mut table, 0, COPY * 4 / 10);
+    table.wait(Duration::from_secs(5));
+    assert!(!is_choked(&table, 0), "it takes the rest of one copy");
+}
+
+#[test]
+fn who_tells_is_not_to_blame_for_who_had_its_address_before() {
+    let mut table = at_home();
+    take(&mut table, 0, 2 * COPY);
+    call_again(&mut table, HOME, PieceSet::None);
+    table.wait(Duration::from_secs(5));
+    assert!(is_choked(&table, 0), "it says nothing yet");
+    let piece = table.meta.geometry().piece(0).unwrap();
+    table.event(0, SessionEvent::PeerHas(PieceSet::One(piece)));
+    table.wait(Duration::from_secs(5));
+    assert!(!is_choked(&table, 0));
+}
+
+#[test]
+fn what_is_remembered_of_takers_is_bounded_and_the_least_is_forgotten_first() {
+    let (mut gone, now) = (Gone::default(), Instant::now());
+    let at = |nth: u32| IpAddr::from(nth.to_be_bytes());
+    for nth in 0..3000 {
+        gone.add(now, at(nth), u64::from(3000 - nth));
+    }
+    let known = (0..3000).filter(|nth| gone.of(now, at(*nth)) > 0).count();
+    assert_eq!(known, limits::TAKERS_MAX);
+    assert_eq!(gone.of(now, at(0)), 3000);
 }
 
 #[test]
