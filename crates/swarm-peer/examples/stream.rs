@@ -58,6 +58,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         bundle.want = Want::None;
     }
     let handle = node.add(bundle).await?;
+    handle.metainfo().await?;
     let mut from = began;
     for place in args.places {
         let start = ((total as f64 * place) as u64).min(total.saturating_sub(READ_LEN));
