@@ -14,8 +14,8 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use ipnet::IpNet;
 use sd_notify::NotifyState;
 use swarm_proto::manifest::{PublicKey, SiteName};
-use swarm_tracker::config::{HomeUrl, parse_duration};
-use swarm_tracker::{Tracker, TrackerConfig, TrackerError};
+use swarm_tracker::config::{HomeUrl, TlsConfig, parse_duration};
+use swarm_tracker::{Tracker, TrackerConfig, TrackerError, TrackerHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::service;
@@ -81,6 +81,31 @@ struct RunArgs {
         value_delimiter = ','
     )]
     http: Vec<SocketAddr>,
+    /// Address to listen on for HTTPS; may be given more than once.
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "SWARM_TRACKER_HTTPS",
+        value_delimiter = ','
+    )]
+    https: Vec<SocketAddr>,
+    /// Certificate for --https (PEM, with those that lead to its root); read anew when it changes,
+    /// and on SIGHUP.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "SWARM_TRACKER_TLS_CERT",
+        requires = "tls_key"
+    )]
+    tls_cert: Option<PathBuf>,
+    /// Private key of that certificate (PEM).
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "SWARM_TRACKER_TLS_KEY",
+        requires = "tls_cert"
+    )]
+    tls_key: Option<PathBuf>,
     /// Address to listen on for UDP; may be given more than once. Default: those of --http.
     #[arg(
         long,
@@ -194,7 +219,7 @@ impl From<anyhow::Error> for Failure {
 impl From<TrackerError> for Failure {
     fn from(error: TrackerError) -> Self {
         let code = match &error {
-            TrackerError::Config(_) => EXIT_CONFIG,
+            TrackerError::Config(_) | TrackerError::Certificate(_) => EXIT_CONFIG,
             TrackerError::Bind { .. } | TrackerError::Socket(_) => EXIT_UNAVAILABLE,
             _ => EXIT_FAILURE,
         };
@@ -302,6 +327,12 @@ fn configure(file: Option<&Path>, args: RunArgs) -> Result<TrackerConfig, Failur
         // Those of the file went with its addresses for HTTP.
         config.udp = None;
     }
+    if !args.https.is_empty() {
+        config.https = args.https;
+    }
+    if let (Some(certificate), Some(key)) = (args.tls_cert, args.tls_key) {
+        config.tls = Some(TlsConfig { certificate, key });
+    }
     if args.no_udp || !args.udp.is_empty() {
         config.udp = Some(args.udp);
     }
@@ -357,12 +388,14 @@ async fn run(config: TrackerConfig, json: bool) -> Result<(), Failure> {
     let tracker = Tracker::start_on(sockets, config, shutdown.clone()).await?;
     let mut signals = Signals::new().context("cannot wait for signals")?;
     let (addrs, udp) = (tracker.http_addrs(), tracker.udp_addrs());
+    let https = tracker.https_addrs();
     if json {
         let all: Vec<String> = addrs.iter().map(ToString::to_string).collect();
         let event = serde_json::json!({
             "event": "listening",
             "http": tracker.http_addr().to_string(),
             "http_all": all,
+            "https_all": https.iter().map(ToString::to_string).collect::<Vec<String>>(),
             "udp": udp.first().map(ToString::to_string),
             "udp_all": udp.iter().map(ToString::to_string).collect::<Vec<String>>(),
         });
@@ -371,6 +404,9 @@ async fn run(config: TrackerConfig, json: bool) -> Result<(), Failure> {
     for addr in addrs {
         tracing::info!(http = %addr, "listening");
     }
+    for addr in https {
+        tracing::info!(https = %addr, "listening");
+    }
     for addr in udp {
         tracing::info!(udp = %addr, "listening");
     }
@@ -378,6 +414,7 @@ async fn run(config: TrackerConfig, json: bool) -> Result<(), Failure> {
     tokio::select! {
         () = signals.next() => {}
         () = service::keep_watchdog(&tracker) => {}
+        () = reload_when_told(&tracker) => {}
     }
     service::tell(&[NotifyState::Stopping]);
     tracing::info!("stopping, a second signal stops at once");
@@ -386,6 +423,23 @@ async fn run(config: TrackerConfig, json: bool) -> Result<(), Failure> {
         () = tracker.join() => Ok(()),
         () = signals.next() => Err(anyhow::anyhow!("stopped before all requests were finished").into()),
     }
+}
+
+/// Reads the certificate anew at each SIGHUP; never ends.
+async fn reload_when_told(tracker: &TrackerHandle) {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        match signal(SignalKind::hangup()) {
+            Ok(mut told) => {
+                while told.recv().await.is_some() {
+                    tracker.reload_certificate();
+                }
+            }
+            Err(error) => tracing::warn!(%error, "SIGHUP is not heeded"),
+        }
+    }
+    std::future::pending().await
 }
 
 /// The signals that mean "stop".

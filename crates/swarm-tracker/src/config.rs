@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 use swarm_proto::manifest::{PublicKey, SiteName};
 use url::Url;
 
+mod tls;
 mod volunteer;
 
+pub use tls::TlsConfig;
 pub use volunteer::VolunteerConfig;
 
 /// Everything about one tracker.
@@ -22,6 +24,10 @@ pub use volunteer::VolunteerConfig;
 pub struct TrackerConfig {
     /// Addresses to listen on for HTTP. Default: port 6969 of every address, IPv6 and IPv4.
     pub http: Vec<SocketAddr>,
+    /// Addresses to listen on for HTTPS, with the certificate of `tls`. Default: none.
+    pub https: Vec<SocketAddr>,
+    /// Certificate and key for `https`. Default: none.
+    pub tls: Option<TlsConfig>,
     /// Addresses to listen on for UDP (BEP 15). An empty list: none. Default: those of `http`.
     pub udp: Option<Vec<SocketAddr>>,
     /// Sockets for each UDP address, each with a thread; the system shares packets out among them
@@ -60,6 +66,8 @@ impl Default for TrackerConfig {
     fn default() -> Self {
         Self {
             http: vec![SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 6969)],
+            https: Vec::new(),
+            tls: None,
             udp: None,
             udp_sockets: 1,
             open: false,
@@ -233,6 +241,9 @@ pub enum ConfigError {
     /// A value of which at least one is needed.
     #[error("{0} must not be 0")]
     Zero(&'static str),
+    /// HTTPS without a certificate, or a certificate for nothing.
+    #[error("https and tls: each needs the other")]
+    HalfTls,
     /// A visitor sent home would come back to the tracker.
     #[error("homes: {0} cannot be at home at its own public name, which may lead to this tracker")]
     HomeIsPublic(SiteName),
@@ -246,6 +257,9 @@ impl TrackerConfig {
     pub fn check(&self) -> Result<(), ConfigError> {
         if self.http.is_empty() {
             return Err(ConfigError::NoAddress);
+        }
+        if self.https.is_empty() != self.tls.is_none() {
+            return Err(ConfigError::HalfTls);
         }
         let announce = &self.announce;
         let order = |shorter, longer, ok| match ok {

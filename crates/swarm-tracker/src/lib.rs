@@ -16,6 +16,7 @@ mod metrics;
 pub mod registry;
 mod state;
 mod status;
+mod tls;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -32,9 +33,12 @@ use tokio_util::task::TaskTracker;
 use app::App;
 pub use app::{AlarmRefused, RegisterRefused};
 pub use config::{ConfigError, TrackerConfig};
+use listen::Listener;
 use listen::udp::UdpListener;
 pub use registry::Totals;
 pub use state::StateError;
+use tls::Certificate;
+pub use tls::CertificateError;
 
 /// Why a tracker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +58,12 @@ pub enum TrackerError {
     /// A socket that was handed over cannot be used.
     #[error("cannot listen on a socket that was handed over: {0}")]
     Socket(#[source] io::Error),
+    /// The certificate cannot be used.
+    #[error("certificate: {0}")]
+    Certificate(#[from] CertificateError),
+    /// HTTPS is not to be had on this machine.
+    #[error("TLS: {0}")]
+    Tls(#[source] rustls::Error),
     /// The state directory cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
@@ -110,11 +120,20 @@ impl Tracker {
                 asked.push(addr);
             }
         }
-        let addrs: Vec<SocketAddr> = listeners
-            .iter()
-            .zip(&asked)
-            .map(|(listener, addr)| listener.local_addr().unwrap_or(*addr))
-            .collect();
+        let addrs = addresses(&listeners, &asked);
+        let certificate = config.tls.clone().map(Certificate::open).transpose()?;
+        let mut secure = Vec::with_capacity(config.https.len());
+        for addr in &config.https {
+            secure.push(bind(*addr).await?);
+        }
+        let https_addrs = addresses(&secure, &config.https);
+        let mut served: Vec<_> = listeners.into_iter().map(Listener::plain).collect();
+        if let Some(certificate) = &certificate {
+            for listener in secure {
+                let acceptor = certificate.acceptor().map_err(TrackerError::Tls)?;
+                served.push(Listener::secure(listener, acceptor));
+            }
+        }
         let udp = if sockets.udp.is_empty() {
             bind_udp(&config, &addrs, &asked)?
         } else {
@@ -132,16 +151,35 @@ impl Tracker {
         let house = Arc::clone(&app);
         tasks.spawn(async move { house.keep_house().await });
         tasks.spawn(call::keep_calling(Arc::clone(&app)));
-        tasks.spawn(listen::serve(listeners, Arc::clone(&app), drain));
+        tasks.spawn(listen::serve(served, Arc::clone(&app), drain));
+        if let Some(certificate) = certificate.clone() {
+            let stopped = app.shutdown.clone().cancelled_owned();
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = certificate.keep() => {}
+                    () = stopped => {}
+                }
+            });
+        }
         tasks.spawn(listen::udp::serve(udp, Arc::clone(&app)));
         tasks.close();
         Ok(TrackerHandle {
             app,
             addrs,
+            https_addrs,
+            certificate,
             udp_addrs,
             tasks,
         })
     }
+}
+
+/// Where these listen, of which these addresses were asked for.
+fn addresses(listeners: &[TcpListener], asked: &[SocketAddr]) -> Vec<SocketAddr> {
+    let pairs = listeners.iter().zip(asked);
+    pairs
+        .map(|(listener, addr)| listener.local_addr().unwrap_or(*addr))
+        .collect()
 }
 
 /// Listens for UDP where the configuration says, or else where HTTP came to listen. There a port
@@ -199,6 +237,8 @@ async fn bind(addr: SocketAddr) -> Result<TcpListener, TrackerError> {
 pub struct TrackerHandle {
     app: Arc<App>,
     addrs: Vec<SocketAddr>,
+    https_addrs: Vec<SocketAddr>,
+    certificate: Option<Arc<Certificate>>,
     udp_addrs: Vec<SocketAddr>,
     tasks: TaskTracker,
 }
@@ -215,6 +255,19 @@ impl TrackerHandle {
     /// All addresses it listens on for HTTP.
     pub fn http_addrs(&self) -> &[SocketAddr] {
         &self.addrs
+    }
+
+    /// All addresses it listens on for HTTPS; there may be none.
+    pub fn https_addrs(&self) -> &[SocketAddr] {
+        &self.https_addrs
+    }
+
+    /// Reads the files of the certificate again, if there are any. If they are of no use, the log
+    /// says so and what was in force stays so.
+    pub fn reload_certificate(&self) {
+        if let Some(certificate) = &self.certificate {
+            certificate.reload();
+        }
     }
 
     /// All addresses it listens on for UDP; there may be none.

@@ -25,11 +25,13 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use crate::app::App;
@@ -46,6 +48,29 @@ const ACCEPTING_MAX: usize = 8;
 /// Pause where the system has no descriptor left for a new connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Where connections come in.
+pub(crate) struct Listener {
+    listener: TcpListener,
+    /// Who comes speaks TLS.
+    tls: Option<TlsAcceptor>,
+}
+
+impl Listener {
+    pub(crate) const fn plain(listener: TcpListener) -> Self {
+        Self {
+            listener,
+            tls: None,
+        }
+    }
+
+    pub(crate) const fn secure(listener: TcpListener, tls: TlsAcceptor) -> Self {
+        Self {
+            listener,
+            tls: Some(tls),
+        }
+    }
+}
+
 /// What lasts as long as a connection, whatever it becomes.
 struct Link {
     app: Arc<App>,
@@ -61,20 +86,23 @@ impl Drop for Link {
 }
 
 /// Answers on all listeners until the shutdown, then finishes requests for `drain` at most.
-pub(crate) async fn serve(listeners: Vec<TcpListener>, app: Arc<App>, drain: Duration) {
+pub(crate) async fn serve(listeners: Vec<Listener>, app: Arc<App>, drain: Duration) {
     let slots = Arc::new(Semaphore::new(app.connections.max));
     let per_address = Arc::new(PerAddress::new(app.connections.per_address_max));
     let tasks = TaskTracker::new();
     let mut accepting = JoinSet::new();
-    for listener in listeners.into_iter().flat_map(for_each_core) {
-        let (app, slots) = (Arc::clone(&app), Arc::clone(&slots));
-        let (per_address, tasks) = (Arc::clone(&per_address), tasks.clone());
-        accepting.spawn(async move {
-            tokio::select! {
-                () = accept(&listener, &app, &slots, &per_address, &tasks) => {}
-                () = app.shutdown.cancelled() => {}
-            }
-        });
+    for Listener { listener, tls } in listeners {
+        for listener in for_each_core(listener) {
+            let (app, slots) = (Arc::clone(&app), Arc::clone(&slots));
+            let (per_address, tasks) = (Arc::clone(&per_address), tasks.clone());
+            let tls = tls.clone();
+            accepting.spawn(async move {
+                tokio::select! {
+                    () = accept(&listener, tls.as_ref(), &app, &slots, &per_address, &tasks) => {}
+                    () = app.shutdown.cancelled() => {}
+                }
+            });
+        }
     }
     while accepting.join_next().await.is_some() {}
     tasks.close();
@@ -113,6 +141,7 @@ fn for_each_core(listener: TcpListener) -> Vec<AsyncFd<std::net::TcpListener>> {
 
 async fn accept(
     listener: &AsyncFd<std::net::TcpListener>,
+    tls: Option<&TlsAcceptor>,
     app: &Arc<App>,
     slots: &Arc<Semaphore>,
     per_address: &Arc<PerAddress>,
@@ -146,8 +175,8 @@ async fn accept(
             continue;
         }
         app.metrics.connections.add();
-        if many {
-            // Who asks stands in fields that only hyper reads.
+        if many || tls.is_some() {
+            // Who asks stands in fields that only hyper reads; or nothing can be read yet.
             talk = Talk::of_others();
         } else if talk.begin(&stream, app, source) {
             app.metrics.connections_ended.add();
@@ -159,8 +188,9 @@ async fn accept(
             _permits: (slot, share),
         });
         let talk = std::mem::take(&mut talk);
+        let tls = tls.cloned();
         tasks.spawn(async move {
-            if let Err(error) = serve_one(stream, talk, source, link).await {
+            if let Err(error) = serve_one(stream, tls, talk, source, link).await {
                 tracing::trace!(%error, "connection ended");
             }
         });
@@ -169,6 +199,7 @@ async fn accept(
 
 async fn serve_one(
     stream: std::net::TcpStream,
+    tls: Option<TlsAcceptor>,
     talk: Talk,
     source: IpAddr,
     link: Arc<Link>,
@@ -177,6 +208,13 @@ async fn serve_one(
     let _ = stream.set_nodelay(true);
     stream.set_nonblocking(true)?;
     let mut stream = TcpStream::from_std(stream)?;
+    if let Some(tls) = tls {
+        // Whoever says nothing has no longer for the handshake than for a head.
+        let shaking = timeout(link.app.connections.head_timeout, tls.accept(stream));
+        return drive(shaking.await??, source, link)
+            .await
+            .map_err(Into::into);
+    }
     match talk.go_on(&mut stream, &link.app, source).await? {
         End::Closed => Ok(()),
         End::Other(read) => {
@@ -186,7 +224,10 @@ async fn serve_one(
     }
 }
 
-async fn drive(stream: Rewound<TcpStream>, source: IpAddr, link: Arc<Link>) -> hyper::Result<()> {
+async fn drive<S>(stream: S, source: IpAddr, link: Arc<Link>) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let connections = &link.app.connections;
     let stream = WriteDeadline::new(stream, connections.write_timeout);
     let held = Arc::clone(&link);

@@ -6,7 +6,7 @@ pub(crate) mod bridge;
 pub(crate) mod site;
 pub(crate) mod web;
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -67,7 +67,7 @@ pub(crate) fn connect(addr: SocketAddr) -> TcpStream {
 }
 
 /// Reads one answer off a connection; `None` at its end.
-pub(crate) fn read_reply(stream: &mut TcpStream) -> Option<Reply> {
+pub(crate) fn read_reply(stream: &mut impl std::io::Read) -> Option<Reply> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
