@@ -63,7 +63,7 @@ fn call(tracker: &TrackerHandle, trusted: &CertificateDer<'static>) -> Secure {
 
 fn announce(stream: &mut Secure, port: u16) -> Option<usize> {
     let peer = PeerId::new([port.to_be_bytes()[1]; 20]);
-    let query = encode_query(&AnnounceRequest::new(SWARM, peer, port));
+    let query = encode_query(&AnnounceRequest::new(SWARM, peer, 7000 + port));
     let request = format!("GET /announce?{query} HTTP/1.1\r\nHost: {NAME}\r\n\r\n");
     stream.write_all(request.as_bytes()).ok()?;
     let reply = decode_reply(&read_reply(stream)?.body).expect("a good reply");

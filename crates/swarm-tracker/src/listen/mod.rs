@@ -32,6 +32,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::task::TaskTracker;
 
 use crate::app::App;
@@ -70,6 +71,17 @@ impl Listener {
         }
     }
 }
+
+/// What hyper talks over, and WebSockets after it.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
+
+/// A connection of HTTP, as hyper has it.
+type Plain = WriteDeadline<Rewound<TcpStream>>;
+
+/// A connection of HTTPS, as hyper has it.
+type Secure = WriteDeadline<TlsStream<TcpStream>>;
 
 /// What lasts as long as a connection, whatever it becomes.
 struct Link {
@@ -224,10 +236,7 @@ async fn serve_one(
     }
 }
 
-async fn drive<S>(stream: S, source: IpAddr, link: Arc<Link>) -> hyper::Result<()>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn drive<S: Stream>(stream: S, source: IpAddr, link: Arc<Link>) -> hyper::Result<()> {
     let connections = &link.app.connections;
     let stream = WriteDeadline::new(stream, connections.write_timeout);
     let held = Arc::clone(&link);

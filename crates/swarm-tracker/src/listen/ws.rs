@@ -17,13 +17,12 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header;
-use hyper::upgrade::Upgraded;
+use hyper::upgrade::{Parts, Upgraded};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use swarm_proto::limits::WS_MESSAGE_LEN_MAX;
 use swarm_proto::tracker::ws::{self as codec, Announce, Answer, Response};
 use swarm_proto::tracker::{ScrapeReply, ScrapeRequest};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::Error;
@@ -31,9 +30,8 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 
-use super::Link;
-use super::connection::{Rewound, WriteDeadline};
 use super::http::{Reply, text};
+use super::{Link, Plain, Secure, Stream};
 use crate::app::App;
 use crate::registry::SocketId;
 use outbox::Outbox;
@@ -50,7 +48,7 @@ const WRITE_BUFFER_MAX: usize = 4 * WS_MESSAGE_LEN_MAX;
 /// Time to say that a socket is closed, and why.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-type Socket = WebSocketStream<Sips<WriteDeadline<Rewound<TcpStream>>>>;
+type Socket<S> = WebSocketStream<Sips<S>>;
 
 /// What waits to be sent on each socket.
 #[derive(Debug, Default)]
@@ -99,10 +97,18 @@ pub(super) fn upgrade(
     reply
 }
 
+/// Talks over whatever [`listen`](super) gave to hyper.
 async fn serve(app: &App, source: IpAddr, upgraded: Upgraded) {
-    let Ok(parts) = upgraded.downcast::<TokioIo<WriteDeadline<Rewound<TcpStream>>>>() else {
-        return;
-    };
+    match upgraded.downcast::<TokioIo<Plain>>() {
+        Ok(parts) => serve_on(app, source, parts).await,
+        Err(upgraded) => match upgraded.downcast::<TokioIo<Secure>>() {
+            Ok(parts) => serve_on(app, source, parts).await,
+            Err(_) => tracing::error!("a WebSocket over neither TCP nor TLS"),
+        },
+    }
+}
+
+async fn serve_on<S: Stream>(app: &App, source: IpAddr, parts: Parts<TokioIo<S>>) {
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)
@@ -157,7 +163,12 @@ enum End {
 }
 
 /// Hears and answers a peer until either side ends it.
-async fn converse(app: &App, source: IpAddr, seat: &Seat<'_>, stream: &mut Socket) -> End {
+async fn converse<S: Stream>(
+    app: &App,
+    source: IpAddr,
+    seat: &Seat<'_>,
+    stream: &mut Socket<S>,
+) -> End {
     let (idle, patience) = (app.connections.websocket_idle, app.peer_age);
     let mut heard = Instant::now();
     let (mut asked, mut pinged) = (heard, false);
@@ -233,7 +244,10 @@ async fn converse(app: &App, source: IpAddr, seat: &Seat<'_>, stream: &mut Socke
 
 /// The next message. The one before is `held` until this socket has nothing more to read: the
 /// codec would otherwise take its memory back and keep as much as the longest message ever had.
-async fn next(stream: &mut Socket, held: &mut Option<Message>) -> Option<Result<Message, Error>> {
+async fn next<S: Stream>(
+    stream: &mut Socket<S>,
+    held: &mut Option<Message>,
+) -> Option<Result<Message, Error>> {
     poll_fn(|cx| {
         let polled = stream.poll_next_unpin(cx);
         match polled {
@@ -246,7 +260,12 @@ async fn next(stream: &mut Socket, held: &mut Option<Message>) -> Option<Result<
 }
 
 /// Sends one message, unless more than may wait comes in meanwhile.
-async fn send(app: &App, seat: &Seat<'_>, stream: &mut Socket, message: Message) -> Option<End> {
+async fn send<S: Stream>(
+    app: &App,
+    seat: &Seat<'_>,
+    stream: &mut Socket<S>,
+    message: Message,
+) -> Option<End> {
     tokio::select! {
         biased;
         sent = stream.send(message) => sent.err().map(|_| End::Gone),
