@@ -5,8 +5,6 @@ use std::time::{Duration, Instant};
 use super::Download;
 use super::choke::Hosts;
 use super::peers::Peer;
-use crate::geometry::BLOCK_LEN;
-use crate::limits;
 use crate::session::ConnectionId;
 
 /// Another number of slots is judged by this part of the change that it would make on an empty
@@ -16,12 +14,9 @@ const PART: f64 = 0.5;
 /// Rounds until another number is tried after one that was not kept.
 const REST: u32 = 6;
 
-/// What a session is given of a peer's requests before any of it is sent: how soon says nothing of
-/// the line.
-const AT_ONCE: u64 = limits::REQUESTS_PASSED_MAX as u64 * BLOCK_LEN as u64;
-
-/// Tries half as many slots again while hosts without one wait, and keeps them if more was sent
-/// then; tries fewer by turns with that, and keeps those if no less was sent.
+/// Tries half as many slots again while hosts without one wait, and keeps them if at least
+/// [`PART`] as much more was sent then; tries a third fewer by turns with that, and keeps those if
+/// no more than that part less was sent.
 ///
 /// Peers with thin lines leave most of a thick one idle; where the line is full, more slots only
 /// divide it.
@@ -33,10 +28,11 @@ pub(super) struct Capacity {
     /// Fewer are to be tried next.
     down: bool,
     rest: u32,
-    /// Rounds in which all slots were used and some host waited, one after the other.
+    /// Rounds in which some host waited, one after the other.
     full: u32,
-    /// Bytes sent since the round began.
-    sent: u64,
+    /// Bytes sent since the round began, less those of the round before that were not sent after
+    /// all: who loses its slot loses what it was to be sent when the next round has begun.
+    sent: i64,
     since: Option<Instant>,
 }
 
@@ -46,8 +42,9 @@ struct Trial {
     more: usize,
     /// Bytes a second.
     rate: f64,
-    /// A round has passed since: those who lost their slots have no more under way.
-    settled: bool,
+    /// Peers served when a round had passed since: those who lost their slots have no more under
+    /// way then, and what is sent is measured.
+    settled: Option<usize>,
 }
 
 /// How the slots were used when a round ended.
@@ -74,9 +71,9 @@ impl FreeSlots {
     }
 
     /// Whether this peer may have one: those beside the configured ones are for hosts that have
-    /// none, since connections are cheap.
+    /// none, in networks that have next to none. Connections are cheap, and addresses not dear.
     pub(super) fn are_for(&self, peer: &Peer) -> bool {
-        self.configured || self.more && !self.hosts.has_slot(peer)
+        self.configured || self.more && self.hosts.have_room_for(peer.info.addr.ip())
     }
 }
 
@@ -88,6 +85,12 @@ struct Bounds {
 }
 
 impl Capacity {
+    /// Bytes counted in this round.
+    #[cfg(test)]
+    pub(super) const fn sent(&self) -> i64 {
+        self.sent
+    }
+
     /// A round ends.
     fn round(&mut self, now: Instant, bounds: Bounds, used: Use) {
         let since = self.since.replace(now);
@@ -96,15 +99,22 @@ impl Capacity {
         if elapsed.is_zero() {
             return;
         }
-        let rate = sent as f64 / elapsed.as_secs_f64();
+        let rate = sent.max(0) as f64 / elapsed.as_secs_f64();
         self.rest = self.rest.saturating_sub(1);
         match &mut self.trial {
-            Some(trial) if !trial.settled => return trial.settled = true,
-            Some(trial) => {
-                let before = *trial;
-                self.trial = None;
-                self.judge(before, rate, bounds, used);
-            }
+            Some(trial) => match trial.settled {
+                None => {
+                    trial.settled = Some(used.served);
+                    self.full = if used.waits { self.full } else { 0 };
+                    return;
+                }
+                Some(served) => {
+                    let before = *trial;
+                    self.trial = None;
+                    // Who left lately was sent something, too.
+                    self.judge(before, rate, bounds, served.max(used.served));
+                }
+            },
             None => {}
         }
         if !used.waits {
@@ -122,9 +132,9 @@ impl Capacity {
     }
 
     /// Keeps what was tried, or goes back to what was before.
-    fn judge(&mut self, before: Trial, rate: f64, bounds: Bounds, used: Use) {
+    fn judge(&mut self, before: Trial, rate: f64, bounds: Bounds, served: usize) {
         let slots = (bounds.least + before.more).max(1) as f64;
-        let change = used.served as f64 / slots - 1.0;
+        let change = served as f64 / slots - 1.0;
         let up = self.more > before.more;
         if up && change <= 0.0 {
             // They were not used, and so nothing was learnt.
@@ -133,21 +143,24 @@ impl Capacity {
             self.more = before.more;
             self.down = up;
             self.rest = REST;
+        } else if self.more == 0 {
+            self.rest = REST;
         }
     }
 
     fn try_other(&mut self, rate: f64, bounds: Bounds) {
         let slots = bounds.least + self.more;
-        let other = match self.down && self.more > 0 {
+        let more = (slots + slots.div_ceil(2)).min(bounds.most);
+        self.down = self.more > 0 && (self.down || more <= slots);
+        let other = match self.down {
             true => (slots * 2).div_ceil(3).max(bounds.least),
-            false => (slots + slots.div_ceil(2)).min(bounds.most),
+            false => more,
         };
-        self.down &= self.more > 0;
         if other != slots {
             self.trial = Some(Trial {
                 more: self.more,
                 rate,
-                settled: false,
+                settled: None,
             });
             self.more = other.saturating_sub(bounds.least);
         }
@@ -170,12 +183,24 @@ impl Download {
         }
     }
 
-    /// Blocks of so many bytes were handed out to be sent to a peer.
+    /// A block of so many bytes is to be sent to a peer.
     pub(super) fn count_sent(&mut self, conn: ConnectionId, bytes: u32) {
+        self.totals.uploaded += u64::from(bytes);
+        self.totals.up.add(bytes);
+        self.capacity.sent += i64::from(bytes);
         if let Some(peer) = self.peers.get_mut(&conn) {
-            let before = peer.handed;
-            peer.handed += u64::from(bytes);
-            self.capacity.sent += peer.handed.saturating_sub(before.max(AT_ONCE));
+            peer.up.add(bytes);
+            peer.sent += u64::from(bytes);
+        }
+    }
+
+    /// It was not sent after all: the peer took its request back, or was choked.
+    pub(super) fn count_unsent(&mut self, conn: ConnectionId, bytes: u32) {
+        self.capacity.sent -= i64::from(bytes);
+        let bytes = u64::from(bytes);
+        self.totals.uploaded = self.totals.uploaded.saturating_sub(bytes);
+        if let Some(peer) = self.peers.get_mut(&conn) {
+            peer.sent = peer.sent.saturating_sub(bytes);
         }
     }
 
@@ -188,7 +213,9 @@ impl Download {
         }
         let hosts = self.hosts_served();
         let waits = |peer: &Peer| {
-            peer.is_waiting() && !hosts.has_slot(peer) && !self.should_await_suggestion(now, peer)
+            peer.is_waiting()
+                && hosts.have_room_for(peer.info.addr.ip())
+                && !self.should_await_suggestion(now, peer)
         };
         let used = Use {
             served: self.served(),
@@ -224,7 +251,7 @@ mod tests {
         let round = |_| {
             let slots = BOUNDS.least + capacity.more;
             let served = slots.min(peers);
-            capacity.sent += 10 * line.min(100_000 * served) as u64;
+            capacity.sent += 10 * line.min(100_000 * served) as i64;
             *now += Duration::from_secs(10);
             let used = Use {
                 served,
@@ -284,6 +311,34 @@ mod tests {
         let slots = rounds(&mut capacity, &mut now, 300, 600_000, 60);
         let more = slots.iter().skip(20).filter(|slots| **slots > BOUNDS.least);
         assert!(more.count() <= 12, "{slots:?}");
+    }
+
+    #[test]
+    fn slots_go_when_the_line_gets_thin_though_there_are_as_many_as_may_be() {
+        let (mut capacity, mut now) = (Capacity::default(), Instant::now());
+        rounds(&mut capacity, &mut now, 300, 100_000_000, 30);
+        assert!(BOUNDS.least + capacity.more > 60);
+        let slots = rounds(&mut capacity, &mut now, 300, 600_000, 60);
+        let more = slots.iter().skip(40).filter(|slots| **slots > 12);
+        assert_eq!(more.count(), 0, "{slots:?}");
+    }
+
+    #[test]
+    fn slots_that_were_used_until_lately_are_judged_as_used() {
+        let (mut capacity, mut now) = (Capacity::default(), Instant::now());
+        rounds(&mut capacity, &mut now, 300, 500_000, 3);
+        assert_eq!(capacity.more, 4);
+        for served in [12, 9] {
+            now += Duration::from_secs(10);
+            capacity.sent = 5_600_000;
+            let used = Use {
+                served,
+                hosts: served,
+                waits: true,
+            };
+            capacity.round(now, BOUNDS, used);
+        }
+        assert_eq!(capacity.more, 0, "a tenth more, of half as many again");
     }
 
     #[test]

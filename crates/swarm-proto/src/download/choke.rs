@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::Download;
-use super::host::host;
+use super::host::{host, is_shared};
 use super::peers::Peer;
 use super::takers::Taking;
 use crate::session::{Command, ConnectionId};
@@ -20,7 +20,7 @@ use crate::session::{Command, ConnectionId};
 const QUIET_WAIT: Duration = Duration::from_secs(60);
 
 /// How many slots each address and each network has.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Hosts {
     addresses: HashMap<IpAddr, usize>,
     networks: HashMap<IpAddr, usize>,
@@ -32,8 +32,11 @@ impl Hosts {
         *self.networks.entry(network(ip)).or_default() += 1;
     }
 
-    pub(super) fn has_slot(&self, peer: &Peer) -> bool {
-        self.addresses.contains_key(&host(peer.info.addr.ip()))
+    /// Whether the address has none, and its network no more than one: a tenant has many addresses.
+    /// On a private network there is no saying who has what.
+    pub(super) fn have_room_for(&self, ip: IpAddr) -> bool {
+        let (own, near) = self.crowding(ip);
+        own == 0 && (near < 2 || is_shared(ip))
     }
 
     /// How many addresses have one.
@@ -53,7 +56,7 @@ impl Hosts {
 
 /// The /24 of an IPv4 address, the /48 of an IPv6 address: what one tenant is given.
 fn network(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
+    match host(ip) {
         IpAddr::V4(ip) => IpAddr::from((u32::from(ip) & 0xffff_ff00).to_be_bytes()),
         IpAddr::V6(ip) => IpAddr::from((u128::from(ip) & !((1 << 80) - 1)).to_be_bytes()),
     }
@@ -193,15 +196,33 @@ impl Download {
         let crowding = |conn: &ConnectionId| ip(conn).map(|ip| hosts.crowding(ip));
         let taking = |conn: &ConnectionId| self.peers.get(conn).map(|peer| peer.taking);
         waiting.sort_by_key(|conn| (taking(conn), crowding(conn), since(conn)));
+        served.sort_by_key(since);
+        let mut swaps = Vec::new();
         if slots > self.config.upload_slots {
-            // One of each host that has none.
-            let mut firsts = HashSet::new();
+            let mut then = hosts.clone();
+            let mut swapped = HashSet::new();
             waiting.retain(|conn| {
-                let host = ip(conn).map(host);
-                crowding(conn).is_some_and(|(slots, _)| slots == 0) && firsts.insert(host)
+                let Some(ip) = ip(conn) else {
+                    return false;
+                };
+                if then.have_room_for(ip) {
+                    then.add(ip);
+                    return true;
+                }
+                // Who waits takes over from another of its host, which gets no more by that.
+                let host = host(ip);
+                let same = |other: &ConnectionId| {
+                    let other = self.peers.get(other).map(|peer| peer.info.addr.ip());
+                    other.map(super::host::host) == Some(host)
+                };
+                if let Some(at) = served.iter().position(same)
+                    && swapped.insert(host)
+                {
+                    swaps.push((served.remove(at), *conn));
+                }
+                false
             });
         }
-        served.sort_by_key(since);
         let mut seen = Hosts::default();
         let mut ranks: HashMap<ConnectionId, (usize, usize)> = HashMap::new();
         for conn in &served {
@@ -225,11 +246,15 @@ impl Download {
         }
         served.sort_by_key(|conn| Reverse((taking(conn), ranks.get(conn).copied())));
         let passed_on = waiting.len().min(slots.div_ceil(2)).min(served.len());
-        let beyond = served.len().saturating_sub(slots);
+        let beyond = (served.len() + swaps.len()).saturating_sub(slots);
         let lost = (passed_on + beyond).min(served.len());
         let losers: Vec<_> = served.drain(..lost).collect();
         for conn in losers {
             self.set_choke(now, conn, true);
+        }
+        for (from, to) in swaps {
+            self.set_choke(now, from, true);
+            self.set_choke(now, to, false);
         }
         for conn in waiting.into_iter().take(passed_on) {
             self.set_choke(now, conn, false);
@@ -243,7 +268,6 @@ impl Download {
         {
             peer.we_choke = choke;
             peer.choke_since = now;
-            peer.handed = 0;
             if choke {
                 self.forget_promises(conn);
             }

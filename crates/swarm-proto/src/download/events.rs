@@ -150,7 +150,8 @@ impl Download {
                 self.suggested_is_asked(now, conn, range);
             }
             // Of whom else it knows is for the driver to hear.
-            SessionEvent::Cancelled(_) | SessionEvent::Pex(_) | SessionEvent::DhtPort(_) => {}
+            SessionEvent::Pex(_) | SessionEvent::DhtPort(_) => {}
+            SessionEvent::Cancelled(range) => self.count_unsent(conn, range.len()),
             SessionEvent::Block(block) => self.block(now, conn, block),
             SessionEvent::Rejected(range) => {
                 let range = self.our_range(conn, range);
@@ -260,12 +261,6 @@ impl Download {
         let is_pad = torrent
             .meta
             .is_pad(&torrent.meta.geometry().block_bytes(&range));
-        self.totals.uploaded += u64::from(range.len());
-        self.totals.up.add(range.len());
-        if let Some(peer) = self.peers.get_mut(&conn) {
-            peer.up.add(range.len());
-            peer.sent += u64::from(range.len());
-        }
         self.count_sent(conn, range.len());
         match is_pad {
             // What v1 clients ask for between files: nobody needs a store to know it.

@@ -90,8 +90,6 @@ pub(super) struct Peer {
     pub(super) choke_since: Instant,
     /// Bytes that it asked for and that were handed out to be sent.
     pub(super) sent: u64,
-    /// The same since it was last unchoked.
-    pub(super) handed: u64,
     /// It said to have got a piece since it said what it has.
     pub(super) tells: bool,
     /// What its address was sent, beside what it says to have.
@@ -152,7 +150,6 @@ impl Peer {
             we_choke: true,
             choke_since: now,
             sent: 0,
-            handed: 0,
             tells: false,
             taking: Taking::Fairly,
             turn_until: None,

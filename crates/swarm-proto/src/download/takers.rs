@@ -94,8 +94,7 @@ impl Download {
             return;
         };
         let said = u64::from(peer.said()) * u64::from(geometry.piece_length());
-        // Some of it may not have been sent.
-        let beyond = peer.sent.saturating_sub(said + TAKEN_MIN);
+        let beyond = peer.sent.saturating_sub(said);
         let ip = peer.info.addr.ip();
         if beyond > 0 && !is_shared(ip) {
             self.gone.add(now, host(ip), beyond);

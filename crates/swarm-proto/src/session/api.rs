@@ -209,8 +209,8 @@ pub enum SessionEvent {
     PeerInterested(bool),
     /// The peer asks for a block that exists, and is not choked.
     Requested(BlockRange),
-    /// The peer took a request back that was passed on and is not yet answered; an answer that
-    /// still comes is dropped.
+    /// A request that was passed on is off, by the peer or by our choke, and nothing of its block
+    /// was sent; an answer that still comes is dropped.
     Cancelled(BlockRange),
     /// A block that was asked for.
     Block(Block),

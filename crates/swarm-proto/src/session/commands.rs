@@ -182,6 +182,7 @@ impl PeerSession {
             match removed {
                 Removed::Answered => {
                     self.out.remove_block(range);
+                    self.events.push_back(SessionEvent::Cancelled(range));
                 }
                 Removed::Passed => self.events.push_back(SessionEvent::Cancelled(range)),
                 Removed::Queued => {}

@@ -236,6 +236,7 @@ impl PeerSession {
             Some(Removed::Passed) => self.events.push_back(SessionEvent::Cancelled(range)),
             Some(Removed::Answered) => {
                 self.out.remove_block(range);
+                self.events.push_back(SessionEvent::Cancelled(range));
             }
             // It crossed the block on its way.
             None => return self.useless(),

@@ -318,7 +318,8 @@ fn choke_rejects_what_is_open_where_the_fast_extension_says_so() {
         let mut expected = vec![Message::Choke];
         expected.extend(rejects.into_iter().filter(|_| fast));
         assert_eq!(table.sent(), expected);
-        assert_eq!(table.events(), [SessionEvent::Cancelled(block(0, 1))]);
+        let off = [block(0, 0), block(0, 1)].map(SessionEvent::Cancelled);
+        assert_eq!(table.events(), off);
         table.command(Command::SendBlock(block(0, 1), vec![1; 16_384].into()));
         assert_eq!(table.sent(), [], "nobody waits for it");
     }
@@ -366,7 +367,8 @@ fn cancelled_blocks_are_not_sent() {
     table.command(Command::SendBlock(block(0, 0), vec![0; 16_384].into()));
     table.say(Message::Cancel(raw(block(0, 0))));
     table.say(Message::Cancel(raw(block(1, 0))));
-    assert_eq!(table.events(), [SessionEvent::Cancelled(block(1, 0))]);
+    let off = [block(0, 0), block(1, 0)].map(SessionEvent::Cancelled);
+    assert_eq!(table.events(), off);
     table.command(Command::SendBlock(block(1, 0), vec![0; 16_384].into()));
     table.command(Command::SendBlock(block(2, 0), vec![2; 16_384].into()));
     let sent = table.sent();

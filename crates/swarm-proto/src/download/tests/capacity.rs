@@ -86,7 +86,7 @@ fn t23_a_host_gets_none_of_the_slots_that_a_seed_adds_however_often_it_calls() {
 }
 
 #[test]
-fn what_is_handed_out_at_once_to_whoever_gets_a_slot_is_no_gain() {
+fn what_is_handed_out_at_once_to_whoever_gets_a_slot_and_not_sent_is_no_gain() {
     let mut table = Table::seed();
     let joins = |table: &mut Table, conn: u64| {
         let addr = (apart(conn), 1000).into();
@@ -103,22 +103,34 @@ fn what_is_handed_out_at_once_to_whoever_gets_a_slot_is_no_gain() {
     };
     let piece = table.meta.geometry().piece(0).unwrap();
     let mut had = [false; PEERS as usize];
-    for _ in 0..300 {
-        // Each asks at once for as much as its session takes, and the line sends next to nothing.
+    let mut most = Vec::new();
+    for second in 0..300 {
+        // Each asks at once for as much as its session takes, and loses it with its slot; the line
+        // sends a block a second, whoever has the slots.
         for action in table.actions() {
-            let Action::Command(conn, Command::Choke(false)) = action else {
+            let Action::Command(conn, Command::Choke(choke)) = action else {
                 continue;
             };
             for range in &ranges {
-                table.event(conn.0, SessionEvent::Requested(*range));
+                match choke {
+                    false => table.event(conn.0, SessionEvent::Requested(*range)),
+                    true => table.event(conn.0, SessionEvent::Cancelled(*range)),
+                }
             }
-            if !std::mem::replace(&mut had[conn.0 as usize], true) {
+            if !choke && !std::mem::replace(&mut had[conn.0 as usize], true) {
                 table.event(conn.0, SessionEvent::PeerHas(PieceSet::One(piece)));
             }
         }
+        if let Some(conn) = (0..PEERS).find(|conn| has_slot(&table, *conn)) {
+            table.event(conn, SessionEvent::Requested(ranges[0]));
+        }
+        if second % 10 == 9 {
+            most.push(table.download.slots());
+        }
         table.wait(Duration::from_secs(1));
-        assert!(table.download.stats().unchoked <= 8);
     }
+    assert!(most.contains(&12), "{most:?}");
+    assert!(most.iter().all(|slots| *slots <= 12), "{most:?}");
 }
 
 #[test]
@@ -129,4 +141,68 @@ fn a_seed_that_lost_a_piece_has_its_own_slots_again() {
     table.download.piece_lost(table.now, lost);
     table.wait(Duration::from_secs(10));
     assert_eq!(table.download.slots(), 8);
+}
+
+#[test]
+fn t23_a_tenant_gets_next_to_none_of_the_slots_that_a_seed_adds() {
+    let (table, served) = crowd(1000, 20, |conn| match conn {
+        0..12 => apart(conn),
+        _ => [81, 3, 1, conn as u8],
+    });
+    assert!(served.iter().all(|served| *served <= 14), "{served:?}");
+    let tenant = (12..PEERS).filter(|conn| has_slot(&table, *conn)).count();
+    assert!((1..=2).contains(&tenant), "{tenant}");
+}
+
+#[test]
+fn peers_of_one_host_take_turns_at_its_slot_where_a_seed_added_some() {
+    // Twelve hosts, and another peer behind the last.
+    let addr = |conn: u64| apart(conn.min(11));
+    let mut table = Table::seed();
+    for conn in 0..13 {
+        let from = (addr(conn), 1000 + conn as u16).into();
+        table.join_from(conn, from, table.meta.swarm_ids()[0]);
+        table.event(conn, SessionEvent::PeerHas(PieceSet::None));
+        table.event(conn, SessionEvent::PeerInterested(true));
+    }
+    let piece = |table: &Table, nth: u32| table.meta.geometry().piece(nth % COPY).unwrap();
+    let mut served = [0; 2];
+    for second in 0..220 {
+        for conn in (0..13)
+            .filter(|conn| has_slot(&table, *conn))
+            .collect::<Vec<_>>()
+        {
+            for nth in 3 * second..3 * second + 3 {
+                let piece = piece(&table, nth);
+                for range in table.meta.geometry().blocks(piece).collect::<Vec<_>>() {
+                    table.event(conn, SessionEvent::Requested(range));
+                }
+                table.event(conn, SessionEvent::PeerHas(PieceSet::One(piece)));
+            }
+        }
+        table.wait(Duration::from_secs(1));
+        if second >= 100 {
+            served[0] += u32::from(has_slot(&table, 11));
+            served[1] += u32::from(has_slot(&table, 12));
+        }
+    }
+    assert!(table.download.slots() > 8);
+    assert!(served.iter().all(|secs| *secs >= 40), "{served:?} of 120 s");
+}
+
+#[test]
+fn requests_that_are_taken_back_were_not_sent() {
+    let mut table = Table::seed();
+    table.join(1, table.meta.swarm_ids()[0]);
+    table.event(1, SessionEvent::PeerInterested(true));
+    let piece = table.meta.geometry().piece(0).unwrap();
+    let range = table.meta.geometry().blocks(piece).next().unwrap();
+    for _ in 0..100 {
+        table.event(1, SessionEvent::Requested(range));
+        table.event(1, SessionEvent::Cancelled(range));
+    }
+    assert_eq!(table.download.stats().uploaded, 0);
+    assert_eq!(table.download.capacity.sent(), 0);
+    table.event(1, SessionEvent::Requested(range));
+    assert_eq!(table.download.capacity.sent(), i64::from(range.len()));
 }
