@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use sd_notify::NotifyState;
 use swarm_proto::manifest::{PublicKey, SiteName};
 use swarm_tracker::config::{HomeUrl, TlsConfig, parse_duration};
-use swarm_tracker::{Tracker, TrackerConfig, TrackerError, TrackerHandle};
+use swarm_tracker::{Tracker, TrackerConfig, TrackerError};
 use tokio_util::sync::CancellationToken;
 
 use crate::service;
@@ -385,6 +385,7 @@ fn read_config(path: &Path) -> anyhow::Result<TrackerConfig> {
 async fn run(config: TrackerConfig, json: bool) -> Result<(), Failure> {
     let shutdown = CancellationToken::new();
     let sockets = service::sockets()?;
+    let mut hangups = Hangups::new(!config.https.is_empty()).context("cannot wait for signals")?;
     let tracker = Tracker::start_on(sockets, config, shutdown.clone()).await?;
     let mut signals = Signals::new().context("cannot wait for signals")?;
     let (addrs, udp) = (tracker.http_addrs(), tracker.udp_addrs());
@@ -414,7 +415,12 @@ async fn run(config: TrackerConfig, json: bool) -> Result<(), Failure> {
     tokio::select! {
         () = signals.next() => {}
         () = service::keep_watchdog(&tracker) => {}
-        () = reload_when_told(&tracker) => {}
+        () = async {
+            loop {
+                hangups.next().await;
+                tracker.reload_certificate().await;
+            }
+        } => {}
     }
     service::tell(&[NotifyState::Stopping]);
     tracing::info!("stopping, a second signal stops at once");
@@ -425,21 +431,35 @@ async fn run(config: TrackerConfig, json: bool) -> Result<(), Failure> {
     }
 }
 
-/// Reads the certificate anew at each SIGHUP; never ends.
-async fn reload_when_told(tracker: &TrackerHandle) {
+/// The signal that means "read the certificate anew". Where there is none it ends the program, as
+/// when a terminal is closed.
+struct Hangups {
     #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        match signal(SignalKind::hangup()) {
-            Ok(mut told) => {
-                while told.recv().await.is_some() {
-                    tracker.reload_certificate();
-                }
-            }
-            Err(error) => tracing::warn!(%error, "SIGHUP is not heeded"),
-        }
+    told: Option<tokio::signal::unix::Signal>,
+}
+
+impl Hangups {
+    fn new(wanted: bool) -> io::Result<Self> {
+        #[cfg(not(unix))]
+        let _ = wanted;
+        Ok(Self {
+            #[cfg(unix)]
+            told: wanted
+                .then(|| tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()))
+                .transpose()?,
+        })
     }
-    std::future::pending().await
+
+    /// Waits for the next; for ever where there is none.
+    async fn next(&mut self) {
+        #[cfg(unix)]
+        if let Some(told) = &mut self.told
+            && told.recv().await.is_some()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
 }
 
 /// The signals that mean "stop".

@@ -459,6 +459,13 @@ mod tests {
 
     use super::*;
 
+    fn files() -> TlsConfig {
+        TlsConfig {
+            certificate: "/etc/cert.pem".into(),
+            key: "/etc/key.pem".into(),
+        }
+    }
+
     #[test]
     fn the_default_survives_a_round_trip() {
         let mut config = TrackerConfig::default();
@@ -477,6 +484,8 @@ mod tests {
             config.trusted_proxies = vec!["10.0.0.0/8".parse().expect("a network")];
             config.state = Some("/var/lib/swarm-tracker".into());
             config.udp = Some(Vec::new());
+            config.https.clone_from(&config.http);
+            config.tls = Some(files());
             config.drain = Duration::from_millis(1500);
         }
     }
@@ -514,6 +523,9 @@ mod tests {
             check(|c| c.http.clear()),
             refused("http: no address to listen on")
         );
+        let half = refused("https and tls: each needs the other");
+        assert_eq!(check(|c| c.https.clone_from(&c.http)), half);
+        assert_eq!(check(|c| c.tls = Some(files())), half);
         assert_eq!(
             check(|c| c.announce.peer_age = Duration::from_secs(60)),
             refused("announce.interval must be shorter than announce.peer_age")

@@ -1,6 +1,6 @@
 //! A BitTorrent tracker that also knows which sites are in need, and where to send their visitors.
 //!
-//! Announce and scrape over HTTP, UDP and WebSocket are spec 0005; alarms, volunteer bridges and the redirector are
+//! Announce and scrape over HTTP, HTTPS, UDP and WebSocket are spec 0005; alarms, volunteer bridges and the redirector are
 //! spec 0006. [`registry`] decides, [`Tracker`] drives it with sockets, clock and disk.
 //! State shared by several trackers is absent.
 
@@ -121,7 +121,11 @@ impl Tracker {
             }
         }
         let addrs = addresses(&listeners, &asked);
-        let certificate = config.tls.clone().map(Certificate::open).transpose()?;
+        let tls = config.tls.clone();
+        let opened = tokio::task::spawn_blocking(|| tls.map(Certificate::open).transpose());
+        let certificate = opened
+            .await
+            .expect("reading a certificate does not panic and is not cancelled")?;
         let mut secure = Vec::with_capacity(config.https.len());
         for addr in &config.https {
             secure.push(bind(*addr).await?);
@@ -264,9 +268,12 @@ impl TrackerHandle {
 
     /// Reads the files of the certificate again, if there are any. If they are of no use, the log
     /// says so and what was in force stays so.
-    pub fn reload_certificate(&self) {
-        if let Some(certificate) = &self.certificate {
-            certificate.reload();
+    pub async fn reload_certificate(&self) {
+        if let Some(certificate) = self.certificate.clone() {
+            let reloaded = tokio::task::spawn_blocking(move || certificate.reload());
+            if let Err(error) = reloaded.await {
+                tracing::error!(%error, "certificate not read");
+            }
         }
     }
 

@@ -66,17 +66,9 @@ impl Certificate {
         }))
     }
 
-    /// Reads the files again. If they are of no use, what was in force stays so.
+    /// Reads the files again. If they are of no use, what was in force stays so. Blocks.
     pub(crate) fn reload(&self) {
-        let read = stamp(&self.files);
-        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = read;
-        match load(&self.files, &self.provider) {
-            Ok(new) => {
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
-                tracing::info!(certificate = %self.files.certificate.display(), "read anew");
-            }
-            Err(error) => tracing::error!(%error, "the certificate before stays in force"),
-        }
+        self.read_again(true);
     }
 
     /// Reads the files again whenever they have changed; never ends.
@@ -85,15 +77,27 @@ impl Certificate {
         loop {
             look.tick().await;
             let held = Arc::clone(&self);
-            let looked = tokio::task::spawn_blocking(move || {
-                let read = *held.read.lock().unwrap_or_else(PoisonError::into_inner);
-                if stamp(&held.files) != read {
-                    held.reload();
-                }
-            });
+            let looked = tokio::task::spawn_blocking(move || held.read_again(false));
             if let Err(error) = looked.await {
                 tracing::error!(%error, "certificate not looked after");
             }
+        }
+    }
+
+    fn read_again(&self, always: bool) {
+        // Held all the while: of two at a time the one with the older files might end last.
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = stamp(&self.files);
+        if !always && now == *read {
+            return;
+        }
+        *read = now;
+        match load(&self.files, &self.provider) {
+            Ok(new) => {
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+                tracing::info!(certificate = %self.files.certificate.display(), "read anew");
+            }
+            Err(error) => tracing::error!(%error, "the certificate before stays in force"),
         }
     }
 

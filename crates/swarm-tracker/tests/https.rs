@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{config, connect, read_reply, start};
+use common::{config, connect, get, read_reply, start};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
@@ -44,6 +44,7 @@ fn secure(dir: &Path) -> TrackerConfig {
         ..config()
     };
     config.connections.head_timeout = Duration::from_millis(700);
+    config.connections.write_timeout = Duration::from_millis(500);
     config
 }
 
@@ -125,6 +126,59 @@ async fn who_speaks_no_tls_or_says_nothing_is_left() {
     tracker.join().await;
 }
 
+/// TLS takes in what it cannot send, so that the deadline has to be below it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t55_who_takes_no_replies_in_is_given_up() {
+    const ASKED: usize = 4000;
+    let dir = tempfile::tempdir().expect("a directory");
+    let trusted = write_certificate(dir.path());
+    let (tracker, shutdown) = start(secure(dir.path())).await;
+    let mut stream = call(&tracker, &trusted);
+    assert_eq!(announce(&mut stream, 1), Some(0));
+    let small = socket2::SockRef::from(&stream.sock).set_recv_buffer_size(4096);
+    small.expect("settable");
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: {NAME}\r\n\r\n");
+    stream
+        .write_all(request.repeat(ASKED).as_bytes())
+        .expect("sent");
+    // But for the connection that asks for it.
+    let open = || async {
+        let figures = get(tracker.http_addr(), "/metrics").await.text();
+        let open = figures.lines().find_map(|line| {
+            let count = line.strip_prefix("swarm_tracker_connections_open ")?;
+            count.parse::<u64>().ok()
+        });
+        open.expect("a figure") - 1
+    };
+    let began = Instant::now();
+    while open().await > 0 {
+        assert!(began.elapsed() < Duration::from_secs(10), "still held");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(began.elapsed() >= Duration::from_millis(400));
+    shutdown.cancel();
+    tracker.join().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handshake_under_way_does_not_delay_the_end() {
+    let dir = tempfile::tempdir().expect("a directory");
+    write_certificate(dir.path());
+    let mut config = secure(dir.path());
+    config.connections.head_timeout = Duration::from_secs(60);
+    let (tracker, shutdown) = start(config).await;
+    let _silent = connect(tracker.https_addrs()[0]);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let began = Instant::now();
+    shutdown.cancel();
+    tracker.join().await;
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_that_is_replaced_is_shown_to_whoever_comes_next() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -133,14 +187,14 @@ async fn a_certificate_that_is_replaced_is_shown_to_whoever_comes_next() {
     let mut kept = call(&tracker, &first);
     assert_eq!(announce(&mut kept, 1), Some(0));
     let second = write_certificate(dir.path());
-    tracker.reload_certificate();
+    tracker.reload_certificate().await;
     assert_eq!(announce(&mut call(&tracker, &first), 2), None);
     assert_eq!(announce(&mut call(&tracker, &second), 2), Some(1));
     // Who was there before goes on.
     assert_eq!(announce(&mut kept, 3), Some(2));
     // One of no use changes nothing.
     std::fs::write(dir.path().join("key.pem"), "no key").expect("written");
-    tracker.reload_certificate();
+    tracker.reload_certificate().await;
     assert_eq!(announce(&mut call(&tracker, &second), 4), Some(3));
     shutdown.cancel();
     tracker.join().await;

@@ -18,6 +18,7 @@ pub(crate) mod udp;
 pub(crate) mod ws;
 
 use std::error::Error;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,8 +81,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 /// A connection of HTTP, as hyper has it.
 type Plain = WriteDeadline<Rewound<TcpStream>>;
 
-/// A connection of HTTPS, as hyper has it.
-type Secure = WriteDeadline<TlsStream<TcpStream>>;
+/// A connection of HTTPS, as hyper has it. The deadline is below: TLS takes in what it cannot send.
+type Secure = TlsStream<WriteDeadline<TcpStream>>;
+
+/// What a client's TLS handshake counts for among what it may ask in a second: we sign in it.
+const HANDSHAKE_ASKS: u32 = 10;
+
+/// Bytes that TLS takes in for a client that does not take them.
+const TLS_BUFFER_MAX: usize = 16 * 1024;
 
 /// What lasts as long as a connection, whatever it becomes.
 struct Link {
@@ -220,25 +227,52 @@ async fn serve_one(
     let _ = stream.set_nodelay(true);
     stream.set_nonblocking(true)?;
     let mut stream = TcpStream::from_std(stream)?;
+    let write_timeout = link.app.connections.write_timeout;
     if let Some(tls) = tls {
-        // Whoever says nothing has no longer for the handshake than for a head.
-        let shaking = timeout(link.app.connections.head_timeout, tls.accept(stream));
-        return drive(shaking.await??, source, link)
-            .await
-            .map_err(Into::into);
+        let stream = WriteDeadline::new(stream, write_timeout);
+        return match shake(tls, stream, source, &link.app).await? {
+            Some(stream) => drive(stream, source, link).await.map_err(Into::into),
+            None => Ok(()),
+        };
     }
     match talk.go_on(&mut stream, &link.app, source).await? {
         End::Closed => Ok(()),
         End::Other(read) => {
-            let stream = Rewound::new(read, stream);
+            let stream = WriteDeadline::new(Rewound::new(read, stream), write_timeout);
             drive(stream, source, link).await.map_err(Into::into)
         }
     }
 }
 
+/// Takes a client's TLS handshake; `None`: it may not have one now.
+///
+/// # Errors
+/// The connection's or the client's; or it took longer than a head may.
+async fn shake(
+    tls: TlsAcceptor,
+    stream: WriteDeadline<TcpStream>,
+    source: IpAddr,
+    app: &App,
+) -> io::Result<Option<Secure>> {
+    let is_proxy = proxy::is_proxy(&app.proxies, source);
+    if !is_proxy && !app.may_ask(app.now(), source, HANDSHAKE_ASKS) {
+        return Ok(None);
+    }
+    let bounded = |connection: &mut rustls::ServerConnection| {
+        connection.set_buffer_limit(Some(TLS_BUFFER_MAX));
+    };
+    let shaking = timeout(
+        app.connections.head_timeout,
+        tls.accept_with(stream, bounded),
+    );
+    tokio::select! {
+        shaken = shaking => shaken?.map(Some),
+        () = app.shutdown.cancelled() => Ok(None),
+    }
+}
+
 async fn drive<S: Stream>(stream: S, source: IpAddr, link: Arc<Link>) -> hyper::Result<()> {
     let connections = &link.app.connections;
-    let stream = WriteDeadline::new(stream, connections.write_timeout);
     let held = Arc::clone(&link);
     let service = service_fn(move |request| {
         http::answer(Arc::clone(&held.app), source, request, Arc::clone(&held))
