@@ -101,21 +101,16 @@ impl Capacity {
         }
         let rate = sent.max(0) as f64 / elapsed.as_secs_f64();
         self.rest = self.rest.saturating_sub(1);
-        match &mut self.trial {
-            Some(trial) => match trial.settled {
-                None => {
-                    trial.settled = Some(used.served);
-                    self.full = if used.waits { self.full } else { 0 };
-                    return;
-                }
-                Some(served) => {
-                    let before = *trial;
-                    self.trial = None;
-                    // Who left lately was sent something, too.
-                    self.judge(before, rate, bounds, served.max(used.served));
-                }
-            },
-            None => {}
+        if let Some(trial) = &mut self.trial {
+            let Some(served) = trial.settled else {
+                trial.settled = Some(used.served);
+                self.full = if used.waits { self.full } else { 0 };
+                return;
+            };
+            let before = *trial;
+            self.trial = None;
+            // Who left lately was sent something, too.
+            self.judge(before, rate, bounds, served.max(used.served));
         }
         if !used.waits {
             // No more than there are hosts for.
