@@ -49,8 +49,9 @@ pub struct PeerConfig {
     /// Peers of one bundle served at a time; more divide a full uplink into thinner streams.
     /// Default: 8.
     pub upload_slots: usize,
-    /// The same of a bundle that is whole, while more make better use of the uplink. Default: 100;
-    /// no more than `upload_slots` turns it off.
+    /// The same of a bundle that is whole, while more make better use of the uplink: for a thick one
+    /// and many slow peers, 100. On trial: a peer behind the address of one that is served may wait
+    /// long. Default: 8; no more than `upload_slots` turns it off.
     pub upload_slots_max: usize,
     /// Whether a bundle's only seed shows its pieces one by one to clients that don't heed
     /// suggestions (BEP 16): `auto`, `never` or `always`. Default: auto, while it helps.
@@ -105,7 +106,7 @@ impl Default for PeerConfig {
             memory: MEMORY / MIB,
             peers_per_bundle_max: 80,
             upload_slots: 8,
-            upload_slots_max: 100,
+            upload_slots_max: 8,
             super_seed: SuperSeed::default(),
             peer_timeout: Timeouts::default().idle,
             allow_net: Vec::new(),

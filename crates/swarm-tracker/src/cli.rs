@@ -385,7 +385,9 @@ fn read_config(path: &Path) -> anyhow::Result<TrackerConfig> {
 async fn run(config: TrackerConfig, json: bool) -> Result<(), Failure> {
     let shutdown = CancellationToken::new();
     let sockets = service::sockets()?;
-    let mut hangups = Hangups::new(!config.https.is_empty()).context("cannot wait for signals")?;
+    // A service manager that is asked to reload sends it whatever there is to reload.
+    let heeded = !config.https.is_empty() || std::env::var_os("NOTIFY_SOCKET").is_some();
+    let mut hangups = Hangups::new(heeded).context("cannot wait for signals")?;
     let tracker = Tracker::start_on(sockets, config, shutdown.clone()).await?;
     let mut signals = Signals::new().context("cannot wait for signals")?;
     let (addrs, udp) = (tracker.http_addrs(), tracker.udp_addrs());

@@ -47,7 +47,7 @@ pub struct NodeConfig {
     pub dials_max: usize,
     /// Peers of one bundle that are served at a time. Default 8.
     pub upload_slots: usize,
-    /// The same of a bundle that is whole, while more make better use of the uplink. Default 100.
+    /// The same of a bundle that is whole, while more make better use of the uplink. Default 8: off.
     pub upload_slots_max: usize,
     /// Whether a lone seed shows its pieces one by one to clients of other kinds. Default: while it
     /// helps.
@@ -83,7 +83,7 @@ impl Default for NodeConfig {
             peers_per_swarm_max: 80,
             dials_max: 16,
             upload_slots: 8,
-            upload_slots_max: 100,
+            upload_slots_max: 8,
             super_seed: SuperSeed::default(),
             policy: AddressPolicy::default(),
             dial_timeout: Duration::from_secs(5),

@@ -189,14 +189,10 @@ impl Download {
         }
     }
 
-    /// It was not sent after all: the peer took its request back, or was choked.
-    pub(super) fn count_unsent(&mut self, conn: ConnectionId, bytes: u32) {
+    /// It was not sent after all: the peer took its request back, or was choked. What is told to
+    /// trackers, and what the peer took, stays as it was counted: neither may shrink.
+    pub(super) fn count_unsent(&mut self, bytes: u32) {
         self.capacity.sent -= i64::from(bytes);
-        let bytes = u64::from(bytes);
-        self.totals.uploaded = self.totals.uploaded.saturating_sub(bytes);
-        if let Some(peer) = self.peers.get_mut(&conn) {
-            peer.sent = peer.sent.saturating_sub(bytes);
-        }
     }
 
     /// A round ends: decides how many slots the next has.

@@ -151,7 +151,7 @@ impl Download {
             }
             // Of whom else it knows is for the driver to hear.
             SessionEvent::Pex(_) | SessionEvent::DhtPort(_) => {}
-            SessionEvent::Cancelled(range) => self.count_unsent(conn, range.len()),
+            SessionEvent::Cancelled(range) => self.count_unsent(range.len()),
             SessionEvent::Block(block) => self.block(now, conn, block),
             SessionEvent::Rejected(range) => {
                 let range = self.our_range(conn, range);

@@ -94,7 +94,8 @@ impl Download {
             return;
         };
         let said = u64::from(peer.said()) * u64::from(geometry.piece_length());
-        let beyond = peer.sent.saturating_sub(said);
+        // Some of it may not have been sent.
+        let beyond = peer.sent.saturating_sub(said + TAKEN_MIN);
         let ip = peer.info.addr.ip();
         if beyond > 0 && !is_shared(ip) {
             self.gone.add(now, host(ip), beyond);
