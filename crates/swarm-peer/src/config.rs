@@ -50,8 +50,7 @@ pub struct PeerConfig {
     /// Default: 8.
     pub upload_slots: usize,
     /// The same of a bundle that is whole, while more make better use of the uplink: for a thick one
-    /// and many slow peers, 100. On trial: a peer behind the address of one that is served may wait
-    /// long. Default: 8; no more than `upload_slots` turns it off.
+    /// and many slow peers, 100. Default: 8; no more than `upload_slots` turns it off.
     pub upload_slots_max: usize,
     /// Whether a bundle's only seed shows its pieces one by one to clients that don't heed
     /// suggestions (BEP 16): `auto`, `never` or `always`. Default: auto, while it helps.

@@ -197,30 +197,19 @@ impl Download {
         let taking = |conn: &ConnectionId| self.peers.get(conn).map(|peer| peer.taking);
         waiting.sort_by_key(|conn| (taking(conn), crowding(conn), since(conn)));
         served.sort_by_key(since);
-        let mut swaps = Vec::new();
+        let mut twins = Vec::new();
         if slots > self.config.upload_slots {
             let mut then = hosts.clone();
-            let mut swapped = HashSet::new();
             waiting.retain(|conn| {
                 let Some(ip) = ip(conn) else {
                     return false;
                 };
-                if then.have_room_for(ip) {
-                    then.add(ip);
-                    return true;
+                let fits = then.have_room_for(ip);
+                match fits {
+                    true => then.add(ip),
+                    false => twins.push(*conn),
                 }
-                // Who waits takes over from another of its host, which gets no more by that.
-                let host = host(ip);
-                let same = |other: &ConnectionId| {
-                    let other = self.peers.get(other).map(|peer| peer.info.addr.ip());
-                    other.map(super::host::host) == Some(host)
-                };
-                if let Some(at) = served.iter().position(same)
-                    && swapped.insert(host)
-                {
-                    swaps.push((served.remove(at), *conn));
-                }
-                false
+                fits
             });
         }
         let mut seen = Hosts::default();
@@ -246,9 +235,28 @@ impl Download {
         }
         served.sort_by_key(|conn| Reverse((taking(conn), ranks.get(conn).copied())));
         let passed_on = waiting.len().min(slots.div_ceil(2)).min(served.len());
-        let beyond = (served.len() + swaps.len()).saturating_sub(slots);
+        let beyond = served.len().saturating_sub(slots);
         let lost = (passed_on + beyond).min(served.len());
         let losers: Vec<_> = served.drain(..lost).collect();
+        // Who has no room takes over from another of its host, or, if that has none, of its network:
+        // neither gets more by that.
+        let mut swaps = Vec::new();
+        let mut swapped = HashSet::new();
+        for twin in twins {
+            let Some(own) = ip(&twin) else {
+                continue;
+            };
+            let of = match hosts.crowding(own) {
+                (0, _) => network,
+                _ => host,
+            };
+            let same = |other: &&ConnectionId| ip(other).map(of) == Some(of(own));
+            if let Some(other) = served.iter().filter(same).min_by_key(|other| since(other))
+                && swapped.insert(network(own))
+            {
+                swaps.push((*other, twin));
+            }
+        }
         for conn in losers {
             self.set_choke(now, conn, true);
         }

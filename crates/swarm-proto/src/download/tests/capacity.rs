@@ -154,40 +154,61 @@ fn t23_a_tenant_gets_next_to_none_of_the_slots_that_a_seed_adds() {
     assert!((1..=2).contains(&tenant), "{tenant}");
 }
 
-#[test]
-fn peers_of_one_host_take_turns_at_its_slot_where_a_seed_added_some() {
-    // Twelve hosts, and another peer behind the last.
-    let addr = |conn: u64| apart(conn.min(11));
+/// Seconds of the last 120 of 220 in which each peer had a slot of a seed that added some, where
+/// all tell of what they take.
+fn secs_served(addrs: &[[u8; 4]]) -> Vec<u32> {
     let mut table = Table::seed();
-    for conn in 0..13 {
-        let from = (addr(conn), 1000 + conn as u16).into();
-        table.join_from(conn, from, table.meta.swarm_ids()[0]);
+    for (conn, addr) in (0..).zip(addrs) {
+        table.join_from(
+            conn,
+            (*addr, 1000 + conn as u16).into(),
+            table.meta.swarm_ids()[0],
+        );
         table.event(conn, SessionEvent::PeerHas(PieceSet::None));
         table.event(conn, SessionEvent::PeerInterested(true));
     }
-    let piece = |table: &Table, nth: u32| table.meta.geometry().piece(nth % COPY).unwrap();
-    let mut served = [0; 2];
+    let mut served = vec![0; addrs.len()];
     for second in 0..220 {
-        for conn in (0..13)
+        let conns = 0..addrs.len() as u64;
+        for conn in conns
             .filter(|conn| has_slot(&table, *conn))
             .collect::<Vec<_>>()
         {
             for nth in 3 * second..3 * second + 3 {
-                let piece = piece(&table, nth);
+                let piece = table.meta.geometry().piece(nth % COPY).unwrap();
                 for range in table.meta.geometry().blocks(piece).collect::<Vec<_>>() {
                     table.event(conn, SessionEvent::Requested(range));
                 }
                 table.event(conn, SessionEvent::PeerHas(PieceSet::One(piece)));
             }
+            served[conn as usize] += u32::from(second >= 100);
         }
         table.wait(Duration::from_secs(1));
-        if second >= 100 {
-            served[0] += u32::from(has_slot(&table, 11));
-            served[1] += u32::from(has_slot(&table, 12));
-        }
     }
     assert!(table.download.slots() > 8);
-    assert!(served.iter().all(|secs| *secs >= 40), "{served:?} of 120 s");
+    served
+}
+
+#[test]
+fn peers_of_one_host_and_of_one_network_take_turns_where_a_seed_added_slots() {
+    // Eleven hosts, and two peers behind one more.
+    let mut addrs: Vec<_> = (0..12).map(apart).collect();
+    addrs.push(apart(11));
+    let served = secs_served(&addrs);
+    assert!(served[11..].iter().all(|secs| *secs >= 40), "{served:?}");
+    // The same, and three hosts of one network.
+    let mut addrs: Vec<_> = (0..10).map(apart).collect();
+    addrs.extend((1..=3).map(|last| [81, 3, 1, last]));
+    let served = secs_served(&addrs);
+    assert!(served[10..].iter().all(|secs| *secs >= 40), "{served:?}");
+}
+
+#[test]
+fn a_host_without_a_slot_has_its_turn_though_all_others_have_a_second_peer_that_waits() {
+    let mut addrs: Vec<_> = (0..120).map(|conn| apart(conn / 2)).collect();
+    addrs.push([81, 9, 9, 9]);
+    let served = secs_served(&addrs);
+    assert!(served.iter().all(|secs| *secs >= 10), "{served:?}");
 }
 
 #[test]
