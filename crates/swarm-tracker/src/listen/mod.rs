@@ -230,10 +230,8 @@ async fn serve_one(
     let write_timeout = link.app.connections.write_timeout;
     if let Some(tls) = tls {
         let stream = WriteDeadline::new(stream, write_timeout);
-        return match shake(tls, stream, source, &link.app).await? {
-            Some(stream) => drive(stream, source, link).await.map_err(Into::into),
-            None => Ok(()),
-        };
+        // In a box: what TLS holds would be a part of each connection's task, with or without it.
+        return Box::pin(serve_secure(tls, stream, source, link)).await;
     }
     match talk.go_on(&mut stream, &link.app, source).await? {
         End::Closed => Ok(()),
@@ -241,6 +239,18 @@ async fn serve_one(
             let stream = WriteDeadline::new(Rewound::new(read, stream), write_timeout);
             drive(stream, source, link).await.map_err(Into::into)
         }
+    }
+}
+
+async fn serve_secure(
+    tls: TlsAcceptor,
+    stream: WriteDeadline<TcpStream>,
+    source: IpAddr,
+    link: Arc<Link>,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    match shake(tls, stream, source, &link.app).await? {
+        Some(stream) => drive(stream, source, link).await.map_err(Into::into),
+        None => Ok(()),
     }
 }
 

@@ -102,7 +102,8 @@ async fn serve(app: &App, source: IpAddr, upgraded: Upgraded) {
     match upgraded.downcast::<TokioIo<Plain>>() {
         Ok(parts) => serve_on(app, source, parts).await,
         Err(upgraded) => match upgraded.downcast::<TokioIo<Secure>>() {
-            Ok(parts) => serve_on(app, source, parts).await,
+            // In a box, as it is larger than the other.
+            Ok(parts) => Box::pin(serve_on(app, source, parts)).await,
             Err(_) => tracing::error!("a WebSocket over neither TCP nor TLS"),
         },
     }
