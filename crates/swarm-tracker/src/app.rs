@@ -13,13 +13,13 @@ use bytes::Bytes;
 use ipnet::IpNet;
 use rand::Rng as _;
 use swarm_proto::limits::{ENVELOPE_LEN_MAX, SITE_RECORD_LEN_MAX};
-use swarm_proto::manifest::{PublicKey, SignedAlarm, SiteName, SiteRecord, TrustError};
+use swarm_proto::manifest::{HomeUrl, PublicKey, SignedAlarm, SiteName, SiteRecord, TrustError};
 use swarm_proto::tracker::{BridgeView, SitesReply};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budgets;
-use crate::config::{ConnectionConfig, HomeUrl, TrackerConfig, VolunteerConfig};
+use crate::config::{ConnectionConfig, TrackerConfig, VolunteerConfig};
 use crate::history::{History, STEP, Sample};
 use crate::listen::ws::Sockets;
 use crate::metrics::Metrics;

@@ -13,8 +13,8 @@ use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use ipnet::IpNet;
 use sd_notify::NotifyState;
-use swarm_proto::manifest::{PublicKey, SiteName};
-use swarm_tracker::config::{HomeUrl, TlsConfig, parse_duration};
+use swarm_proto::manifest::{HomeUrl, PublicKey, SiteName};
+use swarm_tracker::config::{TlsConfig, parse_duration};
 use swarm_tracker::{Tracker, TrackerConfig, TrackerError};
 use tokio_util::sync::CancellationToken;
 

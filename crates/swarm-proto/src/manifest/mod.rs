@@ -13,9 +13,11 @@
 //! fetching.
 
 mod alarm;
+mod consent;
 mod envelope;
 mod error;
 mod fields;
+mod home;
 mod key;
 mod keyset;
 mod name;
@@ -30,8 +32,10 @@ mod trust;
 mod tests;
 
 pub use alarm::{Alarm, SignedAlarm};
+pub use consent::{CONSENTS_MAX, Consent, ConsentError, consent_name};
 pub use envelope::{Envelope, PayloadType};
 pub use error::{FormatError, TrustError};
+pub use home::HomeUrl;
 pub use key::{KeyError, PublicKey, Role, SecretKey};
 pub use keyset::{Anchor, KeySet, SignedKeySet};
 pub use name::{NameError, SiteName};
