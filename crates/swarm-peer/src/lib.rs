@@ -56,6 +56,7 @@ pub mod connector;
 pub mod control;
 mod descriptors;
 pub mod discovery;
+pub mod dns;
 pub mod http;
 mod link;
 mod memory;

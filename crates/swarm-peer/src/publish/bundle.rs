@@ -119,6 +119,7 @@ impl Plan {
                 },
             );
         }
+        let members = apart(members);
         let length = members.values().fold(0_u64, |sum, member: &Member| {
             sum.saturating_add(member.length)
         });
@@ -178,6 +179,30 @@ impl Plan {
             .map(|(member, index)| (member.digest, index))
             .collect()
     }
+}
+
+/// On a site `/posts` and `/posts/first` can both be files; in a torrent `posts` is a file or a
+/// folder. What is both becomes `posts/.page` there, a name that no path of a site ends with.
+fn apart(members: BTreeMap<Vec<String>, Member>) -> BTreeMap<Vec<String>, Member> {
+    let paths: Vec<&Vec<String>> = members.keys().collect();
+    // Whatever lies below a path comes right behind it.
+    let both: HashSet<Vec<String>> = paths
+        .windows(2)
+        .filter_map(|pair| match pair {
+            [path, next] if next.starts_with(path) => Some((*path).clone()),
+            _ => None,
+        })
+        .collect();
+    if both.is_empty() {
+        return members;
+    }
+    let renamed = members.into_iter().map(|(mut path, member)| {
+        if both.contains(&path) {
+            path.push(".page".to_owned());
+        }
+        (path, member)
+    });
+    renamed.collect()
 }
 
 /// A file that was read once.

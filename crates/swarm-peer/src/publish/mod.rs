@@ -33,7 +33,7 @@ mod tests;
 
 use std::path::PathBuf;
 
-use swarm_proto::manifest::{KeySet, SiteManifest, SiteName, SiteRecord};
+use swarm_proto::manifest::{KeySet, SiteManifest, SiteName, SitePath, SiteRecord};
 use swarm_proto::metainfo::Metainfo;
 use swarm_proto::split::SplitConfig;
 
@@ -52,6 +52,9 @@ pub struct PublishConfig {
     pub site: SiteName,
     /// The folder.
     pub root: PathBuf,
+    /// What of the folder stands where on the site; default `None`: each file at its own path, but
+    /// for those that hide or lie elsewhere.
+    pub listed: Option<Vec<ListedFile>>,
     /// Where the results go. Made if absent.
     pub out: PathBuf,
     /// The site's keys, see [`KeyStore`]. Made if absent.
@@ -96,6 +99,7 @@ impl PublishConfig {
         Self {
             site,
             root: root.into(),
+            listed: None,
             out: out.into(),
             keys: keys.into(),
             trackers: Vec::new(),
@@ -111,6 +115,22 @@ impl PublishConfig {
             now,
         }
     }
+}
+
+/// A file that stands on the site at another path than in the folder: one that was fetched from
+/// the site, with what the site said of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedFile {
+    /// Where it stands on the site.
+    pub path: SitePath,
+    /// Where it lies, below [`PublishConfig::root`].
+    pub disk: PathBuf,
+    /// Last change, seconds since 1970; 0: not known.
+    pub modified: u64,
+    /// Its media type.
+    pub media_type: String,
+    /// How long browsers may keep it, seconds.
+    pub cache_secs: u32,
 }
 
 /// What publishing is busy with.

@@ -22,7 +22,7 @@ use super::keys::KeyStore;
 use super::layout::{Laid, Layout, Place};
 use super::media::media_type_of;
 use super::variants::{add_variants, remove_stale};
-use super::walk::{SourceFile, walk};
+use super::walk::{SourceFile, take, walk};
 use super::{Phase, Progress, PublishConfig, Published, PublishedBundle};
 
 /// Publishes a folder: see the [module](super) for what comes out.
@@ -42,7 +42,10 @@ pub fn publish(config: &PublishConfig, progress: &dyn Progress) -> Result<Publis
     let variants_folder = out.join("variants");
     let _lock = lock(&out)?;
 
-    let mut found = walk(&config.root)?;
+    let mut found = match &config.listed {
+        None => walk(&config.root)?,
+        Some(listed) => take(&root, listed)?,
+    };
     for file in &mut found.files {
         file.executable &= config.executables;
     }
@@ -186,7 +189,10 @@ fn read_all(
             length: read.length,
             hashes: read.hashes,
             seen: read.seen,
-            media_type: media_type_of(Path::new(file.path.as_str()), &file.disk),
+            media_type: match &file.said {
+                Some(said) => said.media_type.clone(),
+                None => media_type_of(Path::new(file.path.as_str()), &file.disk),
+            },
             variants: Vec::new(),
         })
     })
@@ -355,10 +361,10 @@ fn bare_entry(config: &PublishConfig, content: &Content, bundle: u32, file: u32)
         file,
         length: content.length,
         digest: content.digest,
-        cache_secs: if content.media_type.starts_with("text/html") {
-            config.page_cache_secs
-        } else {
-            config.cache_secs
+        cache_secs: match &content.file.said {
+            Some(said) => said.cache_secs,
+            None if content.media_type.starts_with("text/html") => config.page_cache_secs,
+            None => config.cache_secs,
         },
         media_type: content.media_type.clone(),
         modified: content.file.modified,

@@ -513,3 +513,50 @@ fn programs_are_marked_only_where_that_is_asked_for() {
     folder.config.executables = false;
     assert_eq!(hashes(&folder.publish()), hashes(&plain));
 }
+
+#[test]
+fn listed_files_stand_where_they_are_said_to_even_below_each_other() {
+    let folder = Folder::new();
+    let said = [
+        ("/posts", "text/html", page(1, 3000)),
+        ("/posts/first", "text/html", page(2, 3000)),
+        ("/posts/first/a.png", "image/png", "not text".to_owned()),
+        ("/posts-old", "application/json", page(3, 3000)),
+        ("/index.html", "text/html;charset=iso-8859-1", page(4, 3000)),
+    ];
+    let listed = said
+        .iter()
+        .enumerate()
+        .map(|(at, (path, media_type, text))| {
+            folder.write(&at.to_string(), text);
+            ListedFile {
+                path: SitePath::parse(path).unwrap(),
+                disk: folder.config.root.join(at.to_string()),
+                modified: NOW - 5,
+                media_type: (*media_type).to_owned(),
+                cache_secs: 7,
+            }
+        });
+    let listed = Some(listed.collect());
+    let config = PublishConfig {
+        listed,
+        ..folder.config.clone()
+    };
+    let published = publish(&config, &()).unwrap();
+    assert_eq!(published.manifest.files.len(), said.len());
+    for (path, media_type, text) in &said {
+        let entry = lookup(&published, path);
+        assert_eq!(entry.digest, Digest::of(text.as_bytes()), "{path}");
+        assert_eq!(
+            (entry.media_type.as_str(), entry.cache_secs),
+            (*media_type, 7)
+        );
+        assert_eq!(entry.modified, NOW - 5);
+    }
+    check_against_disk(&published);
+    // Again the same, and readable as any other.
+    let again = publish(&config, &()).unwrap();
+    assert_eq!(hashes(&again), hashes(&published));
+    assert!(again.bundles.iter().all(|bundle| bundle.unchanged));
+    check_against_disk(&load(&config.out).unwrap());
+}

@@ -1,6 +1,7 @@
 //! What of a folder is published: regular files with names a URL can have, and nothing that hides
 //! or lies elsewhere.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,6 +11,7 @@ use std::time::UNIX_EPOCH;
 use swarm_proto::limits;
 use swarm_proto::manifest::{PathError, SitePath};
 
+use super::ListedFile;
 use super::error::PublishError;
 
 /// A file to be published.
@@ -25,6 +27,16 @@ pub(super) struct SourceFile {
     pub modified: u64,
     /// Its owner may run it.
     pub executable: bool,
+    /// What is known of it other than by its name.
+    pub said: Option<Said>,
+}
+
+/// What a site said of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Said {
+    pub media_type: String,
+    /// Seconds.
+    pub cache_secs: u32,
 }
 
 /// A file or folder that was left out, with the reason.
@@ -196,6 +208,7 @@ impl Walk {
                     .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
                     .map_or(0, |since| since.as_secs()),
                 executable: metadata.permissions().mode() & 0o100 != 0,
+                said: None,
             }),
             Err(error) => self.skip(path, SkipReason::Name(error)),
         }
@@ -211,6 +224,36 @@ impl Walk {
     fn skip(&mut self, path: PathBuf, reason: SkipReason) {
         self.found.skipped.push(Skipped { path, reason });
     }
+}
+
+/// Takes files as they are listed, sorted by path as a walk would find them.
+pub(super) fn take(root: &Path, listed: &[ListedFile]) -> Result<Found, PublishError> {
+    if listed.len() > limits::MANIFEST_FILES_MAX {
+        return Err(PublishError::TooManyFiles {
+            path: root.to_owned(),
+            max: limits::MANIFEST_FILES_MAX,
+        });
+    }
+    let mut files = BTreeMap::new();
+    for file in listed {
+        let metadata = fs::metadata(&file.disk).map_err(PublishError::read(&file.disk))?;
+        let source = SourceFile {
+            path: file.path.clone(),
+            disk: file.disk.clone(),
+            length: metadata.len(),
+            modified: file.modified,
+            executable: false,
+            said: Some(Said {
+                media_type: file.media_type.clone(),
+                cache_secs: file.cache_secs,
+            }),
+        };
+        files.insert(&file.path, source);
+    }
+    Ok(Found {
+        files: files.into_values().collect(),
+        skipped: Vec::new(),
+    })
 }
 
 #[cfg(all(test, unix))]
