@@ -76,6 +76,8 @@ pub struct PeerConfig {
     pub lsd: bool,
     /// Trackers over UDP (BEP 15) beside those over HTTP. Default: true.
     pub udp_trackers: bool,
+    /// Name server to ask whom sites let carry them. Default: those of this machine.
+    pub dns: Option<SocketAddr>,
     /// Where sites' keys, what was verified, and control sockets are kept. Default:
     /// `$XDG_STATE_HOME/spikeswarm`, or `~/.local/state/spikeswarm`.
     pub state: Option<PathBuf>,
@@ -115,6 +117,7 @@ impl Default for PeerConfig {
             pex: discovery.pex,
             lsd: discovery.lsd,
             udp_trackers: discovery.udp_trackers,
+            dns: None,
             state: None,
             control: None,
             drain: Duration::from_secs(10),

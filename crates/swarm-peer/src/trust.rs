@@ -16,6 +16,7 @@ use swarm_proto::manifest::{
 use url::Url;
 
 use crate::connector::{Scope, Trust, scope_of};
+use crate::dns::Dns;
 use crate::http::{HttpClient, HttpError};
 use crate::store::sealed::{seal, unseal};
 use crate::store::write_atomic;
@@ -47,7 +48,9 @@ pub enum RecordError {
     #[error("site record refused: {0}")]
     Refused(#[from] TrustError),
     /// Nobody vouches for the site's keys.
-    #[error("no root key of {0} is known: give it by --site-key HOST=KEY")]
+    #[error(
+        "no root key of {0} is known, nor whom it lets carry it: give it by --site-key HOST=KEY"
+    )]
     NoKey(SiteName),
     /// What is remembered of the site cannot be read.
     #[error("what is remembered of the site in {} is damaged: {source}", path.display())]
@@ -178,13 +181,14 @@ impl TrustStore {
     }
 
     /// Finds out who vouches for a record that nobody pinned: what is remembered, the channel it
-    /// came by, or the site's keys over TLS.
+    /// came by, the site's keys over TLS, or whom the site lets carry it, as `dns` says.
     ///
     /// # Errors
     /// [`RecordError`]: the keys were served and are not the record's.
     pub async fn voucher(
         &self,
         http: &HttpClient,
+        dns: Option<&Dns>,
         record: &SiteRecord,
         site: &SiteName,
         came: Option<&Came>,
@@ -202,11 +206,11 @@ impl TrustStore {
             Ok(answer) if answer.status.is_success() => SignedKeySet::parse(&answer.body)?,
             Ok(answer) => {
                 tracing::info!(url, status = %answer.status, "site serves no keys");
-                return Ok(Voucher::Nobody);
+                return Ok(consented(dns, record, site).await);
             }
             Err(error) => {
                 tracing::info!(url, "cannot ask the site for its keys: {error}");
-                return Ok(Voucher::Nobody);
+                return Ok(consented(dns, record, site).await);
             }
         };
         let keys = served.verify(Anchor::Introduced, site, now())?;
@@ -217,6 +221,24 @@ impl TrustStore {
             _ => Ok(Voucher::Nobody),
         }
     }
+}
+
+/// Whether the record is by somebody whom the site lets carry it.
+async fn consented(dns: Option<&Dns>, record: &SiteRecord, site: &SiteName) -> Voucher {
+    let Some(dns) = dns else {
+        return Voucher::Nobody;
+    };
+    let consents = match dns.consents(site).await {
+        Ok(consents) => consents.list,
+        Err(error) => {
+            tracing::info!(%error, "cannot ask whom the site lets carry it");
+            return Voucher::Nobody;
+        }
+    };
+    let roots = &record.keys.newest_claimed().root;
+    let operators = consents.iter().map(|one| one.operator);
+    let mut known = operators.filter(|operator| roots.contains(operator));
+    known.next().map_or(Voucher::Nobody, Voucher::Pinned)
 }
 
 fn read_trust(sealed: &[u8]) -> Result<SiteTrust, FormatError> {

@@ -120,6 +120,9 @@ pub(crate) struct RunArgs {
         value_delimiter = ','
     )]
     allow_net: Vec<String>,
+    /// Name server to ask whom sites let carry them [default: those of this machine].
+    #[arg(long, env = "SWARM_BRIDGE_DNS", value_name = "ADDR")]
+    dns: Option<SocketAddr>,
     /// Configuration file.
     #[arg(long, env = "SWARM_BRIDGE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -188,6 +191,9 @@ impl RunArgs {
         }
         if self.peer_listen.is_some() {
             settings.peer_listen = self.peer_listen;
+        }
+        if self.dns.is_some() {
+            settings.dns = self.dns;
         }
         if self.store.is_some() {
             settings.store = self.store.clone();

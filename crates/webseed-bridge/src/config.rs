@@ -154,6 +154,9 @@ pub struct Settings {
     pub peers: Vec<SocketAddr>,
     /// Private networks that strangers' addresses may lie in.
     pub allow_net: Vec<String>,
+    /// Name server to ask whom sites let carry them; absent: those of this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns: Option<SocketAddr>,
     /// Clocks and bounds of the HTTP listener.
     pub http: HttpConfig,
     /// What a volunteer promises.
@@ -177,6 +180,7 @@ impl Default for Settings {
             disk: String::new(),
             peers: Vec::new(),
             allow_net: Vec::new(),
+            dns: None,
             http: HttpConfig::default(),
             lease: LeaseConfig::default(),
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use swarm_peer::connector::{AddressPolicy, IpNet};
+use swarm_peer::dns::Dns;
 use swarm_peer::uplink::{Uplink, parse_rate};
 use swarm_peer::{Node, NodeConfig, NodeError};
 use swarm_proto::manifest::{PublicKey, SiteName};
@@ -222,11 +223,21 @@ async fn serve(
         };
         carry_folder(&bridge, &node, root, &work).await?;
     } else {
+        let dns = settings.dns.map_or_else(Dns::system, Dns::at);
+        let dns = match (dns, settings.dns) {
+            (Err(error), Some(_)) => return Err(RunError::Setting(error.to_string())),
+            (Err(error), None) => {
+                tracing::info!(%error, "sites are not asked in DNS whom they let carry them");
+                None
+            }
+            (Ok(dns), _) => Some(dns),
+        };
         let source = SiteSource::new(
             node.http().clone(),
             settings.trackers.clone(),
             plan.pins,
             plan.store.map(|dir| dir.join("trust")),
+            dns,
         );
         if settings.volunteer {
             let only = plan.named.into_iter().map(|named| named.site);

@@ -1,39 +1,35 @@
 //! Where sites' records come from, and what must hold before one is believed.
 //!
 //! A record proves itself by a site's keys. The keys rest on a root key that the operator gave
-//! (`--site-key`), or on the site's own `/.well-known/swarm/keys` read over TLS; plain HTTP will do
-//! only within this machine or a private network, where nobody has a certificate. What was seen of
-//! a site is remembered, on disk where there is a place for it, so that an older manifest is
+//! (`--site-key`), or on what the site says itself: see [`introduction`](super::introduction). What
+//! was seen of a site is remembered, on disk where there is a place for it, so that an older manifest is
 //! refused even after a restart (T33).
 
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use swarm_peer::connector::{Scope, Trust, scope_of};
+use swarm_peer::connector::Trust;
+use swarm_peer::dns::{Dns, DnsError};
 use swarm_peer::http::{HttpClient, HttpError, Response};
 use swarm_peer::store::write_atomic;
 use swarm_proto::id::Digest;
-use swarm_proto::limits::{KEY_CHAIN_LEN_MAX, SITE_RECORD_LEN_MAX};
+use swarm_proto::limits::SITE_RECORD_LEN_MAX;
 use swarm_proto::manifest::{
-    Anchor, KeySet, PublicKey, SignedKeySet, SiteManifest, SiteName, SiteRecord, SiteTrust,
-    TrustError,
+    Anchor, KeySet, PublicKey, SiteManifest, SiteName, SiteRecord, SiteTrust, TrustError,
 };
 use swarm_proto::tracker::register::{
     RegisterError, SITE_PATH, SITES_PATH, SitesReply, register_url,
 };
 
 use crate::bridge::fresh_until;
+use crate::introduction::{Asked, Introduction};
 use crate::limits::{SITES_KNOWN_MAX, SITES_REPLY_LEN_MAX};
 
 /// Time for one fetch.
 const FETCH_DEADLINE: Duration = Duration::from_secs(20);
-/// Time for a site to show its keys; while it is overloaded, others wait for this.
-const KEYS_DEADLINE: Duration = Duration::from_secs(5);
-/// Where a site shows its keys.
-const KEYS_PATH: &str = "/.well-known/swarm/keys";
 /// How soon a site whose record was refused is asked for again.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -81,6 +77,9 @@ pub enum SourceError {
         /// Who answered in the end.
         url: String,
     },
+    /// The site does not show its keys, and DNS could not be asked either.
+    #[error(transparent)]
+    Dns(#[from] DnsError),
     /// It failed a moment ago.
     #[error("asked for {0} a moment ago")]
     TooSoon(SiteName),
@@ -119,24 +118,38 @@ struct Inner {
     trackers: Vec<String>,
     pins: HashMap<SiteName, Vec<PublicKey>>,
     dir: Option<PathBuf>,
+    dns: Option<Dns>,
     /// At most [`SITES_KNOWN_MAX`].
     known: Mutex<HashMap<SiteName, Known>>,
 }
 
+/// What trust in a site began with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    /// Keys that the operator of this bridge gave.
+    Pins,
+    /// The site's own word.
+    Site,
+    /// What the site's DNS says.
+    Dns,
+}
+
 #[derive(Default)]
 struct Known {
-    trust: Option<SiteTrust>,
+    trust: Option<(SiteTrust, Begun)>,
     opened: Option<Arc<Opened>>,
     failed: Option<Instant>,
 }
 
 impl SiteSource {
-    /// Asks `trackers` (announce URLs) in order; believes `pins`; remembers in `dir`.
+    /// Asks `trackers` (announce URLs) in order; believes `pins`; remembers in `dir`. Of sites that
+    /// show no keys themselves, `dns` is asked for the key of whom they let carry them.
     pub fn new(
         http: HttpClient,
         trackers: Vec<String>,
         pins: HashMap<SiteName, Vec<PublicKey>>,
         dir: Option<PathBuf>,
+        dns: Option<Dns>,
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
@@ -144,6 +157,7 @@ impl SiteSource {
                 trackers,
                 pins,
                 dir,
+                dns,
                 known: Mutex::default(),
             }),
         }
@@ -202,9 +216,24 @@ impl SiteSource {
             site: site.clone(),
             source,
         })?;
-        let introduced = match self.needs_introduction(site)? {
-            true => Some(self.introduction(site, answer.trust_in_contents()).await?),
-            false => None,
+        let asked = Asked {
+            http: &self.inner.http,
+            dns: self.inner.dns.as_ref(),
+            named_by: answer.trust_in_contents(),
+        };
+        let known = match self.inner.pins.contains_key(site) {
+            true => None,
+            false => self.recall(site)?,
+        };
+        let introduced = match known {
+            None if self.inner.pins.contains_key(site) => None,
+            None => Some(asked.introduction(site).await?),
+            // A site that lets somebody else carry it says so where it said so before.
+            Some((trust, Begun::Dns)) if !shares_root(&trust, &record) => {
+                let operators = asked.operators(site).await?;
+                Some(Introduction::Operators(operators))
+            }
+            Some(_) => None,
         };
         self.believe(site, &record, introduced.as_ref())
     }
@@ -219,7 +248,8 @@ impl SiteSource {
             site: site.clone(),
             source,
         })?;
-        let introduced = self.needs_introduction(site)?.then(|| record.keys.clone());
+        let known = self.inner.pins.contains_key(site) || self.recall(site)?.is_some();
+        let introduced = (!known).then(|| Introduction::Keys(record.keys.clone()));
         self.believe(site, &record, introduced.as_ref())
     }
 
@@ -270,87 +300,44 @@ impl SiteSource {
         Err(last)
     }
 
-    /// Whether neither memory nor the operator knows a key of the site.
-    fn needs_introduction(&self, site: &SiteName) -> Result<bool, SourceError> {
-        Ok(!self.inner.pins.contains_key(site) && self.recall(site)?.is_none())
-    }
-
-    /// The chain of keys as the site itself gives it. TLS vouches for it, or that the site is
-    /// near; `named_by` is who named the site, and so says how near that may be.
-    async fn introduction(
-        &self,
-        site: &SiteName,
-        named_by: Trust,
-    ) -> Result<SignedKeySet, SourceError> {
-        let mut first = None;
-        for scheme in ["https", "http"] {
-            let url = format!("{scheme}://{site}{KEYS_PATH}");
-            match self.keys_at(site, url, named_by).await {
-                Ok(keys) => return Ok(keys),
-                // What TLS says about it is what the operator wants to read.
-                Err(error) => first = first.or(Some(error)),
-            }
-        }
-        Err(first.unwrap_or(SourceError::NoTracker))
-    }
-
-    async fn keys_at(
-        &self,
-        site: &SiteName,
-        url: String,
-        named_by: Trust,
-    ) -> Result<SignedKeySet, SourceError> {
-        let http = &self.inner.http;
-        let answer = http
-            .get(&url, KEY_CHAIN_LEN_MAX, KEYS_DEADLINE, named_by)
-            .await?;
-        if !answer.status.is_success() {
-            let status = answer.status;
-            return Err(SourceError::Status { url, status });
-        }
-        let near = answer
-            .remote
-            .is_some_and(|ip| scope_of(ip) != Scope::Global);
-        let vouched = (answer.url.scheme() == "https" || near)
-            && SiteName::of(&answer.url).is_ok_and(|name| name == *site);
-        if !vouched {
-            return Err(SourceError::WrongKeySource {
-                site: site.clone(),
-                url: answer.url.to_string(),
-            });
-        }
-        SignedKeySet::parse(&answer.body).map_err(|source| SourceError::Refused {
-            site: site.clone(),
-            source,
-        })
-    }
-
+    /// Judges a record by what is remembered; by `introduced`, where that is given, anew.
     fn believe(
         &self,
         site: &SiteName,
         record: &SiteRecord,
-        introduced: Option<&SignedKeySet>,
+        introduced: Option<&Introduction>,
     ) -> Result<Arc<Opened>, SourceError> {
         let now = unix_now();
         let refused = |source| SourceError::Refused {
             site: site.clone(),
             source,
         };
-        let mut trust = match (self.recall(site)?, introduced, self.inner.pins.get(site)) {
-            (Some(trust), ..) => trust,
-            (None, _, Some(pins)) => {
-                SiteTrust::begin(Anchor::Pinned(pins), site, &record.keys, now).map_err(refused)?
+        let begin =
+            |anchor: Anchor<'_>| SiteTrust::begin(anchor, site, &record.keys, now).map_err(refused);
+        let known = match introduced {
+            None => self.recall(site)?,
+            Some(_) => None,
+        };
+        let (mut trust, begun) = match (known, introduced, self.inner.pins.get(site)) {
+            (Some(known), ..) => known,
+            (None, _, Some(pins)) => (begin(Anchor::Pinned(pins))?, Begun::Pins),
+            (None, Some(Introduction::Keys(keys)), None) => {
+                let trust = SiteTrust::begin(Anchor::Introduced, site, keys, now);
+                (trust.map_err(refused)?, Begun::Site)
             }
-            (None, Some(keys), None) => {
-                SiteTrust::begin(Anchor::Introduced, site, keys, now).map_err(refused)?
+            (None, Some(Introduction::Operators(operators)), None) => {
+                let roots = &record.keys.newest_claimed().root;
+                let named = operators.iter().find(|operator| roots.contains(operator));
+                let root = *named.ok_or_else(|| refused(TrustError::NotAnchored))?;
+                (begin(Anchor::Pinned(&[root]))?, Begun::Dns)
             }
             (None, None, None) => return Err(refused(TrustError::NotAnchored)),
         };
         let before = trust.clone();
         let manifest = trust.accept_record(record, now).map_err(refused)?;
         // The memory is durable before anything is served on the strength of it.
-        if before != trust {
-            self.remember(site, &trust)?;
+        if before != trust || introduced.is_some() {
+            self.remember(site, &trust, begun)?;
         }
         let opened = Arc::new(Opened {
             keys: trust.keys().clone(),
@@ -360,52 +347,53 @@ impl SiteSource {
         let mut known = self.known();
         if known.len() < SITES_KNOWN_MAX || known.contains_key(site) {
             let known = known.entry(site.clone()).or_default();
-            known.trust = Some(trust);
+            known.trust = Some((trust, begun));
             known.opened = Some(opened.clone());
         }
         Ok(opened)
     }
 
-    fn file(&self, site: &SiteName) -> Option<PathBuf> {
+    fn file(&self, site: &SiteName, begun: Begun) -> Option<PathBuf> {
         // Another root key on the command line is a fresh start, so the key is part of the name.
-        let begun = match self.inner.pins.get(site) {
-            Some(pins) => {
-                let pins: Vec<u8> = pins.iter().flat_map(|pin| *pin.as_bytes()).collect();
+        let begun = match (begun, self.inner.pins.get(site)) {
+            (Begun::Pins, pins) => {
+                let pins = pins.into_iter().flatten();
+                let pins: Vec<u8> = pins.flat_map(|pin| *pin.as_bytes()).collect();
                 Digest::of(&pins).to_string()
             }
-            None => "tls".into(),
+            (Begun::Site, _) => "tls".into(),
+            (Begun::Dns, _) => "dns".into(),
         };
         let name = format!("{}.{}", site.label(), begun.get(..16).unwrap_or(&begun));
         Some(self.inner.dir.as_ref()?.join(name))
     }
 
-    fn recall(&self, site: &SiteName) -> Result<Option<SiteTrust>, SourceError> {
+    fn recall(&self, site: &SiteName) -> Result<Option<(SiteTrust, Begun)>, SourceError> {
         if let Some(trust) = self.known().get(site).and_then(|k| k.trust.clone()) {
             return Ok(Some(trust));
         }
-        let Some(path) = self.file(site) else {
-            return Ok(None);
+        let ways: &[Begun] = match self.inner.pins.contains_key(site) {
+            true => &[Begun::Pins],
+            // What the site said itself goes before what is said of it.
+            false => &[Begun::Site, Begun::Dns],
         };
-        let failed = |source| SourceError::Memory {
-            site: site.clone(),
-            path: path.clone(),
-            source,
-        };
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed(error)),
-        };
-        let trust = SiteTrust::from_bytes(&bytes)
-            .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))?;
-        if trust.site() != site {
-            return Err(failed(io::ErrorKind::InvalidData.into()));
+        for begun in ways {
+            if let Some(path) = self.file(site, *begun)
+                && let Some(trust) = read_trust(site, &path)?
+            {
+                return Ok(Some((trust, *begun)));
+            }
         }
-        Ok(Some(trust))
+        Ok(None)
     }
 
-    fn remember(&self, site: &SiteName, trust: &SiteTrust) -> Result<(), SourceError> {
-        let Some(path) = self.file(site) else {
+    fn remember(
+        &self,
+        site: &SiteName,
+        trust: &SiteTrust,
+        begun: Begun,
+    ) -> Result<(), SourceError> {
+        let Some(path) = self.file(site, begun) else {
             return Ok(());
         };
         write_atomic(&path, &trust.to_bytes()).map_err(|source| SourceError::Memory {
@@ -414,6 +402,31 @@ impl SiteSource {
             source,
         })
     }
+}
+
+fn read_trust(site: &SiteName, path: &Path) -> Result<Option<SiteTrust>, SourceError> {
+    let failed = |source| SourceError::Memory {
+        site: site.clone(),
+        path: path.to_owned(),
+        source,
+    };
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let trust = SiteTrust::from_bytes(&bytes)
+        .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))?;
+    if trust.site() != site {
+        return Err(failed(io::ErrorKind::InvalidData.into()));
+    }
+    Ok(Some(trust))
+}
+
+/// Whether a record claims a root key that is known.
+fn shares_root(trust: &SiteTrust, record: &SiteRecord) -> bool {
+    let claimed = &record.keys.newest_claimed().root;
+    trust.keys().root.iter().any(|root| claimed.contains(root))
 }
 
 impl std::fmt::Debug for SiteSource {

@@ -170,6 +170,7 @@ impl Setup {
             vec![self.tracker.clone()],
             HashMap::from([(self.site.clone(), root)]),
             Some(self.dir.path().join("trust")),
+            None,
         )
     }
 
@@ -312,7 +313,7 @@ async fn a_record_with_one_flipped_bit_is_refused() {
     for at in (0..record.len()).step_by(step) {
         let mut flipped = record.clone();
         flipped[at] ^= 1 << (at % 8);
-        let source = SiteSource::new(node.http().clone(), vec![], pins.clone(), None);
+        let source = SiteSource::new(node.http().clone(), vec![], pins.clone(), None, None);
         assert!(source.accept(&setup.site, &flipped).is_err(), "byte {at}");
         assert!(source.opened(&setup.site).is_none());
         assert!(source.accept(&setup.site, &record).is_ok());
@@ -327,6 +328,7 @@ async fn a_site_that_nobody_vouches_for_is_not_believed() {
         node.http().clone(),
         vec![setup.tracker.clone()],
         HashMap::new(),
+        None,
         None,
     );
     let error = source.refresh(&setup.site).await.unwrap_err();

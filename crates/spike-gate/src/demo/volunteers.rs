@@ -81,6 +81,7 @@ impl Volunteer {
             vec![tracker],
             HashMap::from([(site.0, vec![site.1])]),
             Some(dir.join("trust")),
+            None,
         );
         let follower = Follower::new(bridge.clone(), source, LeaseConfig::default(), []);
         tokio::spawn(follower.run(shutdown));

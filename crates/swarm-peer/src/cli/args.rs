@@ -112,6 +112,9 @@ pub(crate) struct NodeArgs {
     /// Announce to no tracker over UDP.
     #[arg(long, env = "SWARM_PEER_NO_UDP_TRACKERS")]
     pub(super) no_udp_trackers: bool,
+    /// Name server to ask whom sites let carry them [default: those of this machine].
+    #[arg(long, value_name = "ADDR", env = "SWARM_PEER_DNS")]
+    pub(super) dns: Option<SocketAddr>,
     /// Where sites' keys and what was verified are kept.
     #[arg(long, value_name = "DIR", env = "SWARM_PEER_STATE")]
     pub(super) state: Option<PathBuf>,
@@ -166,6 +169,7 @@ pub(super) fn configure(file: Option<&Path>, args: &NodeArgs) -> Result<PeerConf
     config.udp_trackers &= !args.no_udp_trackers;
     config.allow_net.extend(&args.allow_net);
     config.trackers.extend(args.tracker.iter().cloned());
+    config.dns = args.dns.or(config.dns);
     config.state = args.state.clone().or(config.state);
     config.control = args.control.clone().or(config.control);
     config.site_keys.extend(args.site_key.iter().cloned());

@@ -11,6 +11,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use swarm_peer::config::PeerConfig;
 use swarm_peer::connector::Trust;
+use swarm_peer::dns::Dns;
 use swarm_peer::pick::Pick;
 use swarm_peer::store::{folder_paths, write_atomic};
 use swarm_peer::trust::{Came, RecordError, TrustStore, Voucher, fetch_record, now};
@@ -181,7 +182,12 @@ async fn believe(
         None => {
             let http = running.node.http();
             let came = record.came.as_ref();
-            let found = store.voucher(http, &record.record, &site, came).await;
+            let dns = config.dns.map_or_else(Dns::system, Dns::at);
+            let dns = dns
+                .inspect_err(|error| tracing::info!(%error, "DNS is not asked"))
+                .ok();
+            let record = &record.record;
+            let found = store.voucher(http, dns.as_ref(), record, &site, came).await;
             found.map_err(|error| failure(what, error))?
         }
     };
