@@ -13,6 +13,7 @@ mod matrix;
 mod punch;
 mod real_site;
 mod scarce;
+mod second_way;
 mod terminal;
 mod tracker_udp;
 mod tracker_ws;

@@ -4,12 +4,14 @@
 //! Nothing here knows the insides of a crate under test; what the binaries print and serve is all
 //! a test may look at. A tool that is missing fails the test and says what to install.
 
+pub mod dns;
 pub mod flood;
 pub mod foreign;
 pub mod http;
 pub mod lab;
 pub mod leech;
 pub mod liar;
+pub mod lying_bridge;
 pub mod nats;
 pub mod origin;
 pub mod process;

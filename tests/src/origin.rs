@@ -3,33 +3,84 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// A running origin; it ends with the test's process.
 pub struct Origin {
     /// Where it listens.
     pub addr: SocketAddr,
     posts: Arc<AtomicUsize>,
+    line: Arc<Line>,
+}
+
+/// What an origin sends through, and says of all it sends.
+struct Line {
+    /// Bytes a second, of all connections together; 0: no limit.
+    rate: u64,
+    /// Header lines of every answer with a file, each with its end.
+    says: &'static str,
+    /// When the line is free again.
+    free: Mutex<Instant>,
+    sent: AtomicU64,
+}
+
+impl Line {
+    /// Sends at the line's rate.
+    fn send(&self, to: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
+        for part in bytes.chunks(8192) {
+            if self.rate > 0 {
+                let takes = Duration::from_micros(part.len() as u64 * 1_000_000 / self.rate);
+                let until = {
+                    let mut free = self.free.lock().expect("nobody panics with it");
+                    *free = (*free).max(Instant::now()) + takes;
+                    *free
+                };
+                std::thread::sleep(until.saturating_duration_since(Instant::now()));
+            }
+            to.write_all(part)?;
+            self.sent.fetch_add(part.len() as u64, Ordering::SeqCst);
+        }
+        Ok(())
+    }
 }
 
 impl Origin {
     /// Serves the files below `root`, whole or one range of them; any POST is counted and answered with 200.
     pub fn start(root: &Path) -> Self {
+        Self::start_on_line(root, 0, "")
+    }
+
+    /// The same on a line of so many bytes a second, with these header lines on every file.
+    pub fn start_on_line(root: &Path, rate: u64, says: &'static str) -> Self {
+        let line = Arc::new(Line {
+            rate,
+            says,
+            free: Mutex::new(Instant::now()),
+            sent: AtomicU64::new(0),
+        });
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         let addr = listener
             .local_addr()
             .expect("a bound socket has an address");
         let posts = Arc::new(AtomicUsize::new(0));
         let (root, counter) = (Arc::new(root.to_owned()), Arc::clone(&posts));
+        let served = Arc::clone(&line);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (root, counter) = (Arc::clone(&root), Arc::clone(&counter));
+                let line = Arc::clone(&served);
                 // A client that hangs up ends its thread; that is no failure of the test.
-                std::thread::spawn(move || drop(serve(stream, &root, &counter)));
+                std::thread::spawn(move || drop(serve(stream, &root, &counter, &line)));
             }
         });
-        Self { addr, posts }
+        Self { addr, posts, line }
+    }
+
+    /// Bytes of files sent so far.
+    pub fn sent(&self) -> u64 {
+        self.line.sent.load(Ordering::SeqCst)
     }
 
     /// How many POSTs have arrived.
@@ -38,7 +89,7 @@ impl Origin {
     }
 }
 
-fn serve(stream: TcpStream, root: &Path, posts: &AtomicUsize) -> std::io::Result<()> {
+fn serve(stream: TcpStream, root: &Path, posts: &AtomicUsize, line: &Line) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut writer = stream;
     loop {
@@ -48,10 +99,10 @@ fn serve(stream: TcpStream, root: &Path, posts: &AtomicUsize) -> std::io::Result
         }
         let mut range = None;
         loop {
-            let mut line = String::new();
-            reader.read_line(&mut line)?;
-            range = range.or_else(|| asked_range(&line));
-            if line.trim_end().is_empty() {
+            let mut field = String::new();
+            reader.read_line(&mut field)?;
+            range = range.or_else(|| asked_range(&field));
+            if field.trim_end().is_empty() {
                 break;
             }
         }
@@ -75,11 +126,12 @@ fn serve(stream: TcpStream, root: &Path, posts: &AtomicUsize) -> std::io::Result
         };
         write!(
             writer,
-            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\n{more}Content-Length: {}\r\n\r\n",
+            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\n{}{more}Content-Length: {}\r\n\r\n",
+            line.says,
             body.len()
         )?;
         if method != "HEAD" {
-            writer.write_all(body)?;
+            line.send(&mut writer, body)?;
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -23,6 +23,7 @@ use crate::config::{ConnectionConfig, TrackerConfig, VolunteerConfig};
 use crate::history::{History, STEP, Sample};
 use crate::listen::ws::Sockets;
 use crate::metrics::Metrics;
+use crate::operator::Operator;
 use crate::registry::{
     AlarmSuperseded, BundleTaken, CheckedRecord, Moment, Registry, RegistryConfig, Totals,
     check_alarm, check_record,
@@ -104,6 +105,8 @@ pub(crate) struct App {
     pub(crate) proxies: Vec<IpNet>,
     /// Where sites are at home whose public name leads here.
     pub(crate) homes: BTreeMap<SiteName, HomeUrl>,
+    /// Who carries sites that have installed nothing.
+    pub(crate) operator: OnceLock<Arc<Operator>>,
     /// Whether any info hash may be announced.
     pub(crate) open: bool,
     /// What the figures were.
@@ -170,6 +173,7 @@ impl App {
             peers_per_reply: u32::try_from(config.announce.peers_per_reply).unwrap_or(u32::MAX),
             proxies: config.trusted_proxies.clone(),
             homes: config.homes.clone(),
+            operator: OnceLock::new(),
             open: config.open,
             history: Mutex::default(),
             shown: StatusCache::default(),
@@ -264,6 +268,49 @@ impl App {
         let mut stored = self.register.lock().await;
         let found = stored.waiting.remove(&site);
         self.pin_now(site, root, found);
+    }
+
+    /// Forgets a site that is no longer ours to carry. Should it come back, nothing older than what
+    /// was known of it is accepted.
+    pub(crate) async fn withdraw(&self, site: &SiteName) {
+        let mut stored = self.register.lock().await;
+        let now = self.now();
+        let mut registry = self.registry();
+        let known = registry.withdraw(now, site);
+        self.publish(registry.version());
+        if let Some((root, Some(trust), Some(record))) = known {
+            let known = StoredSite {
+                site: site.clone(),
+                root,
+                trust,
+                record,
+            };
+            stored.waiting.insert(site.clone(), known);
+        }
+    }
+
+    /// Where a site is at home whose public name leads here.
+    pub(crate) fn home(&self, site: &SiteName) -> Option<HomeUrl> {
+        match self.homes.get(site) {
+            Some(home) => Some(home.clone()),
+            None => self.operator.get()?.home(site),
+        }
+    }
+
+    /// How many sites are carried that have installed nothing.
+    pub(crate) fn carried(&self) -> usize {
+        self.operator.get().map_or(0, |operator| operator.len())
+    }
+
+    /// Whether visitors of a site may be sent on from here: it is known, or it consents just now.
+    pub(crate) async fn carries(self: &Arc<Self>, site: &SiteName, visitor: IpAddr) -> bool {
+        if self.homes.contains_key(site) || self.registry().knows(site) {
+            return true;
+        }
+        match self.operator.get() {
+            Some(operator) => operator.hear(self, site, visitor).await,
+            None => false,
+        }
     }
 
     /// Pins a site and puts in force what the disk has of it, if it rests on the same root.

@@ -15,10 +15,12 @@ use ipnet::IpNet;
 use sd_notify::NotifyState;
 use swarm_proto::manifest::{HomeUrl, PublicKey, SiteName};
 use swarm_tracker::config::{TlsConfig, parse_duration};
-use swarm_tracker::{Tracker, TrackerConfig, TrackerError};
+use swarm_tracker::{OperatorError, Tracker, TrackerConfig, TrackerError};
 use tokio_util::sync::CancellationToken;
 
 use crate::service;
+
+mod operator;
 
 const EXIT_FAILURE: u8 = 1;
 const EXIT_UNAVAILABLE: u8 = 69;
@@ -159,6 +161,8 @@ struct RunArgs {
         value_parser = site_home
     )]
     home: Vec<(SiteName, HomeUrl)>,
+    #[command(flatten)]
+    operator: operator::OperatorArgs,
     /// Address of this host from which bridges are audited; may be given more than once.
     #[arg(
         long,
@@ -219,7 +223,11 @@ impl From<anyhow::Error> for Failure {
 impl From<TrackerError> for Failure {
     fn from(error: TrackerError) -> Self {
         let code = match &error {
-            TrackerError::Config(_) | TrackerError::Certificate(_) => EXIT_CONFIG,
+            TrackerError::Config(_)
+            | TrackerError::Certificate(_)
+            | TrackerError::Operator(OperatorError::Key { .. } | OperatorError::Announce(_)) => {
+                EXIT_CONFIG
+            }
             TrackerError::Bind { .. } | TrackerError::Socket(_) => EXIT_UNAVAILABLE,
             _ => EXIT_FAILURE,
         };
@@ -346,6 +354,7 @@ fn configure(file: Option<&Path>, args: RunArgs) -> Result<TrackerConfig, Failur
         config.trusted_proxies = args.trusted_proxy;
     }
     config.homes.extend(args.home);
+    args.operator.apply(&mut config).map_err(Failure::config)?;
     if !args.audit_from.is_empty() {
         config.volunteers.audit_from = args.audit_from;
     }
@@ -399,6 +408,7 @@ async fn run(config: TrackerConfig, json: bool) -> Result<(), Failure> {
             "http": tracker.http_addr().to_string(),
             "http_all": all,
             "https_all": https.iter().map(ToString::to_string).collect::<Vec<String>>(),
+            "operator": tracker.operator_key().map(ToString::to_string),
             "udp": udp.first().map(ToString::to_string),
             "udp_all": udp.iter().map(ToString::to_string).collect::<Vec<String>>(),
         });

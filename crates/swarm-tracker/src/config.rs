@@ -9,9 +9,11 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use swarm_proto::manifest::{HomeUrl, PublicKey, SiteName};
 
+mod operator;
 mod tls;
 mod volunteer;
 
+pub use operator::{OperatorConfig, PullConfig};
 pub use tls::TlsConfig;
 pub use volunteer::VolunteerConfig;
 
@@ -46,6 +48,8 @@ pub struct TrackerConfig {
     pub trusted_proxies: Vec<IpNet>,
     /// Announces.
     pub announce: AnnounceConfig,
+    /// Sites that install nothing and name this operator in DNS. Default: none is carried.
+    pub operator: Option<OperatorConfig>,
     /// How bridges of volunteers are proven and audited.
     pub volunteers: VolunteerConfig,
     /// Connections.
@@ -73,6 +77,7 @@ impl Default for TrackerConfig {
             bridge_domains: Vec::new(),
             trusted_proxies: Vec::new(),
             announce: AnnounceConfig::default(),
+            operator: None,
             volunteers: VolunteerConfig::default(),
             connections: ConnectionConfig::default(),
             site_keys: BTreeMap::new(),
@@ -196,6 +201,9 @@ pub enum ConfigError {
     /// HTTPS without a certificate, or a certificate for nothing.
     #[error("https and tls: each needs the other")]
     HalfTls,
+    /// A copy has to be kept somewhere.
+    #[error("operator: needs a state directory")]
+    OperatorWithoutState,
     /// A visitor sent home would come back to the tracker.
     #[error("homes: {0} cannot be at home at its own public name, which may lead to this tracker")]
     HomeIsPublic(SiteName),
@@ -212,6 +220,9 @@ impl TrackerConfig {
         }
         if self.https.is_empty() != self.tls.is_none() {
             return Err(ConfigError::HalfTls);
+        }
+        if self.operator.is_some() && self.state.is_none() {
+            return Err(ConfigError::OperatorWithoutState);
         }
         let announce = &self.announce;
         let order = |shorter, longer, ok| match ok {

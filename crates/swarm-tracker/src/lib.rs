@@ -13,6 +13,7 @@ pub mod config;
 mod history;
 mod listen;
 mod metrics;
+mod operator;
 pub mod registry;
 mod state;
 mod status;
@@ -35,6 +36,8 @@ pub use app::{AlarmRefused, RegisterRefused};
 pub use config::{ConfigError, TrackerConfig};
 use listen::Listener;
 use listen::udp::UdpListener;
+use operator::Operator;
+pub use operator::OperatorError;
 pub use registry::Totals;
 pub use state::StateError;
 use tls::Certificate;
@@ -67,6 +70,9 @@ pub enum TrackerError {
     /// The state directory cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// Sites that consent cannot be carried.
+    #[error(transparent)]
+    Operator(#[from] OperatorError),
 }
 
 /// Sockets that somebody else has opened for the tracker, as systemd does. Where there are any of a
@@ -147,11 +153,32 @@ impl Tracker {
         };
         let udp_addrs = udp.iter().map(UdpListener::addr).collect();
         let (drain, token) = (config.drain, shutdown.clone());
+        // The last that can fail, but for the state: whatever it leaves running ends with this.
+        let seed = shutdown.child_token();
+        let operator = match (config.operator.clone(), &config.state) {
+            (Some(operator), Some(state)) => {
+                let secure = !config.https.is_empty();
+                Some(Operator::start(operator, state, secure, seed.clone()).await?)
+            }
+            _ => None,
+        };
         let app = tokio::task::spawn_blocking(move || App::open(&config, token))
             .await
-            .expect("opening the state does not panic and is not cancelled")?;
+            .expect("opening the state does not panic and is not cancelled")
+            .inspect_err(|_| seed.cancel())?;
         let app = Arc::new(app);
         let tasks = TaskTracker::new();
+        if let Some(operator) = operator {
+            let operator = Arc::new(operator);
+            // It was empty until now.
+            let _ = app.operator.set(Arc::clone(&operator));
+            let app = Arc::clone(&app);
+            tasks.spawn(async move {
+                operator.resume(&app).await;
+                app.shutdown.cancelled().await;
+                operator.join().await;
+            });
+        }
         let house = Arc::clone(&app);
         tasks.spawn(async move { house.keep_house().await });
         tasks.spawn(call::keep_calling(Arc::clone(&app)));
@@ -275,6 +302,11 @@ impl TrackerHandle {
                 tracing::error!(%error, "certificate not read");
             }
         }
+    }
+
+    /// The key by which sites name it in DNS, if it carries any.
+    pub fn operator_key(&self) -> Option<&PublicKey> {
+        Some(self.app.operator.get()?.public_key())
     }
 
     /// All addresses it listens on for UDP; there may be none.

@@ -32,6 +32,8 @@ pub(crate) struct Metrics {
     pub(crate) alarms_refused: Counter,
     pub(crate) records: Counter,
     pub(crate) records_refused: Counter,
+    pub(crate) consents_asked: Counter,
+    pub(crate) consents_over_rate: Counter,
     pub(crate) connections: Counter,
     pub(crate) connections_refused: Counter,
     /// Of those accepted.
@@ -62,7 +64,7 @@ type Named<'m> = (&'static str, &'static str, &'m Counter);
 
 impl Metrics {
     /// All counters, in the order in which they are shown.
-    fn counters(&self) -> [Named<'_>; 30] {
+    fn counters(&self) -> [Named<'_>; 32] {
         [
             (
                 "announces",
@@ -155,6 +157,16 @@ impl Metrics {
                 "Site records refused",
                 &self.records_refused,
             ),
+            (
+                "consents_asked",
+                "Sites whose consent was looked up in DNS",
+                &self.consents_asked,
+            ),
+            (
+                "consents_over_rate",
+                "Sites whose consent was not looked up, for too many were",
+                &self.consents_over_rate,
+            ),
             ("connections", "Connections accepted", &self.connections),
             (
                 "connections_refused",
@@ -197,7 +209,7 @@ impl Metrics {
     }
 
     /// The Prometheus text format. `started`: seconds since 1970.
-    pub(crate) fn render(&self, totals: &Totals, started: u64) -> String {
+    pub(crate) fn render(&self, totals: &Totals, carried: usize, started: u64) -> String {
         let gauges = [
             ("swarms", "Swarms known", totals.swarms as u64),
             ("peers", "Peers in all swarms", totals.peers as u64),
@@ -212,6 +224,11 @@ impl Metrics {
                 "sites_in_need",
                 "Sites whose alarm stands",
                 totals.alarms as u64,
+            ),
+            (
+                "sites_carried",
+                "Sites that install nothing and are carried",
+                carried as u64,
             ),
             (
                 "bridges",
@@ -302,7 +319,7 @@ mod tests {
             peers: 7,
             ..Totals::default()
         };
-        let text = metrics.render(&totals, 1_000);
+        let text = metrics.render(&totals, 3, 1_000);
         assert!(text.contains("\nswarm_tracker_announces_total 2\n"));
         assert!(text.contains("\nswarm_tracker_peers 7\n"));
         assert!(text.contains("\nprocess_start_time_seconds 1000\n"));

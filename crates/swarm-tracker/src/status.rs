@@ -26,6 +26,8 @@ pub(crate) struct Status {
     pub(crate) now: u64,
     pub(crate) open: bool,
     pub(crate) ready: bool,
+    /// By which sites name this operator in DNS.
+    pub(crate) operator: Option<String>,
     pub(crate) totals: Totals,
     pub(crate) rates: Rates,
     pub(crate) counters: BTreeMap<&'static str, u64>,
@@ -39,6 +41,7 @@ pub(crate) struct Status {
 pub(crate) struct Totals {
     pub(crate) sites: usize,
     pub(crate) sites_in_need: usize,
+    pub(crate) sites_carried: usize,
     pub(crate) bundles: usize,
     pub(crate) bridges: usize,
     pub(crate) swarms: usize,
@@ -128,15 +131,18 @@ impl App {
         let (announces, redirects) = rates.unwrap_or_default();
         let last = history.samples().next_back();
         let age = last.map_or(Duration::ZERO, |last| now.elapsed.saturating_sub(last.at));
+        let operator = self.operator.get();
         Status {
             version: env!("CARGO_PKG_VERSION"),
             started: self.started_unix,
             now: now.unix,
             open: self.open,
             ready: self.unready().is_none(),
+            operator: operator.map(|operator| operator.public_key().to_string()),
             totals: Totals {
                 sites: totals.sites,
                 sites_in_need: totals.alarms,
+                sites_carried: self.carried(),
                 bundles: totals.bundles,
                 bridges: totals.bridges,
                 swarms: totals.swarms,

@@ -66,6 +66,27 @@ impl Lane {
         }
     }
 
+    /// As [`get`](Self::get), but a redirect is an answer as any other.
+    ///
+    /// # Errors
+    /// [`HttpError`]; an error status is an answer and no error.
+    pub async fn get_once(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        deadline: Duration,
+    ) -> Result<Streaming, HttpError> {
+        let url = parse(url)?;
+        let host = host_of(&url);
+        let one = self
+            .client
+            .one(&self.pooled, &Method::GET, &url, headers, Bytes::new());
+        match tokio::time::timeout(deadline, one).await {
+            Ok(result) => result.map(|(response, remote)| Streaming::new(response, remote, host)),
+            Err(_) => Err(HttpError::TimedOut { host, deadline }),
+        }
+    }
+
     async fn follow(&self, mut url: Url, headers: HeaderMap) -> Result<Streaming, HttpError> {
         let mut trust = self.trust;
         let mut pooled = self.pooled.clone();
@@ -81,14 +102,7 @@ impl Lane {
                 .and_then(|to| to.to_str().ok())
                 .and_then(|to| url.join(to).ok());
             let Some(target) = target else {
-                let (head, body) = response.into_parts();
-                return Ok(Streaming {
-                    status: head.status,
-                    headers: head.headers,
-                    remote,
-                    host: host_of(&url),
-                    body,
-                });
+                return Ok(Streaming::new(response, remote, host_of(&url)));
             };
             let target = parse(target.as_str())?;
             let then = redirected(trust, remote, target.origin() == url.origin());
@@ -113,6 +127,21 @@ pub(super) fn redirected(trust: Trust, remote: Option<IpAddr>, same_origin: bool
 }
 
 impl Streaming {
+    fn new(
+        response: http::Response<hyper::body::Incoming>,
+        remote: Option<IpAddr>,
+        host: String,
+    ) -> Self {
+        let (head, body) = response.into_parts();
+        Self {
+            status: head.status,
+            headers: head.headers,
+            remote,
+            host,
+            body,
+        }
+    }
+
     /// The next bytes of the body, `None` at its end.
     ///
     /// # Errors

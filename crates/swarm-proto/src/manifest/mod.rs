@@ -42,6 +42,8 @@ pub use name::{NameError, SiteName};
 pub use path::{PathError, SitePath};
 pub use record::SiteRecord;
 pub use signed::{ManifestHead, SignedManifest};
-pub use site::{BundleEntry, Encoding, FileEntry, INDEX_PAGES, Lookup, SiteManifest, Variant};
+pub use site::{
+    BundleEntry, Encoding, FileEntry, INDEX_PAGES, Lookup, SiteManifest, Variant, is_media_type,
+};
 pub use stamp::{SignedStamp, Stamp};
 pub use trust::SiteTrust;

@@ -372,8 +372,9 @@ fn count(what: &'static str, len: usize, max: usize) -> Result<(), FormatError> 
     Ok(())
 }
 
-/// `type/subtype` with parameters, all of it fit for a header line.
-fn is_media_type(text: &str) -> bool {
+/// Whether a manifest can hold this media type: `type/subtype` with parameters, all of it fit for a
+/// header line.
+pub fn is_media_type(text: &str) -> bool {
     let printable = text.bytes().all(|b| matches!(b, b' '..=b'~'));
     let essence = text.split(';').next().unwrap_or_default();
     let token = |part: &str| {

@@ -38,7 +38,8 @@ pub(super) async fn answer(
     };
     let path = request.uri().path();
     if !is_for_tracker(request.uri())
-        && let Some(site) = redirect::host_site(&app, &request)
+        && let Some(site) = redirect::named_site(&request)
+        && app.carries(&site, source).await
     {
         return Ok(redirect::hosted(&app, source, site, &request));
     }
@@ -50,6 +51,8 @@ pub(super) async fn answer(
             told(announce(&app, source, host(&request), query))
         }),
         "/scrape" => get(&request, |query| told(scrape(&app, source, query))),
+        // Whoever was sent here with the name of a site is told that nothing of it is here.
+        "/" if is_for_site(&app, &request) => nothing(),
         "/" => get(&request, |query| status::page(&app, query)),
         "/status.css" => get(&request, |_| status::style()),
         "/status.js" => get(&request, |_| status::script()),
@@ -70,6 +73,10 @@ pub(super) async fn answer(
             if let Some(site) = below(SITE_PATH) {
                 register::get_site(&app, &request, site)
             } else if below(REDIRECT_PATH).is_some() {
+                if let Some(site) = redirect::linked_site(&request) {
+                    // A site that is carried from now on is known below.
+                    app.carries(&site, source).await;
+                }
                 redirect::linked(&app, source, &request)
             } else {
                 nothing()
@@ -86,6 +93,15 @@ fn is_for_tracker(uri: &Uri) -> bool {
         && uri
             .query()
             .is_some_and(|query| query.contains("info_hash="))
+}
+
+/// Whether a request bears a name that is not ours, where sites can have theirs lead here.
+fn is_for_site<B>(app: &App, request: &Request<B>) -> bool {
+    let operator = app.operator.get();
+    let named = redirect::named_site(request);
+    operator
+        .zip(named)
+        .is_some_and(|(operator, name)| !operator.is_own_name(&name))
 }
 
 /// What there is at any other path, for whoever was sent here with the name of a site.

@@ -52,8 +52,9 @@ pub(super) fn linked<B>(app: &App, source: IpAddr, request: &Request<B>) -> Repl
     }
 }
 
-/// The site whose public name a request bears: everything at that name is the site's.
-pub(super) fn host_site<B>(app: &App, request: &Request<B>) -> Option<SiteName> {
+/// The site whose public name a request bears, if it is one: everything at that name is the
+/// site's.
+pub(super) fn named_site<B>(request: &Request<B>) -> Option<SiteName> {
     let authority = match request.uri().authority() {
         // What an absolute target says goes before `Host` (RFC 9112, 3.2.2).
         Some(authority) => authority.as_str(),
@@ -70,8 +71,14 @@ pub(super) fn host_site<B>(app: &App, request: &Request<B>) -> Option<SiteName> 
     // Which of the two is the usual one depends on a scheme that only a proxy in front knows.
     let usual = [":80", ":443"];
     let host = usual.iter().find_map(|port| authority.strip_suffix(port));
-    let site = SiteName::parse(host.unwrap_or(authority)).ok()?;
-    (app.homes.contains_key(&site) || app.registry().knows(&site)).then_some(site)
+    SiteName::parse(host.unwrap_or(authority)).ok()
+}
+
+/// The site that `/r/<url>` leads to.
+pub(super) fn linked_site<B>(request: &Request<B>) -> Option<SiteName> {
+    let uri = request.uri();
+    let target = target::parse(uri.path(), uri.query());
+    target.ok().map(|target| target.site)
 }
 
 /// Answers a request at a site's own name.
@@ -126,6 +133,13 @@ fn send<B>(
     let elsewhere = reads && !target.has_query() && !stays_home(request);
     let path = target.path.as_ref().filter(|_| elsewhere);
     let route = app.registry().route(now, &target.site, path, source);
+    if reads && let Some(operator) = app.operator.get() {
+        let missing = target.path.as_ref().filter(|path| {
+            let found = matches!(route, Route::Bridge { .. });
+            !found && !target.asks() && !app.registry().has(&target.site, path)
+        });
+        operator.visited(now, &target.site, missing);
+    }
     if let Route::Bridge {
         bridge,
         others,
@@ -145,7 +159,7 @@ fn send<B>(
         true => StatusCode::FOUND,
         false => StatusCode::TEMPORARY_REDIRECT,
     };
-    let home = match (app.homes.get(&target.site), &route) {
+    let home = match (app.home(&target.site), &route) {
         (Some(home), _) => Some(target.below(home.base(), 2)),
         // The public name leads here: it is no way home.
         (None, _) if hosted => None,

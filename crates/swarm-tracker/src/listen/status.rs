@@ -77,7 +77,7 @@ pub(super) fn json(app: &App) -> Reply {
 /// `GET /metrics`.
 pub(super) fn metrics(app: &App) -> Reply {
     let totals = app.registry().totals();
-    let figures = app.metrics.render(&totals, app.started_unix);
+    let figures = app.metrics.render(&totals, app.carried(), app.started_unix);
     with_type(StatusCode::OK, "text/plain; version=0.0.4", figures)
 }
 

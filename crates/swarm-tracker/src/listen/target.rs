@@ -45,6 +45,12 @@ impl Target {
         self.query.is_some()
     }
 
+    /// Whether the query says anything but how often the visitor has been sent on.
+    pub(super) fn asks(&self) -> bool {
+        self.pairs()
+            .any(|pair| pair != HOME_MARKER && !pair.is_empty())
+    }
+
     /// How often the visitor has been sent on already, as told by the markers in his query.
     pub(super) fn bounces(&self) -> usize {
         self.pairs().filter(|pair| *pair == HOME_MARKER).count()

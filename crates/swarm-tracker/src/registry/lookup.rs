@@ -64,6 +64,12 @@ impl Registry {
         self.sites.contains_key(site)
     }
 
+    /// Whether the manifest of a site has this page.
+    pub fn has(&self, site: &SiteName, path: &SitePath) -> bool {
+        let record = self.sites.get(site).and_then(|site| site.record.as_ref());
+        record.is_some_and(|record| page(&record.manifest, path).is_some())
+    }
+
     /// What the swarm has of a page, for whoever asks from `asker`; with `bridges_max` bridges at
     /// most. No visit is counted.
     ///

@@ -161,6 +161,21 @@ impl Registry {
         }
     }
 
+    /// Forgets a site whose operator we are no longer; what was known of it is returned.
+    pub fn withdraw(
+        &mut self,
+        now: Moment,
+        site: &SiteName,
+    ) -> Option<(PublicKey, Option<SiteTrust>, Option<Bytes>)> {
+        let old = self.sites.remove(site)?;
+        self.version += 1;
+        let record = old.record.as_ref().map(|record| record.bytes.clone());
+        let known = (old.root, old.trust.clone(), record);
+        let pairs = old.into_pairs();
+        self.release(now, &pairs);
+        Some(known)
+    }
+
     /// What a record of this site is to be checked against; `None`: the site is not known here.
     pub fn anchor(&self, site: &SiteName) -> Option<(PublicKey, Option<SiteTrust>)> {
         let site = self.sites.get(site)?;

@@ -43,7 +43,10 @@ fn with_headers(
         request = request.header(*name, *value);
     }
     let request = request.body(()).ok()?;
-    let site = host_site(app, &request)?;
+    let site = named_site(&request)?;
+    if !app.homes.contains_key(&site) && !app.registry().knows(&site) {
+        return None;
+    }
     let reply = hosted(app, HERE, site, &request);
     let location = reply.headers().get(header::LOCATION);
     let location = location.map(|value| value.to_str().expect("ASCII").to_owned());
