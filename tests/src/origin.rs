@@ -97,11 +97,12 @@ fn serve(stream: TcpStream, root: &Path, posts: &AtomicUsize, line: &Line) -> st
         if reader.read_line(&mut request)? == 0 {
             return Ok(());
         }
-        let mut range = None;
+        let (mut range, mut last) = (None, false);
         loop {
             let mut field = String::new();
             reader.read_line(&mut field)?;
             range = range.or_else(|| asked_range(&field));
+            last |= field.to_ascii_lowercase().starts_with("connection: close");
             if field.trim_end().is_empty() {
                 break;
             }
@@ -132,6 +133,9 @@ fn serve(stream: TcpStream, root: &Path, posts: &AtomicUsize, line: &Line) -> st
         )?;
         if method != "HEAD" {
             line.send(&mut writer, body)?;
+        }
+        if last {
+            return Ok(());
         }
     }
 }
