@@ -1,4 +1,4 @@
-//! What sites say in DNS: whom they let carry them (spec 0006, 9).
+//! What sites say in DNS: whom they let carry them (spec 0006, 10).
 //!
 //! Addresses are not asked for here; that is the [`connector`](crate::connector)'s.
 

@@ -1,5 +1,5 @@
 //! What a site that installs nothing says in DNS: whose copy of it may be handed out, and where it
-//! is at home (spec 0006, 9).
+//! is at home (spec 0006, 10).
 //!
 //! ```text
 //! _spikeswarm.example.org. TXT "v=1; origin=https://origin.example.org; operator=<root key>"

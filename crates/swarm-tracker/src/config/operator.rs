@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::duration;
 
-/// How sites are carried that name this operator in DNS (spec 0006, 9). Needs a state directory.
+/// How sites are carried that name this operator in DNS (spec 0006, 10). Needs a state directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OperatorConfig {

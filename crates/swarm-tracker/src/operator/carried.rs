@@ -372,7 +372,9 @@ impl Carrying {
             return Ok(());
         };
         let now = Instant::now();
-        let stands = match (self.in_need(), self.renew) {
+        // A site that has taken all of it back wants its visitors at home.
+        let in_need = self.in_need() && self.puller.copy().len() > 0;
+        let stands = match (in_need, self.renew) {
             (true, Some(renew)) if renew > now => return Ok(()),
             (false, None) => return Ok(()),
             (in_need, _) => in_need,

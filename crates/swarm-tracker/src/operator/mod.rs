@@ -1,5 +1,5 @@
 //! The second way in: a site that has installed nothing names us in DNS, and we copy, publish and
-//! seed it for as long as visitors come (spec 0006, 9).
+//! seed it for as long as visitors come (spec 0006, 10).
 //!
 //! ```text
 //! visitor of an unknown site ─▶ consents, DNS ─▶ Carried ─┬─▶ pull ─▶ publish ─▶ seed, register
@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::App;
 use crate::config::OperatorConfig;
-use crate::registry::Moment;
+use crate::registry::{Moment, is_blocked_port};
 use carried::Carried;
 use consents::{Consents, May};
 use key::OperatorKey;
@@ -86,6 +86,17 @@ pub(crate) struct Operator {
     lookups: Semaphore,
     carried: RwLock<HashMap<SiteName, Arc<Carried>>>,
     tasks: TaskTracker,
+}
+
+/// Sites that may be at home at one place: with and without `www`. Whoever names somebody else's
+/// server as his own has it asked for no more than that.
+const HOMES_MAX: usize = 2;
+
+/// Whether a site may be at home there while others are at home where they are.
+fn may_be_home(home: &HomeUrl, others: impl Iterator<Item = HomeUrl>) -> bool {
+    let blocked = home.site().port().is_some_and(is_blocked_port);
+    let same = others.filter(|other| other.site().host() == home.site().host());
+    !blocked && same.count() < HOMES_MAX
 }
 
 /// A node has nothing to show.
@@ -278,6 +289,11 @@ impl Operator {
             tracing::warn!(%site, "consents, but as many sites are carried as may be");
             return;
         }
+        let homes = carried.values().map(|carried| carried.home());
+        if !may_be_home(&consent.origin, homes) {
+            tracing::warn!(%site, origin = %consent.origin, "consents, but cannot be at home there");
+            return;
+        }
         tracing::info!(%site, origin = %consent.origin, "consents, and is carried from now on");
         let one = Arc::new(Carried::new(site.clone(), consent.origin));
         carried.insert(site, Arc::clone(&one));
@@ -297,5 +313,34 @@ impl Operator {
 
     fn consents(&self) -> std::sync::MutexGuard<'_, Consents> {
         self.consents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_has_a_strangers_server_asked_by_many_names_or_at_an_odd_port() {
+        let home = |url: &str| url.parse::<HomeUrl>().unwrap();
+        let may =
+            |url, others: &[&str]| may_be_home(&home(url), others.iter().map(|url| home(url)));
+        assert!(may("https://o.example", &[]));
+        assert!(may(
+            "https://o.example",
+            &["https://o.example", "https://x.example"]
+        ));
+        let two = ["https://o.example", "http://o.example:8080"];
+        for url in [
+            "https://o.example",
+            "http://o.example",
+            "http://o.example:9999",
+        ] {
+            assert!(!may(url, &two), "{url}");
+        }
+        for port in [25, 6667, 22] {
+            let url = format!("http://o.example:{port}");
+            assert!(!may_be_home(&home(&url), std::iter::empty()), "{port}");
+        }
     }
 }

@@ -48,6 +48,7 @@ pub use sites::{AlarmSuperseded, CheckedAlarm, CheckedRecord, check_alarm, check
 use sites::{Site, Sites};
 use swarms::Swarms;
 pub use volunteer::ALTERNATIVES_MAX;
+pub(crate) use volunteer::is_blocked_port;
 use volunteer::{Chosen, VolunteerBook};
 use ws::WebPeers;
 pub use ws::{PassAnswer, PassOffer, SocketId};

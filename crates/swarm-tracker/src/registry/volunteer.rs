@@ -55,6 +55,11 @@ const BLOCKED_PORTS: [u16; 82] = [
     6669, 6679, 6697, 10080,
 ];
 
+/// Whether browsers let themselves be sent nowhere with this port.
+pub(crate) fn is_blocked_port(port: u16) -> bool {
+    BLOCKED_PORTS.contains(&port)
+}
+
 /// Why an offer was not taken up. The words go back to the volunteer as a warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum OfferRefused {
@@ -233,7 +238,7 @@ impl VolunteerBook {
         let Announced { peer, offer, .. } = said;
         let id = id_of(peer, offer).ok_or(OfferRefused::NoKey)?;
         let tracker = said.tracker.ok_or(OfferRefused::NoHost)?;
-        if BLOCKED_PORTS.contains(&offer.port) {
+        if is_blocked_port(offer.port) {
             return Err(OfferRefused::BlockedPort);
         }
         let lease_end = match offer.until {

@@ -256,6 +256,9 @@ mod tests {
 
         fs::remove_file(copy.file(copy.get(&path("/a/b")).unwrap())).unwrap();
         assert_eq!(SiteCopy::open(dir.path()).unwrap().len(), 2);
+        // F6: a flipped bit is not signed for as if it were the site's.
+        fs::write(copy.file(copy.get(&path("/c")).unwrap()), "onf").unwrap();
+        assert_eq!(SiteCopy::open(dir.path()).unwrap().len(), 0);
         fs::write(dir.path().join("copy.json"), "{\"/x\": 3").unwrap();
         assert_eq!(SiteCopy::open(dir.path()).unwrap().len(), 0);
         let outside = serde_json::json!({"/x": {
