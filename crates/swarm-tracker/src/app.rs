@@ -18,6 +18,7 @@ use swarm_proto::tracker::{BridgeView, SitesReply};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::acme::Certificates;
 use crate::budget::Budgets;
 use crate::config::{ConnectionConfig, TrackerConfig, VolunteerConfig};
 use crate::history::{History, STEP, Sample};
@@ -117,6 +118,8 @@ pub(crate) struct App {
     /// Time after which a silent peer is forgotten.
     pub(crate) peer_age: Duration,
     pub(crate) sockets: Sockets,
+    /// Those that the tracker gets itself.
+    pub(crate) certificates: Option<Arc<Certificates>>,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -180,6 +183,7 @@ impl App {
             beat: AtomicU64::new(0),
             peer_age: config.announce.peer_age,
             sockets: Sockets::default(),
+            certificates: None,
             shutdown,
         };
         for (site, root) in &config.site_keys {

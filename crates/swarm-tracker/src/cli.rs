@@ -3,6 +3,8 @@
 //! Priority: flag, then environment, then file, then default. Exit codes: 0 fine, 1 failure,
 //! 2 wrong usage, 69 address not available, 78 bad configuration.
 
+mod acme;
+
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -15,7 +17,7 @@ use ipnet::IpNet;
 use sd_notify::NotifyState;
 use swarm_proto::manifest::{HomeUrl, PublicKey, SiteName};
 use swarm_tracker::config::{TlsConfig, parse_duration};
-use swarm_tracker::{OperatorError, Tracker, TrackerConfig, TrackerError};
+use swarm_tracker::{AcmeError, OperatorError, Tracker, TrackerConfig, TrackerError};
 use tokio_util::sync::CancellationToken;
 
 use crate::service;
@@ -108,6 +110,8 @@ struct RunArgs {
         requires = "tls_cert"
     )]
     tls_key: Option<PathBuf>,
+    #[command(flatten)]
+    acme: acme::AcmeArgs,
     /// Address to listen on for UDP; may be given more than once. Default: those of --http.
     #[arg(
         long,
@@ -228,6 +232,7 @@ impl From<TrackerError> for Failure {
             | TrackerError::Operator(OperatorError::Key { .. } | OperatorError::Announce(_)) => {
                 EXIT_CONFIG
             }
+            TrackerError::Acme(AcmeError::Roots { .. }) => EXIT_CONFIG,
             TrackerError::Bind { .. } | TrackerError::Socket(_) => EXIT_UNAVAILABLE,
             _ => EXIT_FAILURE,
         };
@@ -341,6 +346,7 @@ fn configure(file: Option<&Path>, args: RunArgs) -> Result<TrackerConfig, Failur
     if let (Some(certificate), Some(key)) = (args.tls_cert, args.tls_key) {
         config.tls = Some(TlsConfig { certificate, key });
     }
+    config.acme = args.acme.over(config.acme);
     if args.no_udp || !args.udp.is_empty() {
         config.udp = Some(args.udp);
     }

@@ -9,10 +9,13 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use swarm_proto::manifest::{HomeUrl, PublicKey, SiteName};
 
+mod acme;
 mod operator;
 mod tls;
 mod volunteer;
 
+pub(crate) use acme::NAMES_MAX as ACME_NAMES_MAX;
+pub use acme::{AcmeConfig, BadCertificateName, CertificateName, ChallengeKind};
 pub use operator::{OperatorConfig, PullConfig};
 pub use tls::TlsConfig;
 pub use volunteer::VolunteerConfig;
@@ -23,10 +26,13 @@ pub use volunteer::VolunteerConfig;
 pub struct TrackerConfig {
     /// Addresses to listen on for HTTP. Default: port 6969 of every address, IPv6 and IPv4.
     pub http: Vec<SocketAddr>,
-    /// Addresses to listen on for HTTPS, with the certificate of `tls`. Default: none.
+    /// Addresses to listen on for HTTPS, with the certificate of `tls` or those of `acme`. Default:
+    /// none.
     pub https: Vec<SocketAddr>,
     /// Certificate and key for `https`. Default: none.
     pub tls: Option<TlsConfig>,
+    /// Certificates for `https` that the tracker gets itself. Default: none.
+    pub acme: Option<AcmeConfig>,
     /// Addresses to listen on for UDP (BEP 15). An empty list: none. Default: those of `http`.
     pub udp: Option<Vec<SocketAddr>>,
     /// Sockets for each UDP address, each with a thread; the system shares packets out among them
@@ -69,6 +75,7 @@ impl Default for TrackerConfig {
             http: vec![SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 6969)],
             https: Vec::new(),
             tls: None,
+            acme: None,
             udp: None,
             udp_sockets: 1,
             open: false,
@@ -199,11 +206,32 @@ pub enum ConfigError {
     #[error("{0} must not be 0")]
     Zero(&'static str),
     /// HTTPS without a certificate, or a certificate for nothing.
-    #[error("https and tls: each needs the other")]
+    #[error("https needs tls or acme, and each of them needs https")]
     HalfTls,
     /// A copy has to be kept somewhere.
     #[error("operator: needs a state directory")]
     OperatorWithoutState,
+    /// Certificates are to be got whose terms nobody has agreed to.
+    #[error(
+        "acme: the terms of service of {0} must be agreed to: --acme-agree-terms, or \
+         acme.terms_agreed = true"
+    )]
+    TermsNotAgreed(String),
+    /// No https URL for the authority.
+    #[error("acme.directory: {0:?} is no https URL")]
+    AcmeDirectory(String),
+    /// Certificates would be got anew at each start.
+    #[error("acme: nowhere to keep certificates: --acme-dir, or --state")]
+    NoAcmeDir,
+    /// No name to get a certificate for.
+    #[error("acme: no name to get a certificate for: --acme-name, or --acme-sites")]
+    NoAcmeNames,
+    /// More names than there may be.
+    #[error("acme.names: more than {ACME_NAMES_MAX}")]
+    TooManyNames,
+    /// A contact that is no address of mail.
+    #[error("acme.contact: {0:?} does not begin with mailto:")]
+    AcmeContact(String),
     /// A visitor sent home would come back to the tracker.
     #[error("homes: {0} cannot be at home at its own public name, which may lead to this tracker")]
     HomeIsPublic(SiteName),
@@ -218,11 +246,14 @@ impl TrackerConfig {
         if self.http.is_empty() {
             return Err(ConfigError::NoAddress);
         }
-        if self.https.is_empty() != self.tls.is_none() {
+        if self.https.is_empty() != (self.tls.is_none() && self.acme.is_none()) {
             return Err(ConfigError::HalfTls);
         }
         if self.operator.is_some() && self.state.is_none() {
             return Err(ConfigError::OperatorWithoutState);
+        }
+        if let Some(acme) = &self.acme {
+            acme.check(self.state.is_some())?;
         }
         let announce = &self.announce;
         let order = |shorter, longer, ok| match ok {
@@ -449,6 +480,11 @@ mod tests {
             config.udp = Some(Vec::new());
             config.https.clone_from(&config.http);
             config.tls = Some(files());
+            config.acme = Some(AcmeConfig {
+                names: vec!["tracker.example.org".parse().expect("a name")],
+                challenge: Some(ChallengeKind::TlsAlpn01),
+                ..AcmeConfig::default()
+            });
             config.drain = Duration::from_millis(1500);
         }
     }
@@ -486,9 +522,10 @@ mod tests {
             check(|c| c.http.clear()),
             refused("http: no address to listen on")
         );
-        let half = refused("https and tls: each needs the other");
+        let half = refused("https needs tls or acme, and each of them needs https");
         assert_eq!(check(|c| c.https.clone_from(&c.http)), half);
         assert_eq!(check(|c| c.tls = Some(files())), half);
+        assert_eq!(check(|c| c.acme = Some(AcmeConfig::default())), half);
         assert_eq!(
             check(|c| c.announce.peer_age = Duration::from_secs(60)),
             refused("announce.interval must be shorter than announce.peer_age")

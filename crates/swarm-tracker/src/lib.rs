@@ -6,6 +6,7 @@
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
+mod acme;
 mod app;
 mod budget;
 mod call;
@@ -31,8 +32,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use acme::Certificates;
+pub use acme::{AcmeError, WantRefused};
 use app::App;
 pub use app::{AlarmRefused, RegisterRefused};
+use config::CertificateName;
 pub use config::{ConfigError, TrackerConfig};
 use listen::Listener;
 use listen::udp::UdpListener;
@@ -64,6 +68,9 @@ pub enum TrackerError {
     /// The certificate cannot be used.
     #[error("certificate: {0}")]
     Certificate(#[from] CertificateError),
+    /// The tracker cannot get certificates itself.
+    #[error("acme: {0}")]
+    Acme(#[from] AcmeError),
     /// HTTPS is not to be had on this machine.
     #[error("TLS: {0}")]
     Tls(#[source] rustls::Error),
@@ -137,13 +144,6 @@ impl Tracker {
             secure.push(bind(*addr).await?);
         }
         let https_addrs = addresses(&secure, &config.https);
-        let mut served: Vec<_> = listeners.into_iter().map(Listener::plain).collect();
-        if let Some(certificate) = &certificate {
-            for listener in secure {
-                let acceptor = certificate.acceptor().map_err(TrackerError::Tls)?;
-                served.push(Listener::secure(listener, acceptor));
-            }
-        }
         let udp = if sockets.udp.is_empty() {
             bind_udp(&config, &addrs, &asked)?
         } else {
@@ -162,11 +162,18 @@ impl Tracker {
             }
             _ => None,
         };
-        let app = tokio::task::spawn_blocking(move || App::open(&config, token))
+        let files = certificate.clone();
+        let app = tokio::task::spawn_blocking(move || open(&config, files, token))
             .await
             .expect("opening the state does not panic and is not cancelled")
             .inspect_err(|_| seed.cancel())?;
         let app = Arc::new(app);
+        let mut served: Vec<_> = listeners.into_iter().map(Listener::plain).collect();
+        let acceptor = tls::acceptor(certificate.as_ref(), app.certificates.as_ref());
+        if let Some(acceptor) = acceptor.map_err(TrackerError::Tls)? {
+            let secure = secure.into_iter();
+            served.extend(secure.map(|listener| Listener::secure(listener, acceptor.clone())));
+        }
         let tasks = TaskTracker::new();
         if let Some(operator) = operator {
             let operator = Arc::new(operator);
@@ -183,6 +190,9 @@ impl Tracker {
         tasks.spawn(async move { house.keep_house().await });
         tasks.spawn(call::keep_calling(Arc::clone(&app)));
         tasks.spawn(listen::serve(served, Arc::clone(&app), drain));
+        if let Some(certificates) = app.certificates.clone() {
+            tasks.spawn(acme::keep(Arc::clone(&app), certificates));
+        }
         if let Some(certificate) = certificate.clone() {
             let stopped = app.shutdown.clone().cancelled_owned();
             tasks.spawn(async move {
@@ -203,6 +213,20 @@ impl Tracker {
             tasks,
         })
     }
+}
+
+/// Reads what is on disk. Blocks.
+fn open(
+    config: &TrackerConfig,
+    files: Option<Arc<Certificate>>,
+    shutdown: CancellationToken,
+) -> Result<App, TrackerError> {
+    let mut app = App::open(config, shutdown)?;
+    if let Some(acme) = &config.acme {
+        let certificates = Certificates::open(acme, config, files, app.now())?;
+        app.certificates = Some(Arc::new(certificates));
+    }
+    Ok(app)
 }
 
 /// Where these listen, of which these addresses were asked for.
@@ -312,6 +336,25 @@ impl TrackerHandle {
     /// All addresses it listens on for UDP; there may be none.
     pub fn udp_addrs(&self) -> &[SocketAddr] {
         &self.udp_addrs
+    }
+
+    /// Gets a certificate for the name of a site, which has agreed to that and whose DNS leads here,
+    /// and keeps one in force from now on.
+    ///
+    /// # Errors
+    /// [`WantRefused`]; nothing is done then.
+    pub fn want_certificate(&self, name: &CertificateName) -> Result<(), WantRefused> {
+        match &self.app.certificates {
+            Some(certificates) => certificates.want(name, self.app.now()),
+            None => Err(WantRefused::NotForSites),
+        }
+    }
+
+    /// Takes that back, when the site no longer agrees: its certificate is not shown any more.
+    pub fn unwant_certificate(&self, name: &CertificateName) {
+        if let Some(certificates) = &self.app.certificates {
+            certificates.unwant(name);
+        }
     }
 
     /// Makes a site known by its root key, and takes up what the state directory has of it. A

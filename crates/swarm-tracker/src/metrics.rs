@@ -43,6 +43,8 @@ pub(crate) struct Metrics {
     pub(crate) answers: Counter,
     pub(crate) ws_malformed: Counter,
     pub(crate) ws_overflows: Counter,
+    pub(crate) certificate_orders: Counter,
+    pub(crate) certificate_failures: Counter,
 }
 
 /// A number that only rises.
@@ -64,7 +66,7 @@ type Named<'m> = (&'static str, &'static str, &'m Counter);
 
 impl Metrics {
     /// All counters, in the order in which they are shown.
-    fn counters(&self) -> [Named<'_>; 32] {
+    fn counters(&self) -> [Named<'_>; 34] {
         [
             (
                 "announces",
@@ -190,6 +192,16 @@ impl Metrics {
                 "WebSockets closed, too slow a reader",
                 &self.ws_overflows,
             ),
+            (
+                "certificate_orders",
+                "Certificates asked for",
+                &self.certificate_orders,
+            ),
+            (
+                "certificate_failures",
+                "Certificates asked for in vain",
+                &self.certificate_failures,
+            ),
         ]
     }
 
@@ -208,8 +220,15 @@ impl Metrics {
         self.connections.get().saturating_sub(ended)
     }
 
-    /// The Prometheus text format. `started`: seconds since 1970.
-    pub(crate) fn render(&self, totals: &Totals, carried: usize, started: u64) -> String {
+    /// The Prometheus text format. `started`: seconds since 1970. `certificates`: how many the tracker
+    /// got itself and holds, and when the first of them ends.
+    pub(crate) fn render(
+        &self,
+        totals: &Totals,
+        carried: usize,
+        started: u64,
+        certificates: (usize, Option<u64>),
+    ) -> String {
         let gauges = [
             ("swarms", "Swarms known", totals.swarms as u64),
             ("peers", "Peers in all swarms", totals.peers as u64),
@@ -240,6 +259,11 @@ impl Metrics {
                 "Connections that are open",
                 self.connections_open(),
             ),
+            (
+                "certificates",
+                "Certificates that the tracker got itself and holds",
+                certificates.0 as u64,
+            ),
         ];
         let mut text = String::with_capacity(4096);
         // Writing to a String does not fail.
@@ -263,8 +287,13 @@ impl Metrics {
         for (name, help, value) in gauges {
             put(&format!("swarm_tracker_{name}"), "gauge", help, value);
         }
-        // The names that every Prometheus client library gives these.
+        // Those of the process have the names that every Prometheus client library gives them.
         for (name, help, value) in [
+            (
+                "swarm_tracker_certificates_end_seconds",
+                "When the first of these certificates ends, seconds since 1970",
+                certificates.1,
+            ),
             (
                 "process_start_time_seconds",
                 "Start of this process, seconds since 1970",
@@ -319,7 +348,7 @@ mod tests {
             peers: 7,
             ..Totals::default()
         };
-        let text = metrics.render(&totals, 3, 1_000);
+        let text = metrics.render(&totals, 3, 1_000, (2, Some(2_000)));
         assert!(text.contains("\nswarm_tracker_announces_total 2\n"));
         assert!(text.contains("\nswarm_tracker_peers 7\n"));
         assert!(text.contains("\nprocess_start_time_seconds 1000\n"));
@@ -327,7 +356,7 @@ mod tests {
             .lines()
             .filter_map(|line| line.strip_prefix("# TYPE "))
             .collect();
-        assert_eq!(names.len(), 1 + 30 + 8 + 3);
+        assert_eq!(names.len(), 1 + 32 + 9 + 4);
         for name in &names {
             let name = name.split(' ').next().unwrap_or_default();
             let value = |line: &&str| {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::acme::CertificateStatus;
 use crate::app::App;
 use crate::history::{STEP, rate};
 
@@ -33,6 +34,8 @@ pub(crate) struct Status {
     pub(crate) counters: BTreeMap<&'static str, u64>,
     pub(crate) sites: Vec<SiteStatus>,
     pub(crate) sites_left_off: usize,
+    pub(crate) certificates: Vec<CertificateStatus>,
+    pub(crate) certificates_left_off: usize,
     pub(crate) history: HistoryView,
 }
 
@@ -116,6 +119,8 @@ impl App {
             bridges: site.bridges,
             sent: site.sent,
         });
+        let certificates = self.certificates.as_ref().map(|held| held.status());
+        let (certificates, certificates_left_off) = certificates.unwrap_or_default();
         let redirects = self.redirects();
         let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         let rates = history.before(now.elapsed).map(|before| {
@@ -156,6 +161,8 @@ impl App {
             counters: self.metrics.by_name(),
             sites: sites.collect(),
             sites_left_off,
+            certificates,
+            certificates_left_off,
             history: HistoryView {
                 step_seconds: STEP.as_secs(),
                 until: now.unix.saturating_sub(age.as_secs()),

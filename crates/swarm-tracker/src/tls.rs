@@ -11,7 +11,8 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio_rustls::TlsAcceptor;
 
-use crate::config::TlsConfig;
+use crate::acme::{ACME_ALPN, Certificates, Shown, bears};
+use crate::config::{CertificateName, TlsConfig};
 
 /// How often it is looked whether the files have changed.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -101,22 +102,49 @@ impl Certificate {
         }
     }
 
-    /// Takes clients' handshakes with whatever certificate is in force.
-    pub(crate) fn acceptor(self: &Arc<Self>) -> Result<TlsAcceptor, rustls::Error> {
-        let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&self.provider));
-        let mut config = builder
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(TlsAcceptor::from(Arc::new(config)))
+    /// What is in force.
+    pub(crate) fn current(&self) -> Arc<CertifiedKey> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&current)
     }
+
+    /// Whether it is for this name.
+    pub(crate) fn bears(&self, name: &CertificateName) -> bool {
+        let current = self.current();
+        current.cert.first().is_some_and(|own| bears(own, name))
+    }
+}
+
+/// Takes clients' handshakes with whatever certificate is in force: of files, or of those that the
+/// tracker got itself as well.
+pub(crate) fn acceptor(
+    files: Option<&Arc<Certificate>>,
+    got: Option<&Arc<Certificates>>,
+) -> Result<Option<TlsAcceptor>, rustls::Error> {
+    let mut protocols = vec![b"http/1.1".to_vec()];
+    let resolver: Arc<dyn ResolvesServerCert> = match (files, got) {
+        (None, None) => return Ok(None),
+        (Some(files), None) => Arc::clone(files) as _,
+        (files, Some(got)) => {
+            protocols.push(ACME_ALPN.to_vec());
+            Arc::new(Shown {
+                certificates: Arc::clone(got),
+                files: files.cloned(),
+            })
+        }
+    };
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(resolver);
+    config.alpn_protocols = protocols;
+    Ok(Some(TlsAcceptor::from(Arc::new(config))))
 }
 
 impl ResolvesServerCert for Certificate {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        Some(Arc::clone(&current))
+        Some(self.current())
     }
 }
 

@@ -16,6 +16,7 @@ use swarm_proto::tracker::register::{
 
 use super::page::html;
 use super::{Link, lookup, proxy, redirect, register, status, ws};
+use crate::acme::CHALLENGE_PATH;
 use crate::app::App;
 use crate::registry::{AnnounceRefused, Via};
 
@@ -37,6 +38,9 @@ pub(super) async fn answer(
         }
     };
     let path = request.uri().path();
+    if let Some(reply) = challenge(&app, &request) {
+        return Ok(reply);
+    }
     if !is_for_tracker(request.uri())
         && let Some(site) = redirect::named_site(&request)
         && app.carries(&site, source).await
@@ -84,6 +88,16 @@ pub(super) async fn answer(
         }
     };
     Ok(reply)
+}
+
+/// What a certificate authority looks for at a name that leads here, while it may look. What is
+/// not there now is whoever's it was.
+fn challenge<B>(app: &App, request: &Request<B>) -> Option<Reply> {
+    let token = request.uri().path().strip_prefix(CHALLENGE_PATH)?;
+    let file = app.certificates.as_ref()?.challenges.file(token)?;
+    Some(get(request, |_| {
+        with_type(StatusCode::OK, "application/octet-stream", file)
+    }))
 }
 
 /// Whether a request is a peer's, whatever name it was sent to: a site's own name may be its

@@ -27,7 +27,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, AsyncWrite, Interest};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, Interest};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -36,6 +36,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::task::TaskTracker;
 
+use crate::acme::ACME_ALPN;
 use crate::app::App;
 use connection::{PerAddress, PerAddressPermit, Rewound, WriteDeadline};
 use direct::{End, Talk};
@@ -249,6 +250,10 @@ async fn serve_secure(
     link: Arc<Link>,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
     match shake(tls, stream, source, &link.app).await? {
+        // An authority has seen all it came for.
+        Some(mut stream) if stream.get_ref().1.alpn_protocol() == Some(ACME_ALPN) => {
+            stream.shutdown().await.map_err(Into::into)
+        }
         Some(stream) => drive(stream, source, link).await.map_err(Into::into),
         None => Ok(()),
     }

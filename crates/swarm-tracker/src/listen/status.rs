@@ -77,7 +77,11 @@ pub(super) fn json(app: &App) -> Reply {
 /// `GET /metrics`.
 pub(super) fn metrics(app: &App) -> Reply {
     let totals = app.registry().totals();
-    let figures = app.metrics.render(&totals, app.carried(), app.started_unix);
+    let certificates = app.certificates.as_ref().map(|held| held.summary());
+    let certificates = certificates.unwrap_or_default();
+    let figures = app
+        .metrics
+        .render(&totals, app.carried(), app.started_unix, certificates);
     with_type(StatusCode::OK, "text/plain; version=0.0.4", figures)
 }
 

@@ -6,13 +6,19 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::acme::tests::{certificates, fail, hold};
 use crate::config::TrackerConfig;
 use crate::history::Sample;
 use crate::testing::TestSite;
 
 /// A tracker with a calm site, one in need, and one that has published nothing.
 async fn app() -> Arc<App> {
-    let app = App::open(&TrackerConfig::default(), CancellationToken::new()).expect("no state");
+    let mut app = App::open(&TrackerConfig::default(), CancellationToken::new()).expect("no state");
+    let dir = tempfile::tempdir().expect("a directory");
+    let got = certificates(dir.path(), &["tracker.example"]);
+    hold(&got, "calm.example");
+    fail(&got, "tracker.example");
+    app.certificates = Some(got);
     let app = Arc::new(app);
     let now = app.now().unix;
     for (name, n) in [
@@ -83,6 +89,11 @@ async fn the_figures_are_as_documented() {
     assert_eq!(status["sites"][0]["files"], 3);
     assert_eq!(status["sites"][0]["bundles"], 2);
     assert_eq!(status["history"]["bridges"], serde_json::json!([1, 2, 3]));
+    let certificates = serde_json::json!([
+        {"name": "tracker.example", "not_after": null, "error": "refused by the authority: dns"},
+        {"name": "calm.example", "not_after": 2_000_000_000, "error": null},
+    ]);
+    assert_eq!(status["certificates"], certificates);
     crate::schema::check(&[status], "0005-tracker-profile.md", "### 2.9");
 }
 
