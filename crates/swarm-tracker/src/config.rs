@@ -10,12 +10,13 @@ use serde::{Deserialize, Serialize};
 use swarm_proto::manifest::{HomeUrl, PublicKey, SiteName};
 
 mod acme;
+mod by_site;
 mod operator;
 mod tls;
 mod volunteer;
 
 pub(crate) use acme::NAMES_MAX as ACME_NAMES_MAX;
-pub use acme::{AcmeConfig, BadCertificateName, CertificateName, ChallengeKind};
+pub use acme::{AcmeConfig, AcmeConfigError, BadCertificateName, CertificateName, ChallengeKind};
 pub use operator::{OperatorConfig, PullConfig};
 pub use tls::TlsConfig;
 pub use volunteer::VolunteerConfig;
@@ -61,11 +62,11 @@ pub struct TrackerConfig {
     /// Connections.
     pub connections: ConnectionConfig,
     /// The sites this tracker works for: root key by host. Default: none.
-    #[serde(with = "site_keys")]
+    #[serde(with = "by_site::site_keys")]
     pub site_keys: BTreeMap<SiteName, PublicKey>,
     /// Where a site itself still answers when its public name leads to this tracker: base URL by
     /// host. Default: none, so that visitors whom no bridge can serve are told so.
-    #[serde(with = "homes")]
+    #[serde(with = "by_site::homes")]
     pub homes: BTreeMap<SiteName, HomeUrl>,
 }
 
@@ -211,27 +212,9 @@ pub enum ConfigError {
     /// A copy has to be kept somewhere.
     #[error("operator: needs a state directory")]
     OperatorWithoutState,
-    /// Certificates are to be got whose terms nobody has agreed to.
-    #[error(
-        "acme: the terms of service of {0} must be agreed to: --acme-agree-terms, or \
-         acme.terms_agreed = true"
-    )]
-    TermsNotAgreed(String),
-    /// No https URL for the authority.
-    #[error("acme.directory: {0:?} is no https URL")]
-    AcmeDirectory(String),
-    /// Certificates would be got anew at each start.
-    #[error("acme: nowhere to keep certificates: --acme-dir, or --state")]
-    NoAcmeDir,
-    /// No name to get a certificate for.
-    #[error("acme: no name to get a certificate for: --acme-name, or --acme-sites")]
-    NoAcmeNames,
-    /// More names than there may be.
-    #[error("acme.names: more than {ACME_NAMES_MAX}")]
-    TooManyNames,
-    /// A contact that is no address of mail.
-    #[error("acme.contact: {0:?} does not begin with mailto:")]
-    AcmeContact(String),
+    /// What the tracker is told about getting certificates does not do.
+    #[error("acme{0}")]
+    Acme(#[from] AcmeConfigError),
     /// A visitor sent home would come back to the tracker.
     #[error("homes: {0} cannot be at home at its own public name, which may lead to this tracker")]
     HomeIsPublic(SiteName),
@@ -371,79 +354,6 @@ mod duration {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(from)?;
         super::parse_duration(&text).map_err(D::Error::custom)
-    }
-}
-
-/// Maps by site, written as strings.
-mod by_site {
-    use std::collections::BTreeMap;
-    use std::fmt::Display;
-    use std::str::FromStr;
-
-    use serde::de::Error as _;
-    use serde::{Deserialize as _, Deserializer, Serializer};
-    use swarm_proto::manifest::SiteName;
-
-    pub(super) fn serialize<V: Display, S: Serializer>(
-        map: &BTreeMap<SiteName, V>,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
-        to.collect_map(
-            map.iter()
-                .map(|(site, value)| (site.to_string(), value.to_string())),
-        )
-    }
-
-    /// `what` names the values in errors.
-    pub(super) fn deserialize<'de, V, D>(
-        from: D,
-        what: &str,
-    ) -> Result<BTreeMap<SiteName, V>, D::Error>
-    where
-        V: FromStr<Err: Display>,
-        D: Deserializer<'de>,
-    {
-        BTreeMap::<String, String>::deserialize(from)?
-            .into_iter()
-            .map(|(site, value)| {
-                let site = SiteName::parse(&site)
-                    .map_err(|error| D::Error::custom(format!("site {site:?}: {error}")))?;
-                let value = value
-                    .parse()
-                    .map_err(|error| D::Error::custom(format!("{what} of {site}: {error}")))?;
-                Ok((site, value))
-            })
-            .collect()
-    }
-}
-
-mod site_keys {
-    use std::collections::BTreeMap;
-
-    use serde::Deserializer;
-    use swarm_proto::manifest::{PublicKey, SiteName};
-
-    pub(super) use super::by_site::serialize;
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<BTreeMap<SiteName, PublicKey>, D::Error> {
-        super::by_site::deserialize(from, "key")
-    }
-}
-
-mod homes {
-    use std::collections::BTreeMap;
-
-    use serde::Deserializer;
-    use swarm_proto::manifest::SiteName;
-
-    pub(super) use super::by_site::serialize;
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<BTreeMap<SiteName, super::HomeUrl>, D::Error> {
-        super::by_site::deserialize(from, "home")
     }
 }
 

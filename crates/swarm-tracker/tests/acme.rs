@@ -281,6 +281,14 @@ async fn an_authority_that_is_down_keeps_nobody_from_anything() {
     assert_eq!(refused["not_after"], json!(null));
     assert_eq!(get(rig.http, "/healthz").await.status, 200);
     stop(tracker, shutdown).await;
+    // Who is started again and again asks no more often.
+    let (tracker, shutdown) = start(rig.config(&[NAME])).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(
+        figure(&tracker, "swarm_tracker_certificate_orders_total ").await,
+        0
+    );
+    stop(tracker, shutdown).await;
     // One that has a day left of ninety.
     let old = write_certificate(&rig.file(NAME), 89, 1);
     std::fs::remove_file(rig.of_authority().join("past.json")).expect("there");

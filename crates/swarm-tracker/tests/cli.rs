@@ -110,6 +110,41 @@ fn it_drains_on_the_first_signal_and_ends_at_once_on_the_second() {
 }
 
 #[test]
+fn certificates_are_got_once_the_terms_are_agreed_to() {
+    let name = [
+        "config",
+        "show",
+        "--state",
+        "/s",
+        "--acme-name",
+        "T.example",
+    ];
+    let with = |more: &[&str]| run(&[&name, more].concat());
+    let https = ["--https", "127.0.0.1:0"];
+    let agreed = with(&[&https[..], &["--acme-agree-terms"]].concat());
+    let shown = String::from_utf8_lossy(&agreed.stdout).into_owned();
+    assert!(shown.contains("names = [\"t.example\"]"), "{shown}");
+    assert!(shown.contains("directory = \"https://acme-v02.api.letsencrypt.org/directory\""));
+    let unagreed = with(&https);
+    assert_eq!(unagreed.status.code(), Some(78));
+    let line = error_line(&unagreed);
+    assert!(
+        line.contains("acme: the terms of service of https://acme-v02"),
+        "{line}"
+    );
+    assert!(line.contains("--acme-agree-terms"), "{line}");
+    let plain = with(&["--acme-agree-terms"]);
+    assert_eq!(plain.status.code(), Some(78));
+    assert!(error_line(&plain).contains("https needs tls or acme"));
+    for bad in [
+        &["--acme-name", "*.example"][..],
+        &["--acme-challenge", "dns-01"],
+    ] {
+        assert_eq!(with(bad).status.code(), Some(2), "{bad:?}");
+    }
+}
+
+#[test]
 fn mistakes_have_one_line_and_their_own_code() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let addr = taken.local_addr().expect("bound").to_string();

@@ -346,3 +346,6 @@ fn failed(error: Error, retry_after: &RetryAfter, now: u64) -> AcmeError {
         error => AcmeError::Unreachable(Box::new(error)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -243,6 +243,8 @@ impl Schedule {
             // An authority that knows nothing of the one before must not stand in the way of the next.
             replaces = entry.held.is_some() && record.failures == 0;
         }
+        // Until it has come to a good end: we may be killed before any.
+        record.failures = record.failures.saturating_add(1);
         self.ordering += 1;
         self.begun.push_back(now.unix);
         Step::Order { name, replaces }
@@ -280,6 +282,8 @@ impl Schedule {
     pub(super) fn spared(&mut self, name: &CertificateName, now: Moment) {
         self.end(name);
         self.begun.pop_back();
+        let record = self.past.record(name);
+        record.failures = record.failures.saturating_sub(1);
         self.put_off(name, now);
     }
 
@@ -295,6 +299,8 @@ impl Schedule {
         if let Some(entry) = self.names.get_mut(name) {
             entry.held = Some(held);
             entry.renew = renewal(held, chance);
+            // Not of all at once.
+            entry.ask += NEWS_EVERY.mul_f64(chance);
         }
     }
 
@@ -337,9 +343,7 @@ impl Schedule {
         chance: f64,
     ) -> Duration {
         self.end(name);
-        let record = self.past.record(name);
-        record.failures = record.failures.saturating_add(1);
-        let mut pause = pause_after(record.failures);
+        let mut pause = pause_after(self.past.record(name).failures);
         let Some(entry) = self.names.get_mut(name) else {
             return pause;
         };

@@ -10,11 +10,36 @@ use serde::{Deserialize, Serialize};
 use swarm_proto::manifest::{NameError, SiteName};
 use url::Url;
 
-use super::ConfigError;
-
 /// Names for which certificates are got and kept at a time: each is an order at the authority every
 /// two months, and what its limits allow for.
 pub(crate) const NAMES_MAX: usize = 1000;
+
+/// Why certificates cannot be got as told. The operator's fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AcmeConfigError {
+    /// Nobody has agreed to the authority's terms.
+    #[error(
+        ": the terms of service of {0} must be agreed to: --acme-agree-terms, or \
+         acme.terms_agreed = true"
+    )]
+    TermsNotAgreed(String),
+    /// No https URL for the authority.
+    #[error(".directory: {0:?} is no https URL")]
+    Directory(String),
+    /// Certificates would be got anew at each start.
+    #[error(": nowhere to keep certificates: --acme-dir, or --state")]
+    NoDir,
+    /// No name to get a certificate for.
+    #[error(": no name to get a certificate for: --acme-name, or --acme-sites")]
+    NoNames,
+    /// More names than there may be.
+    #[error(".names: more than {NAMES_MAX}")]
+    TooManyNames,
+    /// A contact that is no address of mail.
+    #[error(".contact: {0:?} does not begin with mailto:")]
+    Contact(String),
+}
 
 /// Which certificates are got, and from whom.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,26 +84,26 @@ impl Default for AcmeConfig {
 
 impl AcmeConfig {
     /// Checks what the types do not; `with_state`: whether there is a directory of state.
-    pub(super) fn check(&self, with_state: bool) -> Result<(), ConfigError> {
+    pub(super) fn check(&self, with_state: bool) -> Result<(), AcmeConfigError> {
         let url = Url::parse(&self.directory).ok();
         if !url.is_some_and(|url| url.scheme() == "https" && url.has_host()) {
-            return Err(ConfigError::AcmeDirectory(self.directory.clone()));
+            return Err(AcmeConfigError::Directory(self.directory.clone()));
         }
         if !self.terms_agreed {
-            return Err(ConfigError::TermsNotAgreed(self.directory.clone()));
+            return Err(AcmeConfigError::TermsNotAgreed(self.directory.clone()));
         }
         if self.dir.is_none() && !with_state {
-            return Err(ConfigError::NoAcmeDir);
+            return Err(AcmeConfigError::NoDir);
         }
         if self.names.is_empty() && !self.sites {
-            return Err(ConfigError::NoAcmeNames);
+            return Err(AcmeConfigError::NoNames);
         }
         if self.names.len() > NAMES_MAX {
-            return Err(ConfigError::TooManyNames);
+            return Err(AcmeConfigError::TooManyNames);
         }
         let bad = |contact: &&String| contact.strip_prefix("mailto:").is_none_or(str::is_empty);
         match self.contact.iter().find(bad) {
-            Some(contact) => Err(ConfigError::AcmeContact(contact.clone())),
+            Some(contact) => Err(AcmeConfigError::Contact(contact.clone())),
             None => Ok(()),
         }
     }

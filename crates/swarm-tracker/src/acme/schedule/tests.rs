@@ -192,6 +192,15 @@ fn a_restart_does_not_shorten_a_pause() {
     let text = serde_json::to_string(schedule.past()).expect("JSON");
     let past: Past = serde_json::from_str(&text).expect("readable");
     assert_eq!(&past, schedule.past());
+    // One that ended in the middle of an order is as if that had failed.
+    let mut killed = wanting(&["a.example"]);
+    assert!(ordered(&mut killed, 0).is_some());
+    let mut killed = Schedule::new(killed.past().clone());
+    killed
+        .want(&name("a.example"), Who::Operator, at(0))
+        .expect("room");
+    assert_eq!(ordered(&mut killed, 59), None);
+    assert!(ordered(&mut killed, 60).is_some());
     // 32 minutes were the last pause; ten of them are over.
     let tried = secs - 32 * 60;
     let restarted = Moment {
