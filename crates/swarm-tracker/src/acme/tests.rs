@@ -1,3 +1,5 @@
+mod found;
+
 use std::path::Path;
 
 use rcgen::{CertificateParams, KeyPair};
