@@ -157,7 +157,7 @@ impl Tracker {
         let seed = shutdown.child_token();
         let operator = match (config.operator.clone(), &config.state) {
             (Some(operator), Some(state)) => {
-                let secure = !config.https.is_empty();
+                let secure = config.acme.as_ref().is_some_and(|acme| acme.sites);
                 Some(Operator::start(operator, state, secure, seed.clone()).await?)
             }
             _ => None,
@@ -170,6 +170,7 @@ impl Tracker {
         let app = Arc::new(app);
         let mut served: Vec<_> = listeners.into_iter().map(Listener::plain).collect();
         let acceptor = tls::acceptor(certificate.as_ref(), app.certificates.as_ref());
+        let acceptor = acceptor.inspect_err(|_| seed.cancel());
         if let Some(acceptor) = acceptor.map_err(TrackerError::Tls)? {
             let secure = secure.into_iter();
             served.extend(secure.map(|listener| Listener::secure(listener, acceptor.clone())));
@@ -181,8 +182,10 @@ impl Tracker {
             let _ = app.operator.set(Arc::clone(&operator));
             let app = Arc::clone(&app);
             tasks.spawn(async move {
-                operator.resume(&app).await;
-                app.shutdown.cancelled().await;
+                tokio::select! {
+                    () = operator.resume(&app) => app.shutdown.cancelled().await,
+                    () = app.shutdown.cancelled() => {}
+                }
                 operator.join().await;
             });
         }

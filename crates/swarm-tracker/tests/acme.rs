@@ -12,13 +12,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{config, get, read_reply, start};
+use hickory_resolver::proto::op::{Message, ResponseCode};
+use hickory_resolver::proto::rr::rdata::TXT;
+use hickory_resolver::proto::rr::{RData, Record};
 use pebble::{Pebble, Places, Plan, free_addr, https, name_server};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{CertificateError, ClientConfig, ClientConnection, RootCertStore};
 use serde_json::{Value, json};
 use swarm_proto::manifest::SiteName;
-use swarm_tracker::config::{AcmeConfig, ChallengeKind, TlsConfig};
+use swarm_tracker::config::{AcmeConfig, ChallengeKind, OperatorConfig, TlsConfig};
 use swarm_tracker::{Tracker, TrackerConfig, TrackerError, TrackerHandle, WantRefused};
 use tokio_util::sync::CancellationToken;
 
@@ -429,4 +432,71 @@ fn write_certificate(path: &Path, old: u64, left: u64) -> CertificateDer<'static
     let pem = format!("{}{}", key.serialize_pem(), made.pem());
     std::fs::write(path, pem).expect("written");
     made.der().clone()
+}
+
+/// A name server that knows one record, and no other name.
+async fn consents(site: &str, text: String) -> SocketAddr {
+    let name = format!("_spikeswarm.{site}.");
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await;
+    let socket = socket.expect("loopback has a free port");
+    let addr = socket.local_addr().expect("bound");
+    tokio::spawn(async move {
+        let mut buf = [0; 2048];
+        while let Ok((len, from)) = socket.recv_from(&mut buf).await {
+            let question = Message::from_vec(&buf[..len]).expect("a question");
+            let query = question.queries[0].clone();
+            let mut answer = Message::response(question.metadata.id, question.metadata.op_code);
+            if query.name().to_string() == name {
+                let data = RData::TXT(TXT::new(vec![text.clone()]));
+                answer.add_answer(Record::from_rdata(query.name().clone(), 60, data));
+            } else {
+                answer.metadata.response_code = ResponseCode::NXDomain;
+            }
+            answer.add_query(query);
+            let answer = answer.to_vec().expect("an answer");
+            socket.send_to(&answer, from).await.expect("sent");
+        }
+    });
+    addr
+}
+
+/// What a visitor of this host is told.
+fn status(addr: SocketAddr, host: &str, target: &str) -> u16 {
+    let mut stream = common::connect(addr);
+    let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("sent");
+    read_reply(&mut stream).expect("an answer").status
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_site_that_installs_nothing_has_its_certificate_once_its_name_leads_here() {
+    const SITE: &str = "carried.test";
+    let rig = Rig::new();
+    let authority = rig.authority();
+    let root = authority.root();
+    let seed = swarm_proto::manifest::SecretKey::new([5; 32]);
+    let key = rig.dir.path().join("operator.key");
+    std::fs::write(&key, "05".repeat(32)).expect("written");
+    let text = format!(
+        "v=1; origin=http://127.0.0.1:9999; operator={}",
+        seed.public()
+    );
+    let mut config = rig.config(&[NAME]);
+    config.acme.as_mut().expect("it is there").sites = true;
+    config.operator = Some(OperatorConfig {
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        dns: Some(consents(SITE, text).await),
+        allow_net: vec!["127.0.0.0/8".parse().expect("a network")],
+        ..OperatorConfig::new(key, format!("http://{}/announce", rig.http))
+    });
+    let (tracker, shutdown) = start(config).await;
+    until_held(&tracker, NAME).await;
+    // By way of the tracker's name only: who asks for that certificate would not find us there.
+    assert_eq!(status(rig.http, NAME, &format!("/r/http://{SITE}/")), 302);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(standing(&tracker, SITE).await, Value::Null);
+    assert_eq!(status(rig.http, SITE, "/"), 302);
+    until_held(&tracker, SITE).await;
+    assert!(rig.shown(Some(SITE), &root).is_some());
+    stop(tracker, shutdown).await;
 }

@@ -138,7 +138,7 @@ fn send<B>(
             let found = matches!(route, Route::Bridge { .. });
             !found && !target.asks() && !app.registry().has(&target.site, path)
         });
-        operator.visited(now, &target.site, missing);
+        operator.visited(now, &target.site, missing, hosted);
     }
     if let Route::Bridge {
         bridge,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep};
 use super::Operator;
 use super::pull::Puller;
 use crate::app::{AlarmRefused, App, RegisterRefused};
+use crate::config::CertificateName;
 
 /// Sites that do not consent are asked again after this at the latest, if a visitor comes.
 pub(super) const ASK_AGAIN: Duration = Duration::from_secs(60);
@@ -69,6 +70,8 @@ pub(super) struct Carried {
     /// Milliseconds from the tracker's start to the last visitor; [`NEVER`].
     last_visit: AtomicU64,
     missing: Mutex<BTreeSet<SitePath>>,
+    /// Whether its name leads here: visitors have come by it.
+    leads_here: AtomicBool,
     wake: Notify,
 }
 
@@ -79,6 +82,7 @@ impl Carried {
             home: Mutex::new(home),
             last_visit: AtomicU64::new(NEVER),
             missing: Mutex::default(),
+            leads_here: AtomicBool::new(false),
             wake: Notify::new(),
         }
     }
@@ -90,7 +94,10 @@ impl Carried {
             .clone()
     }
 
-    pub(super) fn visited(&self, now: Duration, missing: Option<&SitePath>) {
+    pub(super) fn visited(&self, now: Duration, missing: Option<&SitePath>, hosted: bool) {
+        if hosted {
+            self.leads_here.store(true, Ordering::Relaxed);
+        }
         let now = u64::try_from(now.as_millis()).unwrap_or(NEVER - 1);
         let first = self.last_visit.swap(now, Ordering::Relaxed) == NEVER;
         if let Some(path) = missing {
@@ -164,6 +171,8 @@ struct Carrying {
     /// When the alarm that stands is to be renewed.
     renew: Option<Instant>,
     last_issued: u64,
+    /// Whether a certificate for its name has been asked for.
+    certified: bool,
     /// When the site is asked again whether it consents, and when its last word ends.
     ask: Instant,
     consents_until: Instant,
@@ -207,6 +216,7 @@ impl Carrying {
             retired: HashMap::new(),
             renew: None,
             last_issued: 0,
+            certified: false,
         })
     }
 
@@ -286,6 +296,7 @@ impl Carrying {
         } else if self.puller.is_idle() {
             self.between = BETWEEN.0;
         }
+        self.certify();
         self.keep_alarm()?;
         let over = self.retired.iter().filter(|(_, until)| **until <= now);
         let over: Vec<SwarmId> = over.map(|(id, _)| *id).collect();
@@ -295,6 +306,22 @@ impl Carrying {
             self.operator.node.0.remove(&id);
         }
         Ok(())
+    }
+
+    /// Asks for a certificate once it is known that the name leads here: no authority would give one
+    /// before.
+    fn certify(&mut self) {
+        if self.certified || !self.carried.leads_here.load(Ordering::Relaxed) {
+            return;
+        }
+        self.certified = true;
+        let site = &self.carried.site;
+        let name = CertificateName::try_from(site);
+        if let (Some(certificates), Ok(name)) = (&self.app.certificates, name)
+            && let Err(why) = certificates.want(&name, self.app.now())
+        {
+            tracing::info!(%site, %why, "no certificate for its name");
+        }
     }
 
     async fn publish(&mut self) -> Result<(), CarryError> {
@@ -409,6 +436,10 @@ impl Carrying {
         tracing::info!(site = %self.carried.site, "consents no longer, and is left");
         for id in self.seeded.keys() {
             self.operator.node.0.remove(id);
+        }
+        let name = CertificateName::try_from(&self.carried.site);
+        if let (Some(certificates), Ok(name)) = (&self.app.certificates, name) {
+            certificates.unwant(&name);
         }
         self.app.withdraw(&self.carried.site).await;
     }

@@ -252,10 +252,16 @@ impl Operator {
         self.carried().get(site).map(|carried| carried.home())
     }
 
-    /// A visitor of a site has come, in vain for `missing`.
-    pub(crate) fn visited(&self, now: Moment, site: &SiteName, missing: Option<&SitePath>) {
+    /// A visitor of a site has come, in vain for `missing`; by the site's own name if `hosted`.
+    pub(crate) fn visited(
+        &self,
+        now: Moment,
+        site: &SiteName,
+        missing: Option<&SitePath>,
+        hosted: bool,
+    ) {
         if let Some(carried) = self.carried().get(site) {
-            carried.visited(now.elapsed, missing);
+            carried.visited(now.elapsed, missing, hosted);
         }
     }
 
