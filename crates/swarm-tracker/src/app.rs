@@ -29,6 +29,7 @@ use crate::registry::{
 };
 use crate::state::{StateDir, StateError, StoredSite};
 use crate::status::StatusCache;
+use crate::store::Store;
 
 /// Records that may be on their way in at a time: each takes up to its limit of memory.
 const UPLOADS_MAX: usize = 8;
@@ -109,6 +110,7 @@ pub(crate) struct App {
     /// What the figures were.
     pub(crate) history: Mutex<History>,
     pub(crate) shown: StatusCache,
+    pub(crate) store: Store,
     /// Milliseconds from the start to the last round of housekeeping.
     beat: AtomicU64,
     /// Time after which a silent peer is forgotten.
@@ -173,6 +175,7 @@ impl App {
             open: config.open,
             history: Mutex::default(),
             shown: StatusCache::default(),
+            store: Store::new(&config.store),
             beat: AtomicU64::new(0),
             peer_age: config.announce.peer_age,
             sockets: Sockets::default(),
@@ -263,7 +266,8 @@ impl App {
     pub(crate) async fn pin(&self, site: SiteName, root: PublicKey) {
         let mut stored = self.register.lock().await;
         let found = stored.waiting.remove(&site);
-        self.pin_now(site, root, found);
+        self.pin_now(site.clone(), root, found);
+        self.registry().tell_site(&site);
     }
 
     /// Pins a site and puts in force what the disk has of it, if it rests on the same root.
@@ -296,18 +300,25 @@ impl App {
 
     /// Checks a record, stores it, and only then puts it in force.
     pub(crate) async fn register(self: &Arc<Self>, bytes: Bytes) -> Result<(), RegisterRefused> {
-        let result = self.register_uncounted(bytes).await;
+        let result = self.register_here(bytes).await;
         match &result {
-            Ok(()) => self.metrics.records.add(),
+            Ok(site) => {
+                self.metrics.records.add();
+                self.registry().tell_site(site);
+            }
             Err(error) => {
                 self.metrics.records_refused.add();
                 tracing::info!(%error, "site record refused");
             }
         }
-        result
+        result.map(drop)
     }
 
-    async fn register_uncounted(self: &Arc<Self>, bytes: Bytes) -> Result<(), RegisterRefused> {
+    /// The same, without a word to other trackers.
+    pub(crate) async fn register_here(
+        self: &Arc<Self>,
+        bytes: Bytes,
+    ) -> Result<SiteName, RegisterRefused> {
         if bytes.len() > SITE_RECORD_LEN_MAX {
             return Err(RegisterRefused::TooLong);
         }
@@ -327,7 +338,7 @@ impl App {
             .map_err(RegisterRefused::BundleTaken)?;
         self.publish(registry.version());
         tracing::info!(%site, sequence, "site record registered");
-        Ok(())
+        Ok(site)
     }
 
     fn check_and_store(
@@ -363,18 +374,22 @@ impl App {
 
     /// Checks an alarm and raises, renews or lowers it.
     pub(crate) fn alarm(&self, bytes: Bytes) -> Result<(), AlarmRefused> {
-        let result = self.alarm_uncounted(bytes);
+        let result = self.alarm_here(bytes);
         match &result {
-            Ok(()) => self.metrics.alarms.add(),
+            Ok(site) => {
+                self.metrics.alarms.add();
+                self.registry().tell_site(site);
+            }
             Err(error) => {
                 self.metrics.alarms_refused.add();
                 tracing::info!(%error, "alarm refused");
             }
         }
-        result
+        result.map(drop)
     }
 
-    fn alarm_uncounted(&self, bytes: Bytes) -> Result<(), AlarmRefused> {
+    /// The same, without a word to other trackers.
+    pub(crate) fn alarm_here(&self, bytes: Bytes) -> Result<SiteName, AlarmRefused> {
         if bytes.len() > ENVELOPE_LEN_MAX {
             return Err(AlarmRefused::TooLong);
         }
@@ -401,7 +416,7 @@ impl App {
         if changed {
             tracing::info!(%site, lowers, "alarm taken");
         }
-        Ok(())
+        Ok(site)
     }
 
     /// The list of sites in need, as soon as it is another than `since`, or after `wait`.

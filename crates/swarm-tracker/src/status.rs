@@ -26,6 +26,7 @@ pub(crate) struct Status {
     pub(crate) now: u64,
     pub(crate) open: bool,
     pub(crate) ready: bool,
+    pub(crate) store: &'static str,
     pub(crate) totals: Totals,
     pub(crate) rates: Rates,
     pub(crate) counters: BTreeMap<&'static str, u64>,
@@ -134,6 +135,7 @@ impl App {
             now: now.unix,
             open: self.open,
             ready: self.unready().is_none(),
+            store: self.store.word(),
             totals: Totals {
                 sites: totals.sites,
                 sites_in_need: totals.alarms,
