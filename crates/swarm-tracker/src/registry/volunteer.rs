@@ -151,6 +151,10 @@ struct Bridge {
     here_until: Duration,
     /// Until when another tracker's word that it is proven holds.
     vouched_until: Duration,
+    /// When it last proved itself to us.
+    proven_at: Duration,
+    /// Until when its last offer holds; what was told of an earlier time counts no more.
+    offered_until: Duration,
 }
 
 /// That a bridge holds one bundle whole.
@@ -346,6 +350,8 @@ impl VolunteerBook {
             watch: Watch::default(),
             here_until: Duration::ZERO,
             vouched_until: Duration::ZERO,
+            proven_at: Duration::ZERO,
+            offered_until: Duration::ZERO,
         });
         bridge.domain = said.domain.map(str::to_owned);
         bridge.rate = offer
@@ -354,6 +360,7 @@ impl VolunteerBook {
             .clamp(RATE_RANGE.0, RATE_RANGE.1);
         bridge.lease_end = lease_end;
         bridge.hits_left = offer.hits;
+        bridge.offered_until = said.expires;
         if new {
             bridge.holds.push(said.swarm);
         }

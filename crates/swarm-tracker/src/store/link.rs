@@ -73,6 +73,9 @@ pub(super) struct Read {
     pub(super) payload: Option<Vec<u8>>,
 }
 
+/// Fields of a hash, and what is in them.
+type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// The server, for as long as it answers.
 pub(super) struct Link {
     app: Arc<App>,
@@ -244,7 +247,7 @@ impl Link {
         let mut asked = cmd("HSCAN");
         asked.arg(COMPLETED).arg(cursor).arg("COUNT").arg(PAGE);
         let mut to = self.commands.clone();
-        let (cursor, some): (u64, Vec<(Vec<u8>, Vec<u8>)>) = asked.query_async(&mut to).await?;
+        let (cursor, some): (u64, Fields) = asked.query_async(&mut to).await?;
         let read = |(id, count): (Vec<u8>, Vec<u8>)| {
             let count: u64 = std::str::from_utf8(&count).ok()?.parse().ok()?;
             let id = SwarmId::new(id.try_into().ok()?);

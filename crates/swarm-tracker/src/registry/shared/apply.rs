@@ -75,29 +75,23 @@ impl Registry {
     /// Takes up something else that was told `ago`. Returns whether it is of use here. What sites
     /// have to say is in the store itself, and is checked as if they had sent it.
     pub(crate) fn apply(&mut self, now: Moment, ago: Duration, change: &Change) -> bool {
+        let left = self.config.announce.bridge_age.saturating_sub(ago);
+        let until = now.elapsed.saturating_add(left);
+        let (volunteers, rng) = (&mut self.volunteers, &mut self.rng);
         match change {
             Change::Offer(said) => self.apply_offer(now, ago, said),
             Change::Withdrawn { swarm, peer } => {
                 let Some(id) = self.bundles.canonical(swarm) else {
                     return false;
                 };
-                let left = self.config.announce.bridge_age.saturating_sub(ago);
-                let until = now.elapsed.saturating_add(left);
-                self.volunteers.learn_withdrawn(id, *peer, until);
+                volunteers.learn_withdrawn(id, *peer, until);
                 true
             }
-            Change::Proven(bridge) => {
-                let left = self.config.announce.bridge_age.saturating_sub(ago);
-                let until = now.elapsed.saturating_add(left);
-                self.volunteers
-                    .learn_proven(now, *bridge, until, &mut self.rng)
-            }
-            Change::Unproven(bridge) => self.volunteers.learn_unproven(now, *bridge),
-            Change::Doubted(bridge) => self.volunteers.learn_doubted(now, *bridge, &mut self.rng),
+            Change::Proven(bridge) => volunteers.learn_proven(now, *bridge, until, rng),
+            Change::Unproven(bridge) => volunteers.learn_unproven(now, *bridge),
+            Change::Doubted(bridge) => volunteers.learn_doubted(now, ago, *bridge, rng),
             Change::Barred(barring) => self.apply_barring(now, ago, barring),
-            Change::Visits(visits) => self
-                .volunteers
-                .learn_visits(now, ago, visits, &mut self.rng),
+            Change::Visits(visits) => volunteers.learn_visits(now, ago, until, visits, rng),
             Change::Site(_) => false,
         }
     }

@@ -42,7 +42,11 @@ fn tracker(change: impl FnOnce(&mut RegistryConfig)) -> Registry {
 
 /// One that works for a site with a record.
 fn sites_tracker() -> (Registry, TestSite) {
-    let mut registry = tracker(|_| {});
+    sites_tracker_with(|_| {})
+}
+
+fn sites_tracker_with(change: impl FnOnce(&mut RegistryConfig)) -> (Registry, TestSite) {
+    let mut registry = tracker(change);
     let site = TestSite::new("example.org", 1);
     registry.pin(at(0), site.name.clone(), site.root());
     let record = site.record(1, UNIX, FILES);
@@ -444,6 +448,32 @@ fn a_lease_ends_when_both_have_sent_its_visitors() {
     visit(&mut one, 2);
     pass(&mut one, &mut two, 2);
     assert_eq!(visits_until_home(&mut two, 2), 2);
+}
+
+#[test]
+fn what_is_read_late_undoes_nothing_that_happened_since() {
+    let (mut one, _) = sites_tracker();
+    let (mut two, _) = sites_tracker_with(|config| {
+        config.volunteers.renew_interval = Duration::from_secs(30);
+    });
+    let bridge = bridge_at(8080);
+    for tracker in [&mut one, &mut two] {
+        offer(tracker, 0, &bridge, |offer| offer.hits = Some(50));
+        prove(tracker, 0, &bridge);
+    }
+    for _ in 0..9 {
+        assert_eq!(visit(&mut one, 1), Some(bridge.address));
+    }
+    let (secs, audit) = next_audit(&mut one, 2).expect("due");
+    one.finish_audit(at(secs), &audit, Finding::Shut, 0);
+    let old = one.take_changes();
+    assert!(old.others.contains(&Change::Doubted(bridge.id())));
+    // Since then the volunteer has told the other what remains, and proven itself there.
+    let since = secs + 40;
+    assert_eq!(prove(&mut two, since, &bridge), 1);
+    offer(&mut two, since, &bridge, |offer| offer.hits = Some(41));
+    hear(&mut two, since + 20, since + 20 - secs, &old);
+    assert_eq!(visits_until_home(&mut two, since + 20), 41);
 }
 
 #[test]

@@ -75,6 +75,9 @@ impl VolunteerBook {
         }
         for id in proven.iter().copied().map(at_door) {
             self.list_bridge(now.elapsed, id, rng);
+            if let Some(bridge) = self.bridges.get_mut(&id) {
+                bridge.proven_at = now.elapsed;
+            }
             self.news.tell(|| Change::Proven(id));
         }
         !proven.is_empty()

@@ -107,6 +107,7 @@ impl VolunteerBook {
     pub(in crate::registry) fn learn_doubted(
         &mut self,
         now: Moment,
+        ago: Duration,
         id: BridgeId,
         rng: &mut impl Rng,
     ) -> bool {
@@ -114,7 +115,8 @@ impl VolunteerBook {
             return false;
         };
         bridge.vouched_until = Duration::ZERO;
-        if bridge.listed {
+        let since = bridge.proven_at > now.elapsed.saturating_sub(ago);
+        if bridge.listed && !since {
             self.unlist(now.elapsed, id, rng);
         }
         true
@@ -144,11 +146,12 @@ impl VolunteerBook {
         }
     }
 
-    /// Visitors were sent to a bridge elsewhere.
+    /// Visitors were sent to a bridge elsewhere, `ago`. `until`: when an offer of that time ends.
     pub(in crate::registry) fn learn_visits(
         &mut self,
         now: Moment,
         ago: Duration,
+        until: Duration,
         visits: &Visits,
         rng: &mut impl Rng,
     ) -> bool {
@@ -156,7 +159,9 @@ impl VolunteerBook {
             return false;
         };
         bridge.load.add_late(now.elapsed, ago, visits.bits);
-        if let Some(hits) = &mut bridge.hits_left {
+        // An offer counts from its announce on.
+        let counted = until >= bridge.offered_until;
+        if let Some(hits) = bridge.hits_left.as_mut().filter(|_| counted) {
             *hits = hits.saturating_sub(visits.count.into());
         }
         let page = (&visits.page.0, &visits.page.1);
