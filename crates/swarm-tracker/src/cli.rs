@@ -132,8 +132,8 @@ struct RunArgs {
     /// Keep site records here, so that no older one is accepted after a restart.
     #[arg(long, value_name = "DIR", env = "SWARM_TRACKER_STATE")]
     state: Option<PathBuf>,
-    /// Share swarms, sites and volunteers with other trackers: redis://[[USER]:PASSWORD@]HOST[:PORT][/DB].
-    /// A password is better given by the environment or the file, where no list of processes
+    /// Share swarms, sites and volunteers with other trackers by a Redis server:
+    /// redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], or rediss:// over TLS. A password is better given by the environment or the file, where no list of processes
     /// shows it. Default: memory, which shares nothing.
     #[arg(
         long,

@@ -16,7 +16,8 @@ pub enum StoreConfig {
     /// Nothing: all is in this tracker's own memory.
     #[default]
     Memory,
-    /// Swarms, sites and volunteers, by a Redis or Valkey server.
+    /// Swarms, sites and volunteers, by a Redis or Valkey server, over TLS where the URL begins with
+    /// `rediss:`.
     Redis(RedisUrl),
 }
 
@@ -40,8 +41,8 @@ impl RedisUrl {
 impl FromStr for StoreConfig {
     type Err = String;
 
-    /// Reads `memory` or `redis://[[user]:password@]host[:port][/number]`. The error does not
-    /// repeat what it was given.
+    /// Reads `memory` or `redis://[[user]:password@]host[:port][/number]`, or the same with
+    /// `rediss://`. The error does not repeat what it was given.
     fn from_str(text: &str) -> Result<Self, String> {
         if text == "memory" {
             return Ok(Self::Memory);
@@ -49,20 +50,20 @@ impl FromStr for StoreConfig {
         let url = Url::parse(text)
             .map_err(|error| format!("store is neither `memory` nor a URL: {error}"))?;
         match url.scheme() {
-            "redis" => {}
-            "rediss" => return Err("store: rediss:// is not supported: no TLS to Redis".into()),
+            "redis" | "rediss" => {}
             _ => return Err("store: expected `memory` or redis://HOST[:PORT][/DB]".into()),
         }
         if url.host_str().is_none_or(str::is_empty) {
-            return Err("store: redis:// needs a host".into());
+            return Err("store: the URL needs a host".into());
         }
         let number = url.path().strip_prefix('/').unwrap_or(url.path());
         let digits = number.bytes().all(|b| b.is_ascii_digit());
         if !digits || !number.is_empty() && number.parse::<u16>().is_err() {
-            return Err("store: what follows redis://HOST/ is the number of a database".into());
+            return Err("store: what follows HOST/ is the number of a database".into());
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return Err("store: redis://HOST[:PORT][/DB] has no query and no fragment".into());
+            // The library would take `#insecure` for "believe any certificate".
+            return Err("store: the URL may have no query and no fragment".into());
         }
         if url.password() == Some(HIDDEN) {
             return Err("store: the password is missing: it is not shown".into());
@@ -126,6 +127,7 @@ mod tests {
             "redis://[::1]:6379/",
             "redis://user:s3cr3t@redis.example:1",
             "redis://:s3cr3t@redis.example/15",
+            "rediss://:s3cr3t@redis.example/15",
         ] {
             let read: Result<StoreConfig, _> = text.parse();
             assert!(matches!(read, Ok(StoreConfig::Redis(_))), "{text}");
@@ -143,7 +145,8 @@ mod tests {
             "redis://:s3cr3t@host/1/2",
             "redis://:s3cr3t@host?db=1",
             "redis://:s3cr3t@host#insecure",
-            "rediss://:s3cr3t@host",
+            "rediss://:s3cr3t@host#insecure",
+            "rediss:",
             "redis+unix:///run/redis.sock",
             "unix:///s3cr3t",
             "http://:s3cr3t@host",

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,23 +22,35 @@ const VISITORS: usize = 8;
 const BRIDGES: usize = 5;
 
 /// The program itself, killed on drop.
-struct Program {
+pub(crate) struct Program {
     child: Child,
-    addr: SocketAddr,
+    pub(crate) addr: SocketAddr,
 }
 
 impl Program {
     fn start(redis: &Redis, site: &TestSite, http: SocketAddr) -> Self {
+        let key = format!("{}={}", site.name, site.root());
+        Self::run(&redis.url(), http, &["--site-key", &key], &[])
+    }
+
+    /// With more arguments, and variables of its environment.
+    pub(crate) fn run(
+        store: &str,
+        http: SocketAddr,
+        args: &[&str],
+        environment: &[(&str, &Path)],
+    ) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_swarm-tracker"));
         for (key, _) in std::env::vars() {
             if key.starts_with("SWARM_TRACKER_") {
                 command.env_remove(key);
             }
         }
-        let key = format!("{}={}", site.name, site.root());
         let mut child = command
             .args(["run", "--json", "--no-udp", "--http", &http.to_string()])
-            .args(["--site-key", &key, "--store", &redis.url()])
+            .args(["--store", store])
+            .args(args)
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()

@@ -5,6 +5,7 @@ mod bridges;
 #[path = "../common/mod.rs"]
 mod common;
 mod load;
+mod tls;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
