@@ -23,6 +23,7 @@ use crate::config::{ConnectionConfig, HomeUrl, TrackerConfig, VolunteerConfig};
 use crate::history::{History, STEP, Sample};
 use crate::listen::ws::Sockets;
 use crate::metrics::Metrics;
+use crate::registry::shared::Paper;
 use crate::registry::{
     AlarmSuperseded, BundleTaken, CheckedRecord, Moment, Registry, RegistryConfig, Totals,
     check_alarm, check_record,
@@ -267,7 +268,7 @@ impl App {
         let mut stored = self.register.lock().await;
         let found = stored.waiting.remove(&site);
         self.pin_now(site.clone(), root, found);
-        self.registry().tell_site(&site);
+        self.registry().tell_site(&site, Paper::Record);
     }
 
     /// Pins a site and puts in force what the disk has of it, if it rests on the same root.
@@ -304,7 +305,7 @@ impl App {
         match &result {
             Ok(site) => {
                 self.metrics.records.add();
-                self.registry().tell_site(site);
+                self.registry().tell_site(site, Paper::Record);
             }
             Err(error) => {
                 self.metrics.records_refused.add();
@@ -378,7 +379,7 @@ impl App {
         match &result {
             Ok(site) => {
                 self.metrics.alarms.add();
-                self.registry().tell_site(site);
+                self.registry().tell_site(site, Paper::Alarm);
             }
             Err(error) => {
                 self.metrics.alarms_refused.add();

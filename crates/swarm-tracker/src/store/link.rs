@@ -33,7 +33,7 @@ const ALARM: &str = "alarm";
 const REACH: Duration = Duration::from_secs(2);
 const ANSWER: Duration = Duration::from_secs(5);
 /// Entries read at a time, of 512 KiB at most.
-const READ: usize = 16;
+pub(super) const READ: usize = 16;
 /// Who is barred, at most; three for each liar.
 const BARRED_MAX: isize = 65_536;
 const PAGE: usize = 1000;
@@ -256,13 +256,17 @@ impl Link {
         Ok((cursor, some.into_iter().filter_map(read).collect()))
     }
 
-    /// Record and newest alarm of a site.
-    pub(super) async fn site(
-        &self,
-        site: &SiteName,
-    ) -> RedisResult<(Option<Vec<u8>>, Option<Vec<u8>>)> {
-        let mut asked = cmd("HMGET");
-        asked.arg(site_key(site)).arg(RECORD).arg(ALARM);
+    /// The record of a site.
+    pub(super) async fn record(&self, site: &SiteName) -> RedisResult<Option<Vec<u8>>> {
+        let mut asked = cmd("HGET");
+        asked.arg(site_key(site)).arg(RECORD);
+        asked.query_async(&mut self.commands.clone()).await
+    }
+
+    /// The newest alarm of a site.
+    pub(super) async fn alarm(&self, site: &SiteName) -> RedisResult<Option<Vec<u8>>> {
+        let mut asked = cmd("HGET");
+        asked.arg(site_key(site)).arg(ALARM);
         asked.query_async(&mut self.commands.clone()).await
     }
 

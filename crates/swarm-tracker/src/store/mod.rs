@@ -9,16 +9,18 @@ mod codec;
 mod link;
 mod sites;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::RedisError;
+use swarm_proto::manifest::SiteName;
 use tokio::sync::watch;
 
 use crate::app::App;
 use crate::config::{RedisUrl, StoreConfig};
-use crate::registry::shared::{Change, Retelling};
+use crate::registry::shared::{Change, Paper, Retelling};
 use codec::Writer;
 use link::{EntryId, Link, Read};
 
@@ -164,7 +166,7 @@ impl Keeper {
         };
         let sites = app.registry().site_names();
         for site in sites {
-            sites::tell(&app, &self.writer, &link, &site).await?;
+            sites::agree(&app, &self.writer, &link, &site, Paper::Record).await?;
         }
         let retelling = {
             let mut registry = app.registry();
@@ -172,13 +174,17 @@ impl Keeper {
             registry.retell()
         };
         self.take_barrings(&link).await?;
+        let mut sites = BTreeMap::new();
         loop {
             let read = link.read(last, None).await?;
-            if read.is_empty() {
+            // Others go on writing: who waited for the very end might wait long.
+            let caught_up = read.len() < link::READ;
+            self.take(read, &mut last, &link, &mut sites).await;
+            if caught_up {
                 break;
             }
-            self.take(&link, read, &mut last).await?;
         }
+        self.look(&link, sites).await?;
         self.take_completed(&link).await?;
         self.known = Some((epoch.clone(), last));
         let place = url.place();
@@ -191,7 +197,12 @@ impl Keeper {
             tokio::select! {
                 ended = &mut writing => return ended,
                 read = link.read(last, Some(Duration::from_secs(1))) => {
-                    let take = self.take(&link, read?, &mut last);
+                    let read = read?;
+                    let take = async {
+                        let mut sites = BTreeMap::new();
+                        self.take(read, &mut last, &link, &mut sites).await;
+                        self.look(&link, sites).await
+                    };
                     tokio::select! {
                         ended = &mut writing => return ended,
                         taken = take => taken?,
@@ -202,8 +213,14 @@ impl Keeper {
         }
     }
 
-    /// Takes up what others have written.
-    async fn take(&self, link: &Link, read: Vec<Read>, last: &mut EntryId) -> Result<(), Lost> {
+    /// Takes up what others have written, but for `sites` of which something is new.
+    async fn take(
+        &self,
+        read: Vec<Read>,
+        last: &mut EntryId,
+        link: &Link,
+        sites: &mut BTreeMap<SiteName, Paper>,
+    ) {
         let app = &self.app;
         for Read { id, payload } in read {
             let decoded = payload
@@ -230,18 +247,30 @@ impl Keeper {
                     }
                     tokio::task::yield_now().await;
                 }
-                for change in &entry.others {
-                    if let Change::Site(site) = change {
-                        sites::tell(app, &self.writer, link, site).await?;
-                        taken += 1;
-                    } else {
-                        let now = app.now();
-                        taken += usize::from(app.registry().apply(now, ago, change));
-                    }
+                for change in entry.others {
+                    let (site, paper) = match change {
+                        Change::Site(site) => (site, Paper::Record),
+                        Change::Alarm(site) => (site, Paper::Alarm),
+                        other => {
+                            let now = app.now();
+                            taken += usize::from(app.registry().apply(now, ago, &other));
+                            continue;
+                        }
+                    };
+                    let known = sites.entry(site).or_insert(paper);
+                    *known = paper.max(*known);
+                    taken += 1;
                 }
                 app.metrics.store_read.add_many(taken as u64);
             }
             *last = id;
+        }
+    }
+
+    /// Looks at sites of which something is new.
+    async fn look(&self, link: &Link, sites: BTreeMap<SiteName, Paper>) -> Result<(), Lost> {
+        for (site, paper) in sites {
+            sites::agree(&self.app, &self.writer, link, &site, paper).await?;
         }
         Ok(())
     }
@@ -332,11 +361,16 @@ async fn write(
         app.metrics.store_dropped.add_many(changes.dropped);
         let mut kept = Vec::with_capacity(changes.others.len());
         for change in std::mem::take(&mut changes.others) {
-            match change {
-                // Told once it is in the store.
-                Change::Site(site) => sites::tell(app, writer, link, &site).await?,
-                other => kept.push(other),
-            }
+            let (site, paper) = match change {
+                Change::Site(site) => (site, Paper::Record),
+                Change::Alarm(site) => (site, Paper::Alarm),
+                other => {
+                    kept.push(other);
+                    continue;
+                }
+            };
+            // Told once it is in the store.
+            sites::agree(app, writer, link, &site, paper).await?;
         }
         changes.others = kept;
         let count = changes.len() as u64;

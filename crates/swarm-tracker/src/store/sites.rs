@@ -1,64 +1,88 @@
 //! Records and alarms of sites: they prove themselves, so that what is in the store is checked as if
 //! the site had sent it, and whatever is newer stays.
 
+use std::cmp::Reverse;
+use std::sync::Arc;
+
 use swarm_proto::manifest::{SignedAlarm, SiteName, SiteRecord};
 
 use super::Lost;
 use super::codec::Writer;
 use super::link::Link;
 use crate::app::App;
-use crate::registry::shared::{Change, Changes, SitePapers};
+use crate::registry::shared::{Changes, Paper, SitePapers};
 
-/// Takes up what the store has of a site, and puts there what is newer here. Returns whether
-/// anything was.
-async fn agree(app: &std::sync::Arc<App>, link: &Link, site: &SiteName) -> Result<bool, Lost> {
-    let Some(ours) = papers(app, site) else {
-        return Ok(false);
-    };
-    let (record, alarm) = link.site(site).await?;
-    if let Some(record) = &record
-        && ours.record.is_none_or(|(ours, _)| ours != record[..])
-        && let Err(error) = app.register_here(record.clone().into()).await
-    {
-        tracing::debug!(%site, %error, "record in the store not taken");
-    }
-    if let Some(alarm) = &alarm
-        && ours.alarm.is_none_or(|ours| ours != alarm[..])
-        && let Err(error) = app.alarm_here(alarm.clone().into())
-    {
-        tracing::debug!(%site, %error, "alarm in the store not taken");
-    }
-    let ours = papers(app, site).unwrap_or_default();
-    let newer_record = ours.record.filter(|(_, sequence)| {
-        let theirs = record.as_ref().and_then(|record| sequence_of(record, site));
-        theirs.is_none_or(|theirs| theirs < *sequence)
-    });
-    let newer_alarm = ours.alarm.filter(|ours| {
-        let theirs = alarm.as_ref().and_then(|alarm| age_of(alarm, site));
-        theirs.is_none_or(|theirs| age_of(ours, site).is_some_and(|ours| theirs < ours))
-    });
-    let any = newer_record.is_some() || newer_alarm.is_some();
-    let newer_record = newer_record.as_ref().map(|(bytes, _)| &bytes[..]);
-    link.put_site(site, newer_record, newer_alarm.as_deref())
-        .await?;
-    Ok(any)
-}
-
-/// The same, and others are told if there is anything new.
-pub(super) async fn tell(
-    app: &std::sync::Arc<App>,
+/// Takes up what the store has of a site, puts there what is newer here, and has others look if there
+/// is any.
+pub(super) async fn agree(
+    app: &Arc<App>,
     writer: &Writer,
     link: &Link,
     site: &SiteName,
+    paper: Paper,
 ) -> Result<(), Lost> {
-    if agree(app, link, site).await? {
+    if papers(app, site).is_none() {
+        // Not pinned here.
+        return Ok(());
+    }
+    let mut new = None;
+    // First the record: it has the keys of alarms.
+    if paper == Paper::Record && agree_record(app, link, site).await? {
+        new = Some(Paper::Record);
+    }
+    if agree_alarm(app, link, site).await? {
+        new = new.max(Some(Paper::Alarm));
+    }
+    if let Some(paper) = new {
         let changes = Changes {
-            others: vec![Change::Site(site.clone())],
+            others: vec![paper.change(site.clone())],
             ..Changes::default()
         };
         link.write(writer, changes, &[]).await?;
     }
     Ok(())
+}
+
+/// Returns whether the store has a newer record now.
+async fn agree_record(app: &Arc<App>, link: &Link, site: &SiteName) -> Result<bool, Lost> {
+    let theirs = link.record(site).await?;
+    let ours = papers(app, site).and_then(|papers| papers.record);
+    if let Some(theirs) = &theirs
+        && ours.is_none_or(|(ours, _)| ours != theirs[..])
+        && let Err(error) = app.register_here(theirs.clone().into()).await
+    {
+        tracing::debug!(%site, %error, "record in the store not taken");
+    }
+    let Some((ours, sequence)) = papers(app, site).and_then(|papers| papers.record) else {
+        return Ok(false);
+    };
+    let theirs = theirs.and_then(|theirs| sequence_of(&theirs, site));
+    let newer = theirs.is_none_or(|theirs| theirs < sequence);
+    if newer {
+        link.put_site(site, Some(&ours), None).await?;
+    }
+    Ok(newer)
+}
+
+/// Returns whether the store has a newer alarm now.
+async fn agree_alarm(app: &Arc<App>, link: &Link, site: &SiteName) -> Result<bool, Lost> {
+    let theirs = link.alarm(site).await?;
+    let ours = papers(app, site).and_then(|papers| papers.alarm);
+    if let Some(theirs) = &theirs
+        && ours.is_none_or(|ours| ours != theirs[..])
+        && let Err(error) = app.alarm_here(theirs.clone().into())
+    {
+        tracing::debug!(%site, %error, "alarm in the store not taken");
+    }
+    let Some(ours) = papers(app, site).and_then(|papers| papers.alarm) else {
+        return Ok(false);
+    };
+    let theirs = theirs.and_then(|theirs| newness(&theirs, site));
+    let newer = theirs.is_none_or(|theirs| newness(&ours, site).is_some_and(|ours| theirs < ours));
+    if newer {
+        link.put_site(site, None, Some(&ours)).await?;
+    }
+    Ok(newer)
 }
 
 fn papers(app: &App, site: &SiteName) -> Option<SitePapers> {
@@ -72,10 +96,9 @@ fn sequence_of(record: &[u8], site: &SiteName) -> Option<u64> {
     (claimed.site == *site).then_some(claimed.sequence)
 }
 
-/// How new an alarm claims to be, if it claims to be this site's: the greater, the newer.
-fn age_of(alarm: &[u8], site: &SiteName) -> Option<(u64, std::cmp::Reverse<u64>)> {
+/// How new an alarm claims to be, if it claims to be this site's: the greater, the newer (2.2).
+fn newness(alarm: &[u8], site: &SiteName) -> Option<(u64, Reverse<u64>)> {
     let alarm = SignedAlarm::parse(alarm).ok()?;
     let claimed = alarm.claimed();
-    let age = (claimed.issued, std::cmp::Reverse(claimed.until));
-    (claimed.site == *site).then_some(age)
+    (claimed.site == *site).then_some((claimed.issued, Reverse(claimed.until)))
 }

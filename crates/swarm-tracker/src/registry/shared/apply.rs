@@ -92,7 +92,7 @@ impl Registry {
             Change::Doubted(bridge) => volunteers.learn_doubted(now, ago, *bridge, rng),
             Change::Barred(barring) => self.apply_barring(now, ago, barring),
             Change::Visits(visits) => volunteers.learn_visits(now, ago, until, visits, rng),
-            Change::Site(_) => false,
+            Change::Site(_) | Change::Alarm(_) => false,
         }
     }
 

@@ -7,7 +7,7 @@
 mod apply;
 mod retell;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 
 use swarm_proto::id::SwarmId;
@@ -98,8 +98,27 @@ pub(crate) enum Change {
     Barred(Box<Barring>),
     /// Visitors were sent to a bridge.
     Visits(Box<Visits>),
-    /// A site has a new record or alarm.
+    /// A site has a new record, and perhaps alarm.
     Site(SiteName),
+    /// A site has a new alarm.
+    Alarm(SiteName),
+}
+
+/// What of a site is new. A record may have 32 MB and an alarm has a few hundred bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Paper {
+    Alarm,
+    /// And the alarm, perhaps.
+    Record,
+}
+
+impl Paper {
+    pub(crate) const fn change(self, site: SiteName) -> Change {
+        match self {
+            Self::Alarm => Change::Alarm(site),
+            Self::Record => Change::Site(site),
+        }
+    }
 }
 
 /// What has changed since this was last taken.
@@ -123,7 +142,7 @@ impl Changes {
 pub(super) struct Outbox {
     on: bool,
     peers: Vec<PeerChange>,
-    sites: BTreeSet<SiteName>,
+    sites: BTreeMap<SiteName, Paper>,
     dropped: u64,
 }
 
@@ -212,7 +231,7 @@ impl Registry {
         let visits = news.visits.drain();
         others.extend(visits.map(|(_, visits)| Change::Visits(Box::new(visits))));
         let sites = std::mem::take(&mut outbox.sites);
-        others.extend(sites.into_iter().map(Change::Site));
+        others.extend(sites.into_iter().map(|(site, paper)| paper.change(site)));
         Changes {
             peers: std::mem::take(&mut outbox.peers),
             others,
@@ -221,10 +240,11 @@ impl Registry {
     }
 
     /// A site is to be looked at in the store: something of it is new here.
-    pub(crate) fn tell_site(&mut self, site: &SiteName) {
+    pub(crate) fn tell_site(&mut self, site: &SiteName, paper: Paper) {
         // Only sites that the operator knows, so there is no bound.
         if self.outbox.on {
-            self.outbox.sites.insert(site.clone());
+            let known = self.outbox.sites.entry(site.clone()).or_insert(paper);
+            *known = paper.max(*known);
         }
     }
 }

@@ -3,7 +3,15 @@ use proptest::option;
 use proptest::prelude::*;
 use swarm_proto::manifest::SecretKey;
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use swarm_proto::id::{Digest, SwarmId};
+use swarm_proto::manifest::{PublicKey, SiteName, SitePath};
+use swarm_proto::tracker::BridgeOffer;
+
 use super::*;
+use crate::registry::Shown;
+use crate::registry::shared::{Barred, Barring, BridgeId, Lie, PeerState, SharedOffer, Visits};
 
 fn swarm() -> impl Strategy<Value = SwarmId> {
     // Few, so that some have many peers.
@@ -125,6 +133,7 @@ fn change() -> impl Strategy<Value = Change> {
             }))
         }),
         site().prop_map(Change::Site),
+        site().prop_map(Change::Alarm),
     ]
 }
 
@@ -291,7 +300,7 @@ fn bad_entries_are_named() {
         (vec![VERSION; 16], Damaged::CutOff),
         (vec![0; ENTRY_LEN_MAX + 1], Damaged::TooLong),
         (head(&[0]), Damaged::Bad("kind")),
-        (head(&[10]), Damaged::Bad("kind")),
+        (head(&[11]), Damaged::Bad("kind")),
         (peers(&[0, 0]), Damaged::Bad("count")),
         (peers(&[0, 1]), Damaged::CutOff),
         (peers(&[0xff, 0xff, 0, 10, 0, 0, 1, 1, 1]), Damaged::CutOff),
