@@ -1,6 +1,7 @@
 //! Two trackers that hear of each other, in simulated time.
 
 mod bridges;
+mod order;
 
 use std::net::IpAddr;
 use std::time::Duration;
