@@ -23,6 +23,7 @@ use crate::config::{RedisUrl, StoreConfig};
 use crate::registry::shared::{Change, Paper, Retelling};
 use codec::Writer;
 use link::{EntryId, Link, Read};
+use sites::Source;
 
 /// Pause between two writes: what happens here is known elsewhere that much later, and a round trip.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -164,10 +165,9 @@ impl Keeper {
             Some((known, last)) if *known == epoch => *last,
             _ => link.since(app.peer_age),
         };
-        let sites = app.registry().site_names();
-        for site in sites {
-            sites::agree(&app, &self.writer, &link, &site, Paper::Record).await?;
-        }
+        let sites = app.registry().site_names().into_iter();
+        let sites = sites.map(|site| (site, Paper::Record)).collect();
+        self.look(&link, sites).await?;
         let retelling = {
             let mut registry = app.registry();
             registry.share(true);
@@ -270,7 +270,7 @@ impl Keeper {
     /// Looks at sites of which something is new.
     async fn look(&self, link: &Link, sites: BTreeMap<SiteName, Paper>) -> Result<(), Lost> {
         for (site, paper) in sites {
-            sites::agree(&self.app, &self.writer, link, &site, paper).await?;
+            sites::agree(&self.app, &self.writer, link, &site, paper, Source::There).await?;
         }
         Ok(())
     }
@@ -370,7 +370,7 @@ async fn write(
                 }
             };
             // Told once it is in the store.
-            sites::agree(app, writer, link, &site, paper).await?;
+            sites::agree(app, writer, link, &site, paper, Source::Here).await?;
         }
         changes.others = kept;
         let count = changes.len() as u64;

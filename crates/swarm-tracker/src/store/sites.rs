@@ -12,6 +12,16 @@ use super::link::Link;
 use crate::app::App;
 use crate::registry::shared::{Changes, Paper, SitePapers};
 
+/// Who has something new of a site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The site has sent it here. What is in its place in the store and not good gives way, however
+    /// new it claims to be: forged, or of a root key that was given up.
+    Here,
+    /// Others have. If trackers of different root keys did as above, they would go on for ever.
+    There,
+}
+
 /// Takes up what the store has of a site, puts there what is newer here, and has others look if there
 /// is any.
 pub(super) async fn agree(
@@ -20,6 +30,7 @@ pub(super) async fn agree(
     link: &Link,
     site: &SiteName,
     paper: Paper,
+    source: Source,
 ) -> Result<(), Lost> {
     if papers(app, site).is_none() {
         // Not pinned here.
@@ -27,10 +38,10 @@ pub(super) async fn agree(
     }
     let mut new = None;
     // First the record: it has the keys of alarms.
-    if paper == Paper::Record && agree_record(app, link, site).await? {
+    if paper == Paper::Record && agree_record(app, link, site, source).await? {
         new = Some(Paper::Record);
     }
-    if agree_alarm(app, link, site).await? {
+    if agree_alarm(app, link, site, source).await? {
         new = new.max(Some(Paper::Alarm));
     }
     if let Some(paper) = new {
@@ -44,20 +55,27 @@ pub(super) async fn agree(
 }
 
 /// Returns whether the store has a newer record now.
-async fn agree_record(app: &Arc<App>, link: &Link, site: &SiteName) -> Result<bool, Lost> {
+async fn agree_record(
+    app: &Arc<App>,
+    link: &Link,
+    site: &SiteName,
+    source: Source,
+) -> Result<bool, Lost> {
+    let mut good = true;
     let theirs = link.record(site).await?;
     let ours = papers(app, site).and_then(|papers| papers.record);
     if let Some(theirs) = &theirs
         && ours.is_none_or(|(ours, _)| ours != theirs[..])
         && let Err(error) = app.register_here(theirs.clone().into()).await
     {
+        good = false;
         tracing::debug!(%site, %error, "record in the store not taken");
     }
     let Some((ours, sequence)) = papers(app, site).and_then(|papers| papers.record) else {
         return Ok(false);
     };
     let theirs = theirs.and_then(|theirs| sequence_of(&theirs, site));
-    let newer = theirs.is_none_or(|theirs| theirs < sequence);
+    let newer = theirs.is_none_or(|theirs| theirs < sequence) || source == Source::Here && !good;
     if newer {
         link.put_site(site, Some(&ours), None).await?;
     }
@@ -65,20 +83,28 @@ async fn agree_record(app: &Arc<App>, link: &Link, site: &SiteName) -> Result<bo
 }
 
 /// Returns whether the store has a newer alarm now.
-async fn agree_alarm(app: &Arc<App>, link: &Link, site: &SiteName) -> Result<bool, Lost> {
+async fn agree_alarm(
+    app: &Arc<App>,
+    link: &Link,
+    site: &SiteName,
+    source: Source,
+) -> Result<bool, Lost> {
+    let mut good = true;
     let theirs = link.alarm(site).await?;
     let ours = papers(app, site).and_then(|papers| papers.alarm);
     if let Some(theirs) = &theirs
         && ours.is_none_or(|ours| ours != theirs[..])
         && let Err(error) = app.alarm_here(theirs.clone().into())
     {
+        good = false;
         tracing::debug!(%site, %error, "alarm in the store not taken");
     }
     let Some(ours) = papers(app, site).and_then(|papers| papers.alarm) else {
         return Ok(false);
     };
     let theirs = theirs.and_then(|theirs| newness(&theirs, site));
-    let newer = theirs.is_none_or(|theirs| newness(&ours, site).is_some_and(|ours| theirs < ours));
+    let older = theirs.is_none_or(|theirs| newness(&ours, site).is_some_and(|ours| theirs < ours));
+    let newer = older || source == Source::Here && !good;
     if newer {
         link.put_site(site, None, Some(&ours)).await?;
     }

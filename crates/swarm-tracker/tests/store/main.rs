@@ -336,6 +336,20 @@ async fn t33_what_is_older_or_forged_in_the_store_is_not_taken_and_makes_way() {
     let two = Member::of(&redis, &site).await;
     assert_eq!(get(two.http(), "/swarm/site/example.org").await.status, 404);
     assert_eq!(one.tracker.sites_in_need().sites.len(), 1);
+    // Until the site says more.
+    let next = site.record(3, unix(), FILES);
+    two.tracker.register_site(next.clone()).await.expect("good");
+    let renewed = site.alarm(unix() + 2, unix() + 900);
+    two.tracker.raise_alarm(renewed.clone()).expect("good");
+    until("put right", SECOND, async || {
+        stored(b"record") == next && stored(b"alarm") == renewed
+    })
+    .await;
+    until("there too", SECOND, async || {
+        get(one.http(), "/swarm/site/example.org").await.body == next
+            && one.tracker.sites_in_need().sites[0].alarm == renewed
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
