@@ -387,3 +387,30 @@ async fn rubbish_in_the_store_is_skipped_and_counted() {
     assert_eq!(three.peers().await, [2000]);
     assert_eq!(three.metric("store_refused_total").await, 8);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn trackers_that_disagree_about_a_sites_key_do_not_contradict_each_other_for_ever() {
+    let redis = Redis::start();
+    let (site, other) = (
+        TestSite::new("example.org", 1),
+        TestSite::new("example.org", 9),
+    );
+    let one = Member::of(&redis, &site).await;
+    let two = Member::of(&redis, &other).await;
+    let now = unix();
+    for (member, site) in [(&one, &site), (&two, &other)] {
+        let record = site.record(1, now, FILES);
+        member.tracker.register_site(record).await.expect("good");
+        let alarm = site.alarm(unix(), unix() + 600);
+        member.tracker.raise_alarm(alarm).expect("good");
+        tokio::time::sleep(SECOND / 2).await;
+    }
+    let written = redis.say("XLEN spikeswarm:changes");
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(redis.say("XLEN spikeswarm:changes"), written);
+    // Each goes by its own.
+    for (member, site) in [(&one, &site), (&two, &other)] {
+        let record = get(member.http(), "/swarm/site/example.org").await.body;
+        assert_eq!(record, site.record(1, now, FILES));
+    }
+}
