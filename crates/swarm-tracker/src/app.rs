@@ -25,12 +25,14 @@ use crate::history::{History, STEP, Sample};
 use crate::listen::ws::Sockets;
 use crate::metrics::Metrics;
 use crate::operator::Operator;
+use crate::registry::shared::Paper;
 use crate::registry::{
     AlarmSuperseded, BundleTaken, CheckedRecord, Moment, Registry, RegistryConfig, Totals,
     check_alarm, check_record,
 };
 use crate::state::{StateDir, StateError, StoredSite};
 use crate::status::StatusCache;
+use crate::store::Store;
 
 /// Records that may be on their way in at a time: each takes up to its limit of memory.
 const UPLOADS_MAX: usize = 8;
@@ -113,6 +115,7 @@ pub(crate) struct App {
     /// What the figures were.
     pub(crate) history: Mutex<History>,
     pub(crate) shown: StatusCache,
+    pub(crate) store: Store,
     /// Milliseconds from the start to the last round of housekeeping.
     beat: AtomicU64,
     /// Time after which a silent peer is forgotten.
@@ -180,6 +183,7 @@ impl App {
             open: config.open,
             history: Mutex::default(),
             shown: StatusCache::default(),
+            store: Store::new(&config.store),
             beat: AtomicU64::new(0),
             peer_age: config.announce.peer_age,
             sockets: Sockets::default(),
@@ -271,7 +275,8 @@ impl App {
     pub(crate) async fn pin(&self, site: SiteName, root: PublicKey) {
         let mut stored = self.register.lock().await;
         let found = stored.waiting.remove(&site);
-        self.pin_now(site, root, found);
+        self.pin_now(site.clone(), root, found);
+        self.registry().tell_site(&site, Paper::Record);
     }
 
     /// Forgets a site that is no longer ours to carry. Should it come back, nothing older than what
@@ -347,18 +352,25 @@ impl App {
 
     /// Checks a record, stores it, and only then puts it in force.
     pub(crate) async fn register(self: &Arc<Self>, bytes: Bytes) -> Result<(), RegisterRefused> {
-        let result = self.register_uncounted(bytes).await;
+        let result = self.register_here(bytes).await;
         match &result {
-            Ok(()) => self.metrics.records.add(),
+            Ok(site) => {
+                self.metrics.records.add();
+                self.registry().tell_site(site, Paper::Record);
+            }
             Err(error) => {
                 self.metrics.records_refused.add();
                 tracing::info!(%error, "site record refused");
             }
         }
-        result
+        result.map(drop)
     }
 
-    async fn register_uncounted(self: &Arc<Self>, bytes: Bytes) -> Result<(), RegisterRefused> {
+    /// The same, without a word to other trackers.
+    pub(crate) async fn register_here(
+        self: &Arc<Self>,
+        bytes: Bytes,
+    ) -> Result<SiteName, RegisterRefused> {
         if bytes.len() > SITE_RECORD_LEN_MAX {
             return Err(RegisterRefused::TooLong);
         }
@@ -378,7 +390,7 @@ impl App {
             .map_err(RegisterRefused::BundleTaken)?;
         self.publish(registry.version());
         tracing::info!(%site, sequence, "site record registered");
-        Ok(())
+        Ok(site)
     }
 
     fn check_and_store(
@@ -414,18 +426,22 @@ impl App {
 
     /// Checks an alarm and raises, renews or lowers it.
     pub(crate) fn alarm(&self, bytes: Bytes) -> Result<(), AlarmRefused> {
-        let result = self.alarm_uncounted(bytes);
+        let result = self.alarm_here(bytes);
         match &result {
-            Ok(()) => self.metrics.alarms.add(),
+            Ok(site) => {
+                self.metrics.alarms.add();
+                self.registry().tell_site(site, Paper::Alarm);
+            }
             Err(error) => {
                 self.metrics.alarms_refused.add();
                 tracing::info!(%error, "alarm refused");
             }
         }
-        result
+        result.map(drop)
     }
 
-    fn alarm_uncounted(&self, bytes: Bytes) -> Result<(), AlarmRefused> {
+    /// The same, without a word to other trackers.
+    pub(crate) fn alarm_here(&self, bytes: Bytes) -> Result<SiteName, AlarmRefused> {
         if bytes.len() > ENVELOPE_LEN_MAX {
             return Err(AlarmRefused::TooLong);
         }
@@ -452,7 +468,7 @@ impl App {
         if changed {
             tracing::info!(%site, lowers, "alarm taken");
         }
-        Ok(())
+        Ok(site)
     }
 
     /// The list of sites in need, as soon as it is another than `since`, or after `wait`.

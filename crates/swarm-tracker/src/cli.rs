@@ -138,6 +138,16 @@ struct RunArgs {
     /// Keep site records here, so that no older one is accepted after a restart.
     #[arg(long, value_name = "DIR", env = "SWARM_TRACKER_STATE")]
     state: Option<PathBuf>,
+    /// Share swarms, sites and volunteers with other trackers by a Redis server:
+    /// redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], or rediss:// over TLS. A password is better given by the environment or the file, where no list of processes
+    /// shows it. Default: memory, which shares nothing.
+    #[arg(
+        long,
+        value_name = "memory|URL",
+        env = "SWARM_TRACKER_STORE",
+        hide_env_values = true
+    )]
+    store: Option<String>,
     /// Domain under which volunteers may name their bridges; may be given more than once.
     #[arg(
         long,
@@ -353,6 +363,11 @@ fn configure(file: Option<&Path>, args: RunArgs) -> Result<TrackerConfig, Failur
     config.open |= args.open;
     config.site_keys.extend(args.site_key);
     config.state = args.state.or(config.state);
+    if let Some(store) = args.store {
+        // Not by clap, whose errors show what was given.
+        let store = store.parse().map_err(anyhow::Error::msg);
+        config.store = store.map_err(Failure::config)?;
+    }
     if !args.bridge_domain.is_empty() {
         config.bridge_domains = args.bridge_domain;
     }

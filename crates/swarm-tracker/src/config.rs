@@ -12,12 +12,14 @@ use swarm_proto::manifest::{HomeUrl, PublicKey, SiteName};
 mod acme;
 mod by_site;
 mod operator;
+mod store;
 mod tls;
 mod volunteer;
 
 pub(crate) use acme::NAMES_MAX as ACME_NAMES_MAX;
 pub use acme::{AcmeConfig, AcmeConfigError, BadCertificateName, CertificateName, ChallengeKind};
 pub use operator::{OperatorConfig, PullConfig};
+pub use store::{RedisUrl, StoreConfig};
 pub use tls::TlsConfig;
 pub use volunteer::VolunteerConfig;
 
@@ -44,6 +46,9 @@ pub struct TrackerConfig {
     /// Where what must survive a restart is kept: the newest record of each site. Default:
     /// nowhere, so that a restarted tracker can be told an older record (T33).
     pub state: Option<PathBuf>,
+    /// What is shared with other trackers: `memory` for nothing, or `redis://HOST[:PORT][/DB]`, where
+    /// all trackers of a fleet name the same. Default: `memory`.
+    pub store: StoreConfig,
     /// Longest time to finish requests after the signal to stop. Default: 10 s.
     #[serde(with = "duration")]
     pub drain: Duration,
@@ -81,6 +86,7 @@ impl Default for TrackerConfig {
             udp_sockets: 1,
             open: false,
             state: None,
+            store: StoreConfig::Memory,
             drain: Duration::from_secs(10),
             bridge_domains: Vec::new(),
             trusted_proxies: Vec::new(),

@@ -2,7 +2,7 @@
 //!
 //! Announce and scrape over HTTP, HTTPS, UDP and WebSocket are spec 0005; alarms, volunteer bridges and the redirector are
 //! spec 0006. [`registry`] decides, [`Tracker`] drives it with sockets, clock and disk.
-//! State shared by several trackers is absent.
+//! Several trackers share what they know by a Redis server (spec 0006, 9).
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
@@ -18,6 +18,7 @@ mod operator;
 pub mod registry;
 mod state;
 mod status;
+mod store;
 mod tls;
 
 use std::io;
@@ -192,6 +193,8 @@ impl Tracker {
         let house = Arc::clone(&app);
         tasks.spawn(async move { house.keep_house().await });
         tasks.spawn(call::keep_calling(Arc::clone(&app)));
+        tasks.spawn(store::keep(Arc::clone(&app)));
+        app.store.wait().await;
         tasks.spawn(listen::serve(served, Arc::clone(&app), drain));
         if let Some(certificates) = app.certificates.clone() {
             tasks.spawn(acme::keep(Arc::clone(&app), certificates));

@@ -45,6 +45,11 @@ pub(crate) struct Metrics {
     pub(crate) ws_overflows: Counter,
     pub(crate) certificate_orders: Counter,
     pub(crate) certificate_failures: Counter,
+    pub(crate) store_written: Counter,
+    pub(crate) store_read: Counter,
+    pub(crate) store_dropped: Counter,
+    pub(crate) store_refused: Counter,
+    pub(crate) store_lost: Counter,
 }
 
 /// A number that only rises.
@@ -54,6 +59,10 @@ pub(crate) struct Counter(AtomicU64);
 impl Counter {
     pub(crate) fn add(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_many(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self) -> u64 {
@@ -66,7 +75,7 @@ type Named<'m> = (&'static str, &'static str, &'m Counter);
 
 impl Metrics {
     /// All counters, in the order in which they are shown.
-    fn counters(&self) -> [Named<'_>; 34] {
+    fn counters(&self) -> [Named<'_>; 39] {
         [
             (
                 "announces",
@@ -201,6 +210,31 @@ impl Metrics {
                 "certificate_failures",
                 "Certificates asked for in vain",
                 &self.certificate_failures,
+            ),
+            (
+                "store_written",
+                "Changes written to the shared store",
+                &self.store_written,
+            ),
+            (
+                "store_read",
+                "Changes of other trackers read from the shared store",
+                &self.store_read,
+            ),
+            (
+                "store_dropped",
+                "Changes that the shared store was too slow for",
+                &self.store_dropped,
+            ),
+            (
+                "store_refused",
+                "Entries of the shared store that nobody of ours has written",
+                &self.store_refused,
+            ),
+            (
+                "store_lost",
+                "Times that the shared store was lost",
+                &self.store_lost,
             ),
         ]
     }
@@ -356,7 +390,7 @@ mod tests {
             .lines()
             .filter_map(|line| line.strip_prefix("# TYPE "))
             .collect();
-        assert_eq!(names.len(), 1 + 32 + 9 + 4);
+        assert_eq!(names.len(), 1 + 39 + 10 + 4);
         for name in &names {
             let name = name.split(' ').next().unwrap_or_default();
             let value = |line: &&str| {

@@ -29,6 +29,7 @@ pub(crate) struct Status {
     pub(crate) ready: bool,
     /// By which sites name this operator in DNS.
     pub(crate) operator: Option<String>,
+    pub(crate) store: &'static str,
     pub(crate) totals: Totals,
     pub(crate) rates: Rates,
     pub(crate) counters: BTreeMap<&'static str, u64>,
@@ -144,6 +145,7 @@ impl App {
             open: self.open,
             ready: self.unready().is_none(),
             operator: operator.map(|operator| operator.public_key().to_string()),
+            store: self.store.word(),
             totals: Totals {
                 sites: totals.sites,
                 sites_in_need: totals.alarms,

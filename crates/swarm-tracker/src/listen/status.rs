@@ -79,9 +79,10 @@ pub(super) fn metrics(app: &App) -> Reply {
     let totals = app.registry().totals();
     let certificates = app.certificates.as_ref().map(|held| held.summary());
     let certificates = certificates.unwrap_or_default();
-    let figures = app
+    let mut figures = app
         .metrics
         .render(&totals, app.carried(), app.started_unix, certificates);
+    figures.push_str(&app.store.render());
     with_type(StatusCode::OK, "text/plain; version=0.0.4", figures)
 }
 
@@ -126,9 +127,18 @@ fn main(status: &Status) -> String {
     let _ = write!(
         html,
         "<p class=\"state {class}\"><strong>{state}</strong> \
-         <span>up {}</span></p><dl class=tiles>",
+         <span>up {}</span></p>",
         span(status.now.saturating_sub(status.started))
     );
+    match status.store {
+        "shared" => html.push_str("<p>Shares what it knows with other trackers</p>"),
+        "alone" => html.push_str(
+            "<p class=\"state need\"><strong>On its own</strong> \
+             <span>the store that it shares with other trackers does not answer</span></p>",
+        ),
+        _ => {}
+    }
+    html.push_str("<dl class=tiles>");
     for (what, value) in [
         ("Volunteer bridges", grouped(totals.bridges as u64)),
         ("Announces a second", decimal(status.rates.announces)),

@@ -49,6 +49,19 @@ impl Expiry {
     pub(super) const fn is_over(self, now: Units) -> bool {
         (now.0 as u8).wrapping_sub(self.0) < 128
     }
+
+    /// Units until that time; of two the later one has more.
+    pub(super) const fn left(self, now: Units) -> i8 {
+        self.0.wrapping_sub(now.0 as u8).cast_signed()
+    }
+}
+
+impl AgeClock {
+    /// The time that so many units last at least, the first of which has begun.
+    pub(super) fn at_least(&self, left: i8) -> Duration {
+        let whole = u64::try_from(left.saturating_sub(1)).unwrap_or(0);
+        Duration::from_secs(whole.saturating_mul(self.unit))
+    }
 }
 
 impl Units {

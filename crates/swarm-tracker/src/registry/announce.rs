@@ -11,6 +11,7 @@ use swarm_proto::tracker::{
     AnnounceEvent, AnnounceReply, AnnounceRequest, ScrapeEntry, ScrapeReply, ScrapeRequest,
 };
 
+use super::shared::{PeerChange, PeerState};
 use super::swarm::{Put, Standing};
 use super::volunteer::{Announced, OfferRefused};
 use super::{Moment, Registry};
@@ -84,6 +85,7 @@ impl Registry {
         let mut reply = self.reply(request.bridge.is_some());
         if request.event == AnnounceEvent::Stopped {
             self.stopped(id, peer);
+            self.tell_peer(id, peer, PeerState::Gone, request, false);
         } else {
             let stored = self.store(now, id, peer, standing, request);
             let offered = self.take_offer(now, registered, peer, standing, request, host);
@@ -164,6 +166,10 @@ impl Registry {
 
     fn stopped(&mut self, id: SwarmId, peer: SocketAddr) {
         self.volunteers.withdraw(id, peer);
+        self.forget_peer(id, peer);
+    }
+
+    pub(super) fn forget_peer(&mut self, id: SwarmId, peer: SocketAddr) {
         if let Some((swarm, room)) = self.swarms.get_mut(&id)
             && swarm.remove(room, peer)
         {
@@ -208,10 +214,33 @@ impl Registry {
             }
         };
         // A seed that says "completed" again has not downloaded again.
-        if request.event == AnnounceEvent::Completed && before != Some(Standing::Seed) {
-            swarm.downloaded = swarm.downloaded.saturating_add(1);
-        }
+        let completed = request.event == AnnounceEvent::Completed && before != Some(Standing::Seed);
+        swarm.downloaded = swarm.downloaded.saturating_add(completed.into());
+        let state = match standing {
+            Standing::Seed => PeerState::Seed,
+            Standing::Leech => PeerState::Leech,
+        };
+        self.tell_peer(id, peer, state, request, completed);
         None
+    }
+
+    /// For other trackers.
+    fn tell_peer(
+        &mut self,
+        swarm: SwarmId,
+        peer: SocketAddr,
+        state: PeerState,
+        request: &AnnounceRequest,
+        completed: bool,
+    ) {
+        self.outbox.peer(PeerChange {
+            swarm,
+            peer,
+            state,
+            bridge: request.bridge.is_some(),
+            completed,
+            age: 0,
+        });
     }
 
     /// Takes up, renews or takes back a volunteer's offer. Returns a warning where it is not
@@ -234,18 +263,9 @@ impl Registry {
                 return None;
             }
         };
-        if let Some(lie) = self.volunteers.bars(now, peer, offer) {
-            let site = lie.as_ref().and_then(|lie| self.sites.get(&lie.site));
-            match (lie, site) {
-                // What it showed then was of a manifest that we had not seen yet.
-                (Some(lie), Some(site)) if site.vouches_for(&lie.path, &lie.shown) => {
-                    self.volunteers.excuse(&lie);
-                }
-                _ => {
-                    self.volunteers.withdraw(id, peer);
-                    return Some(OfferRefused::Evicted.to_string());
-                }
-            }
+        if self.is_barred(now, peer, offer) {
+            self.volunteers.withdraw(id, peer);
+            return Some(OfferRefused::Evicted.to_string());
         }
         // As of a URL: the scheme's own port is left out.
         let host = host.and_then(|host| SiteName::from_url(&format!("http://{host}")).ok());
@@ -273,7 +293,7 @@ impl Registry {
 
     /// Whether a volunteer may have visitors sent to names under `domain`: below one the
     /// operator allows, or `localhost` from this very host.
-    fn may_name(&self, source: IpAddr, domain: &str) -> bool {
+    pub(super) fn may_name(&self, source: IpAddr, domain: &str) -> bool {
         let allowed = |suffix: &String| {
             domain
                 .strip_suffix(suffix.as_str())

@@ -167,6 +167,11 @@ impl Watch {
         self.visited.as_ref()
     }
 
+    /// Whether an audit is due some time, or under way.
+    pub(super) fn is_planned(&self) -> bool {
+        self.due.is_some() || self.under_way
+    }
+
     /// Whether any visitor was sent there since the last audit.
     pub(super) fn is_visited(&self) -> bool {
         self.visits > 0

@@ -7,6 +7,7 @@ use std::time::Duration;
 use swarm_proto::manifest::{PublicKey, SiteName, SitePath};
 
 use super::audit::Shown;
+use super::shared::Barring;
 use super::volunteer::BridgeId;
 use crate::budget::place_of;
 
@@ -16,7 +17,7 @@ const EVICTIONS_MAX: usize = 65_536;
 
 /// What is barred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Barred {
+pub(crate) enum Barred {
     Door(SocketAddr),
     Key(PublicKey),
     /// New bridges of an address or /64, or the liar would only take another port. Those that
@@ -26,10 +27,10 @@ enum Barred {
 
 /// What was seen, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Lie {
-    pub(super) site: SiteName,
-    pub(super) path: SitePath,
-    pub(super) shown: Shown,
+pub(crate) struct Lie {
+    pub(crate) site: SiteName,
+    pub(crate) path: SitePath,
+    pub(crate) shown: Shown,
 }
 
 #[derive(Debug)]
@@ -44,22 +45,40 @@ struct Eviction {
 pub(super) struct Evictions(HashMap<Barred, Eviction>);
 
 impl Evictions {
-    /// Bars a bridge.
+    /// Bars a bridge; returns what that means.
     pub(super) fn evict(
         &mut self,
         now: Duration,
         lasts: Duration,
         bridge: BridgeId,
         lie: Option<&Lie>,
-    ) {
+    ) -> impl Iterator<Item = Barring> {
         let until = now.saturating_add(lasts);
-        for barred in names(bridge).into_iter().flatten() {
-            if self.0.len() >= EVICTIONS_MAX {
-                self.make_room(now);
-            }
-            let lie = lie.cloned();
-            self.0.insert(barred, Eviction { until, lie });
+        let names = names(bridge).into_iter().flatten();
+        let barrings: Vec<Barring> = names
+            .map(|barred| {
+                self.bar(now, barred, until, lie.cloned());
+                barring(barred, lie, lasts)
+            })
+            .collect();
+        barrings.into_iter()
+    }
+
+    /// Bars one thing.
+    pub(super) fn bar(&mut self, now: Duration, barred: Barred, until: Duration, lie: Option<Lie>) {
+        if self.0.len() >= EVICTIONS_MAX {
+            self.make_room(now);
         }
+        self.0.insert(barred, Eviction { until, lie });
+    }
+
+    /// All that is barred.
+    pub(super) fn all(&self, now: Duration) -> impl Iterator<Item = Barring> {
+        let going_on = self.0.iter().filter(move |(_, e)| e.until > now);
+        going_on.map(move |(barred, eviction)| {
+            let left = eviction.until.saturating_sub(now);
+            barring(*barred, eviction.lie.as_ref(), left)
+        })
     }
 
     fn make_room(&mut self, now: Duration) {
@@ -92,6 +111,14 @@ impl Evictions {
     /// Forgets those that have ended.
     pub(super) fn sweep(&mut self, now: Duration) {
         self.0.retain(|_, eviction| eviction.until > now);
+    }
+}
+
+fn barring(barred: Barred, lie: Option<&Lie>, left: Duration) -> Barring {
+    Barring {
+        barred,
+        lie: lie.cloned(),
+        left: u32::try_from(left.as_secs()).unwrap_or(u32::MAX),
     }
 }
 

@@ -15,6 +15,7 @@ mod moment;
 mod network;
 mod pools;
 mod proof;
+pub(crate) mod shared;
 mod sites;
 mod swarm;
 mod swarms;
@@ -44,6 +45,7 @@ pub use lookup::{Found, NotHeld, SiteOverview};
 use lookup::{page, runs};
 pub use moment::Moment;
 pub use proof::{Answer, NoAnswer};
+use shared::Outbox;
 pub use sites::{AlarmSuperseded, CheckedAlarm, CheckedRecord, check_alarm, check_record};
 use sites::{Site, Sites};
 use swarms::Swarms;
@@ -127,6 +129,8 @@ pub struct Registry {
     /// Of the list of sites in need.
     version: u64,
     rng: SmallRng,
+    /// For other trackers.
+    outbox: Outbox,
 }
 
 impl Registry {
@@ -145,6 +149,7 @@ impl Registry {
             sites: Sites::default(),
             // So that a list learnt before a restart is not taken for the present one.
             version: now.unix.saturating_mul(1000),
+            outbox: Outbox::default(),
         }
     }
 
@@ -363,6 +368,8 @@ impl Registry {
         site.sent = site.sent.saturating_add(1);
         self.volunteers
             .visit(now, chosen.bridge, (name, &path), &mut self.rng);
+        self.volunteers
+            .tell_visit(chosen.bridge, file.length, (name, &path));
         Route::Bridge {
             bridge: chosen.view(),
             others: others.iter().map(Chosen::view).collect(),

@@ -186,6 +186,14 @@ impl<A: Packed, const K: usize> Pools<A, K> {
         Some(Found { chain, place })
     }
 
+    /// Until when a peer is in.
+    pub(super) fn expiry_of(&self, pool: &Pool, peer: &A) -> Option<Expiry> {
+        let chain = self.chain(pool, self.chain_for(pool, peer));
+        let mut entries = self.blocks.entries(chain);
+        let entry = entries.find(|entry| entry.peer == *peer)?;
+        Some(entry.expires)
+    }
+
     /// How many peers there are of this one's network; 0 where that is none.
     pub(super) fn count_network(&self, pool: &Pool, peer: &A) -> usize {
         let network = |peer: &A| Network::of(peer.unpack().ip());

@@ -105,17 +105,7 @@ impl Doors {
             if full || !self.may_cause(now, address.ip()) {
                 return Claim::Refused(again);
             }
-            let door = Door {
-                claims: Vec::new(),
-                tracker: tracker.clone(),
-                call: Call::None,
-                answer: None,
-                not_before: now,
-                failures: 0,
-                missed: false,
-                audit_due: None,
-            };
-            self.doors.insert(address, door);
+            self.doors.insert(address, Door::new(now, tracker));
         }
         let may_cause = self.may_cause(now, address.ip());
         let Some(door) = self.doors.get_mut(&address) else {
@@ -149,6 +139,42 @@ impl Doors {
         self.schedule(address, soonest);
         self.cause(now, address.ip());
         Claim::Waiting
+    }
+
+    /// `key`, which another tracker has found to be at `address`, announces to us from now on: it
+    /// is called before long, and then as often as those that we have found ourselves.
+    pub(super) fn adopt(
+        &mut self,
+        now: Duration,
+        config: &VolunteerConfig,
+        address: SocketAddr,
+        key: PublicKey,
+        tracker: &SiteName,
+        rng: &mut impl Rng,
+    ) {
+        if self.doors.len() >= DOORS_MAX && !self.doors.contains_key(&address) {
+            return;
+        }
+        let door = self
+            .doors
+            .entry(address)
+            .or_insert_with(|| Door::new(now, tracker));
+        if door.claims.contains(&key) {
+            return;
+        }
+        door.admit(key);
+        door.tracker = tracker.clone();
+        if door.call == Call::None {
+            let spread = config.renew_interval.mul_f64(rng.random_range(0.0..1.0));
+            let at = now.saturating_add(spread.max(config.call_interval));
+            self.schedule(address, at);
+        }
+    }
+
+    /// Whether we have reason to doubt who is at `address`.
+    pub(super) fn doubts(&self, address: SocketAddr) -> bool {
+        let door = self.doors.get(&address);
+        door.is_some_and(|door| door.failures > 0 && door.answer.is_none())
     }
 
     /// `key` is no longer said to be at `address`. `audit_due`: when it was to be audited.
@@ -319,6 +345,19 @@ impl Doors {
 }
 
 impl Door {
+    fn new(now: Duration, tracker: &SiteName) -> Self {
+        Self {
+            claims: Vec::new(),
+            tracker: tracker.clone(),
+            call: Call::None,
+            answer: None,
+            not_before: now,
+            failures: 0,
+            missed: false,
+            audit_due: None,
+        }
+    }
+
     fn admit(&mut self, key: PublicKey) {
         if self.claims.contains(&key) {
             return;

@@ -200,6 +200,11 @@ impl Site {
         known.standing_until.is_some().then_some(&known.bytes)
     }
 
+    /// The newest alarm ever seen, as it was signed.
+    pub(super) fn newest_alarm(&self) -> Option<&Bytes> {
+        self.alarm.as_ref().map(|known| &known.bytes)
+    }
+
     /// Whether the site has said that its spike is over, or let its alarm lapse: its visitors
     /// are to come home. A site that never raised one has said nothing of the kind.
     pub(super) fn is_calm_again(&self) -> bool {

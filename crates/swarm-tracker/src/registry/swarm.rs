@@ -376,5 +376,6 @@ impl Choice<'_> {
     }
 }
 
+mod shared;
 #[cfg(test)]
 mod tests;

@@ -26,6 +26,11 @@ impl Swarms {
         Some((self.by_id.get(id)?, &self.room))
     }
 
+    /// The ids of all swarms.
+    pub(super) fn ids(&self) -> impl Iterator<Item = SwarmId> {
+        self.by_id.keys().copied()
+    }
+
     /// A swarm to be changed, if it is known.
     pub(super) fn get_mut(&mut self, id: &SwarmId) -> Option<(&mut Swarm, &mut Room)> {
         Some((self.by_id.get_mut(id)?, &mut self.room))

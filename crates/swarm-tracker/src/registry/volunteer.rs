@@ -17,11 +17,13 @@ use swarm_proto::tracker::register::reaches;
 use swarm_proto::tracker::{BridgeOffer, BridgeView};
 
 mod choice;
+mod shared;
 
 use super::Moment;
 use super::audit::{Audits, Watch};
 use super::eviction::{Evictions, Lie};
 use super::proof::{Claim, Doors};
+use super::shared::{Change, News};
 use crate::config::VolunteerConfig;
 pub use choice::ALTERNATIVES_MAX;
 
@@ -88,9 +90,9 @@ pub(super) enum OfferRefused {
 
 /// A bridge: who it is, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct BridgeId {
-    pub(super) address: SocketAddr,
-    pub(super) key: PublicKey,
+pub(crate) struct BridgeId {
+    pub(crate) address: SocketAddr,
+    pub(crate) key: PublicKey,
 }
 
 /// What `peer` says about one bundle and its bridge.
@@ -132,6 +134,8 @@ pub(super) struct VolunteerBook {
     doors: Doors,
     audits: Audits,
     evictions: Evictions,
+    /// For other trackers.
+    pub(super) news: News,
 }
 
 #[derive(Debug)]
@@ -148,6 +152,14 @@ struct Bridge {
     /// Whether it has proven itself, and is trusted.
     listed: bool,
     watch: Watch,
+    /// Until when it is a bridge that announces to us, which we call and audit.
+    here_until: Duration,
+    /// Until when another tracker's word that it is proven holds.
+    vouched_until: Duration,
+    /// When it last proved itself to us.
+    proven_at: Duration,
+    /// Until when its last offer holds; what was told of an earlier time counts no more.
+    offered_until: Duration,
 }
 
 /// That a bridge holds one bundle whole.
@@ -174,9 +186,21 @@ impl Load {
     }
 
     fn add(&mut self, now: Duration, bits: u64) {
-        self.weight = self.now(now) + bits.max(VISIT_BITS_MIN) as f64;
+        self.weight = self.now(now) + weight_of(bits) as f64;
         self.at = now;
     }
+
+    /// Adds the weight of visitors who were sent `ago`.
+    fn add_late(&mut self, now: Duration, ago: Duration, weight: u64) {
+        let half_lives = ago.as_secs_f64() / LOAD_HALF_LIFE.as_secs_f64();
+        self.weight = self.now(now) + weight as f64 * 0.5_f64.powf(half_lives);
+        self.at = now;
+    }
+}
+
+/// What a visitor of a file of so many bits weighs.
+fn weight_of(bits: u64) -> u64 {
+    bits.max(VISIT_BITS_MIN)
 }
 
 impl Bridge {
@@ -206,6 +230,7 @@ impl VolunteerBook {
             doors: Doors::default(),
             audits: Audits::default(),
             evictions: Evictions::default(),
+            news: News::default(),
         }
     }
 
@@ -238,30 +263,8 @@ impl VolunteerBook {
         let Announced { peer, offer, .. } = said;
         let id = id_of(peer, offer).ok_or(OfferRefused::NoKey)?;
         let tracker = said.tracker.ok_or(OfferRefused::NoHost)?;
-        if is_blocked_port(offer.port) {
-            return Err(OfferRefused::BlockedPort);
-        }
-        let lease_end = match offer.until {
-            None => None,
-            Some(until) if until <= now.unix => return Err(OfferRefused::LeaseOver),
-            Some(until) => Some(now.deadline(until)),
-        };
-        if offer.hits == Some(0) {
-            return Err(OfferRefused::LeaseOver);
-        }
-        let known = self.bridges.contains_key(&id);
-        let ip = id.address.ip();
-        let at_address = self.per_address.get(&ip).copied().unwrap_or(0);
-        let full = self.bridges.len() >= BRIDGES_MAX || at_address >= BRIDGES_PER_ADDRESS_MAX;
-        if !known && full {
-            return Err(OfferRefused::TooMany);
-        }
-        let holders = self.holders.get(&said.swarm);
-        let holders = holders.map_or(&[][..], Vec::as_slice);
-        let at = holders.iter().position(|hold| hold.bridge == id);
-        if at.is_none() && holders.len() >= HOLDERS_PER_BUNDLE_MAX {
-            return Err(OfferRefused::TooMany);
-        }
+        let lease_end = Self::terms(now, offer)?;
+        self.make_room(id, said.swarm)?;
         let listed = self.bridges.get(&id).is_some_and(|bridge| bridge.listed);
         let proven = listed || {
             let (now, address) = (now.elapsed, id.address);
@@ -277,18 +280,69 @@ impl VolunteerBook {
                 }
             }
         };
+        self.enter(id, &said, lease_end);
+        if let Some(bridge) = self.bridges.get_mut(&id) {
+            bridge.here_until = bridge.here_until.max(said.expires);
+        }
+        if listed {
+            let (config, address) = (&self.config, id.address);
+            self.doors
+                .adopt(now.elapsed, config, address, id.key, tracker, rng);
+        }
+        if proven {
+            self.list_bridge(now.elapsed, id, rng);
+        }
+        self.tell_offer(&said, id);
+        Ok(())
+    }
+
+    /// When the lease of an offer ends.
+    fn terms(now: Moment, offer: &BridgeOffer) -> Result<Option<Duration>, OfferRefused> {
+        if is_blocked_port(offer.port) {
+            return Err(OfferRefused::BlockedPort);
+        }
+        if offer.hits == Some(0) {
+            return Err(OfferRefused::LeaseOver);
+        }
+        match offer.until {
+            None => Ok(None),
+            Some(until) if until <= now.unix => Err(OfferRefused::LeaseOver),
+            Some(until) => Ok(Some(now.deadline(until))),
+        }
+    }
+
+    /// Whether a bridge may hold one bundle more.
+    fn make_room(&self, id: BridgeId, swarm: SwarmId) -> Result<(), OfferRefused> {
+        let at_address = self.per_address.get(&id.address.ip()).copied().unwrap_or(0);
+        let full = self.bridges.len() >= BRIDGES_MAX || at_address >= BRIDGES_PER_ADDRESS_MAX;
+        if full && !self.bridges.contains_key(&id) {
+            return Err(OfferRefused::TooMany);
+        }
+        let holders = self.holders.get(&swarm).map_or(&[][..], Vec::as_slice);
+        let crowded = holders.len() >= HOLDERS_PER_BUNDLE_MAX;
+        if crowded && !holders.iter().any(|hold| hold.bridge == id) {
+            return Err(OfferRefused::TooMany);
+        }
+        Ok(())
+    }
+
+    /// Takes note of an offer for which there is room.
+    fn enter(&mut self, id: BridgeId, said: &Announced<'_>, lease_end: Option<Duration>) {
+        let Announced { peer, offer, .. } = *said;
         let hold = Hold {
             bridge: id,
             peer,
             expires: said.expires,
         };
         let holders = self.holders.entry(said.swarm).or_default();
-        match at.and_then(|at| holders.get_mut(at)) {
+        let held = holders.iter_mut().find(|hold| hold.bridge == id);
+        let new = held.is_none();
+        match held {
             Some(known) => *known = hold,
             None => holders.push(hold),
         }
-        if !known {
-            *self.per_address.entry(ip).or_default() += 1;
+        if !self.bridges.contains_key(&id) {
+            *self.per_address.entry(id.address.ip()).or_default() += 1;
         }
         let bridge = self.bridges.entry(id).or_insert_with(|| Bridge {
             domain: None,
@@ -299,6 +353,10 @@ impl VolunteerBook {
             holds: Vec::new(),
             listed: false,
             watch: Watch::default(),
+            here_until: Duration::ZERO,
+            vouched_until: Duration::ZERO,
+            proven_at: Duration::ZERO,
+            offered_until: Duration::ZERO,
         });
         bridge.domain = said.domain.map(str::to_owned);
         bridge.rate = offer
@@ -307,13 +365,10 @@ impl VolunteerBook {
             .clamp(RATE_RANGE.0, RATE_RANGE.1);
         bridge.lease_end = lease_end;
         bridge.hits_left = offer.hits;
-        if at.is_none() {
+        bridge.offered_until = said.expires;
+        if new {
             bridge.holds.push(said.swarm);
         }
-        if proven {
-            self.list_bridge(now.elapsed, id, rng);
-        }
-        Ok(())
     }
 
     /// Forgets a bridge with all that it holds.
@@ -327,8 +382,8 @@ impl VolunteerBook {
     /// Takes back what `peer` said about the bundle `swarm`: it left, or no longer holds all of
     /// it, or offers no bridge any more.
     pub(super) fn withdraw(&mut self, swarm: SwarmId, peer: SocketAddr) {
-        if self.holders.contains_key(&swarm) {
-            self.retain(swarm, |hold| hold.peer != peer);
+        if self.holders.contains_key(&swarm) && self.retain(swarm, |hold| hold.peer != peer) {
+            self.news.tell(|| Change::Withdrawn { swarm, peer });
         }
     }
 
@@ -353,11 +408,29 @@ impl VolunteerBook {
                 hold.expires > now.elapsed && !over.contains(&hold.bridge)
             });
         }
+        self.hand_over(now.elapsed);
     }
 
-    fn retain(&mut self, swarm: SwarmId, mut keep: impl FnMut(&Hold) -> bool) {
+    /// Bridges that announce to others only are no longer called or audited by us; nor are visitors
+    /// sent to those for which nobody vouches any more.
+    fn hand_over(&mut self, now: Duration) {
+        for (id, bridge) in &mut self.bridges {
+            if bridge.here_until > now {
+                continue;
+            }
+            if !bridge.here_until.is_zero() {
+                bridge.here_until = Duration::ZERO;
+                let audit_due = self.audits.drop(*id, &mut bridge.watch);
+                self.doors.release(id.address, &id.key, audit_due);
+            }
+            bridge.listed &= bridge.vouched_until > now;
+        }
+    }
+
+    /// Returns whether any was not kept.
+    fn retain(&mut self, swarm: SwarmId, mut keep: impl FnMut(&Hold) -> bool) -> bool {
         let Some(holders) = self.holders.get_mut(&swarm) else {
-            return;
+            return false;
         };
         let mut gone = Vec::new();
         holders.retain(|hold| {
@@ -370,9 +443,11 @@ impl VolunteerBook {
         if holders.is_empty() {
             self.holders.remove(&swarm);
         }
+        let any = !gone.is_empty();
         for id in gone {
             self.release(id, swarm);
         }
+        any
     }
 
     /// One hold less for the bridge, which goes with its last.

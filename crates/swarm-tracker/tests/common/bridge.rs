@@ -33,9 +33,15 @@ pub(crate) struct FakeBridge {
     pub(crate) addr: SocketAddr,
     pub(crate) key: SecretKey,
     asked: Arc<Mutex<Vec<Asked>>>,
+    listening: tokio::task::AbortHandle,
 }
 
 impl FakeBridge {
+    /// Listens no more.
+    pub(crate) fn shut(&self) {
+        self.listening.abort();
+    }
+
     /// One that answers calls.
     pub(crate) async fn start(seed: u8, show: Show) -> Self {
         let key = SecretKey::new([seed; 32]);
@@ -52,13 +58,18 @@ impl FakeBridge {
         let addr = listener.local_addr().expect("bound");
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
         let book = Arc::clone(&asked);
-        tokio::spawn(async move {
+        let listening = tokio::spawn(async move {
             while let Ok((stream, peer)) = listener.accept().await {
                 let (key, book) = (answers.clone(), Arc::clone(&book));
                 tokio::spawn(serve(stream, peer.ip(), key, show, book));
             }
         });
-        Self { addr, key, asked }
+        Self {
+            addr,
+            key,
+            asked,
+            listening: listening.abort_handle(),
+        }
     }
 
     /// All that came to its port, in order.

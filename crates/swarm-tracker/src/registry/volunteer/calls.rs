@@ -7,11 +7,12 @@ use swarm_proto::id::SwarmId;
 use swarm_proto::manifest::{SiteName, SitePath};
 use swarm_proto::tracker::proof::ProofRequest;
 
-use super::{BridgeId, VolunteerBook};
+use super::{BridgeId, VolunteerBook, weight_of};
 use crate::registry::Moment;
 use crate::registry::audit::{Audits, Finding, Verdict};
 use crate::registry::eviction::Lie;
 use crate::registry::proof::Answer;
+use crate::registry::shared::Change;
 
 impl VolunteerBook {
     /// Sends visitors to a bridge from now on.
@@ -21,6 +22,9 @@ impl VolunteerBook {
         };
         if !bridge.listed {
             bridge.listed = true;
+        }
+        // Those that announce to another tracker are its to look at.
+        if bridge.here_until > now && !bridge.watch.is_planned() {
             let (audits, interval) = (&mut self.audits, self.config.audit_interval);
             audits.plan(now, interval, id, &mut bridge.watch, rng);
             if let Some(latest) = self.doors.take_audit_due(id.address) {
@@ -30,7 +34,7 @@ impl VolunteerBook {
     }
 
     /// Sends no visitor there until it has proven itself again.
-    fn unlist(&mut self, now: Duration, id: BridgeId, rng: &mut impl Rng) {
+    pub(super) fn unlist(&mut self, now: Duration, id: BridgeId, rng: &mut impl Rng) {
         let Some(bridge) = self.bridges.get_mut(&id) else {
             return;
         };
@@ -63,11 +67,18 @@ impl VolunteerBook {
             address: request.bridge,
             key,
         };
-        for key in unproven {
-            self.remove(at_door(key));
+        for id in unproven.into_iter().map(at_door) {
+            if self.bridges.get(&id).is_some_and(|bridge| bridge.listed) {
+                self.news.tell(|| Change::Unproven(id));
+            }
+            self.remove(id);
         }
-        for key in &proven {
-            self.list_bridge(now.elapsed, at_door(*key), rng);
+        for id in proven.iter().copied().map(at_door) {
+            self.list_bridge(now.elapsed, id, rng);
+            if let Some(bridge) = self.bridges.get_mut(&id) {
+                bridge.proven_at = now.elapsed;
+            }
+            self.news.tell(|| Change::Proven(id));
         }
         !proven.is_empty()
     }
@@ -127,17 +138,23 @@ impl VolunteerBook {
         match verdict {
             Verdict::Evicted => {
                 let lasts = self.config.eviction;
-                self.evictions.evict(now, lasts, id, lie.as_ref());
+                for barring in self.evictions.evict(now, lasts, id, lie.as_ref()) {
+                    self.news.tell(|| Change::Barred(Box::new(barring)));
+                }
                 self.doors.distrust(now, &self.config, id.address, rng);
                 self.remove(id);
             }
-            Verdict::Unlisted => self.unlist(now, id, rng),
+            Verdict::Unlisted => {
+                self.unlist(now, id, rng);
+                self.news.tell(|| Change::Doubted(id));
+            }
             Verdict::Passed | Verdict::Missed => {
                 if finding == Finding::Right {
                     self.doors.trust(id.address);
                 }
                 if let Some(bridge) = self.bridges.get_mut(&id)
                     && bridge.listed
+                    && bridge.here_until > now
                 {
                     let in_use = in_need || bridge.watch.is_visited();
                     let interval = Audits::interval(&self.config, verdict, in_use);
@@ -146,6 +163,17 @@ impl VolunteerBook {
             }
         }
         verdict
+    }
+
+    /// Has other trackers hear of a visitor of a file of `length` bytes.
+    pub(in crate::registry) fn tell_visit(
+        &mut self,
+        id: BridgeId,
+        length: u64,
+        page: (&SiteName, &SitePath),
+    ) {
+        let weight = weight_of(length.saturating_mul(8));
+        self.news.visit(id, weight, page);
     }
 
     /// Takes note that a visitor was sent to a page at this bridge.
