@@ -3,6 +3,7 @@
 //! Pure: time is an argument ([`Moment`]), chance comes from a seed, nothing here blocks. The
 //! listeners hold it behind one lock and check signatures before they take that lock.
 
+mod again;
 mod age;
 mod announce;
 mod audit;
@@ -27,14 +28,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
 use swarm_proto::id::SwarmId;
 use swarm_proto::limits::SITES_PER_REPLY_MAX;
 use swarm_proto::manifest::{KeySet, PublicKey, SiteManifest, SiteName, SitePath, SiteTrust};
 use swarm_proto::tracker::{BridgeView, SiteInNeed, SitesReply};
 
 use crate::config::{AnnounceConfig, VolunteerConfig};
+use again::Visits;
 use age::AgeClock;
 use announce::Families;
 pub use announce::{AnnounceRefused, Via};
@@ -126,6 +128,7 @@ pub struct Registry {
     bundles: Bundles,
     sites: Sites,
     volunteers: VolunteerBook,
+    visits: Visits,
     /// Of the list of sites in need.
     version: u64,
     rng: SmallRng,
@@ -137,8 +140,10 @@ impl Registry {
     /// An empty registry.
     pub fn new(config: RegistryConfig, now: Moment) -> Self {
         let ages = config.announce.peer_age.max(config.announce.bridge_age);
+        let mut rng = SmallRng::seed_from_u64(config.seed);
         Self {
-            rng: SmallRng::seed_from_u64(config.seed),
+            visits: Visits::new((rng.random(), rng.random())),
+            rng,
             volunteers: VolunteerBook::new(config.volunteers.clone()),
             config,
             swarms: Swarms::default(),
@@ -355,16 +360,23 @@ impl Registry {
         let Some(bundle) = manifest.bundle_of(file) else {
             return home;
         };
+        let visitor = visitor.to_canonical();
+        // Whoever comes back at once has most likely met one that is gone.
+        let avoid = self.visits.last(now.elapsed, visitor, (name, &path));
         let chosen = self.volunteers.choose(
             now,
             bundle.v1.swarm_id(),
-            visitor.to_canonical(),
+            visitor,
             file.length,
+            avoid,
             &mut self.rng,
         );
         let Some((chosen, others)) = chosen else {
             return home;
         };
+        let bridge = chosen.bridge;
+        self.visits
+            .sent(now.elapsed, visitor, (name, &path), bridge);
         site.sent = site.sent.saturating_add(1);
         self.volunteers
             .visit(now, chosen.bridge, (name, &path), &mut self.rng);

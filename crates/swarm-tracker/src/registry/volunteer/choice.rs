@@ -24,7 +24,7 @@ impl VolunteerBook {
     /// The bridge for one visitor of a file of `length` bytes in the bundle `swarm`, and counts the
     /// visit; with it others for the case that it fails, which are not counted.
     ///
-    /// Bridges in the visitor's network are asked first; then any. Of two chosen at random the one
+    /// Not `avoid`, if there is another. Bridges in the visitor's network are asked first; then any. Of two chosen at random the one
     /// with more room gets him: two choices keep the busiest bridge close to the average without
     /// all visitors following the same stale figure (Mitzenmacher 2001).
     pub(in crate::registry) fn choose(
@@ -33,10 +33,16 @@ impl VolunteerBook {
         swarm: SwarmId,
         visitor: IpAddr,
         length: u64,
+        avoid: Option<BridgeId>,
         rng: &mut impl Rng,
     ) -> Option<(Chosen, Vec<Chosen>)> {
-        let any = self.sample(now, swarm, visitor, 2 + ALTERNATIVES_MAX, rng);
-        let near = self.near(now, swarm, visitor, rng);
+        let mut any = self.sample(now, swarm, visitor, 2 + ALTERNATIVES_MAX, rng);
+        let mut near = self.near(now, swarm, visitor, rng);
+        // Rather the one he comes from than none.
+        if any.iter().any(|id| Some(*id) != avoid) {
+            any.retain(|id| Some(*id) != avoid);
+            near.retain(|id| Some(*id) != avoid);
+        }
         let pair = if near.is_empty() { &any } else { &near };
         let id = self.idler(now.elapsed, pair)?;
         let others = any.iter().filter(|other| **other != id);
@@ -223,7 +229,7 @@ mod tests {
         let mut rng = SmallRng::seed_from_u64(3);
         let mut sent = HashMap::new();
         for _ in 0..visits {
-            let chosen = book.choose(at(1), v1(1), visitor, bytes, &mut rng);
+            let chosen = book.choose(at(1), v1(1), visitor, bytes, None, &mut rng);
             let address = chosen.map_or("home".into(), |(c, _)| c.bridge.address.ip().to_string());
             *sent.entry(address).or_default() += 1;
         }
@@ -285,7 +291,7 @@ mod tests {
         let visitor = "192.0.2.1".parse().expect("an address");
         let mut rng = SmallRng::seed_from_u64(3);
         for _ in 0..200 {
-            let chosen = book.choose(at(1), v1(1), visitor, 1, &mut rng);
+            let chosen = book.choose(at(1), v1(1), visitor, 1, None, &mut rng);
             let (chosen, others) = chosen.expect("a bridge");
             assert_eq!(others.len(), ALTERNATIVES_MAX);
             let mut all: Vec<_> = others.iter().map(|other| other.bridge.address).collect();

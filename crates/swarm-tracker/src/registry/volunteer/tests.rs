@@ -74,7 +74,9 @@ impl Book {
     }
 
     fn choose(&mut self, secs: u64, bundle: u8) -> Option<SocketAddr> {
-        let chosen = self.0.choose(at(secs), v1(bundle), VISITOR, 1, &mut self.1);
+        let chosen = self
+            .0
+            .choose(at(secs), v1(bundle), VISITOR, 1, None, &mut self.1);
         chosen.map(|(chosen, _)| chosen.bridge.address)
     }
 }
@@ -152,7 +154,7 @@ fn setting_the_clock_back_makes_no_lease_longer() {
     };
     assert!(
         book.0
-            .choose(later, v1(1), VISITOR, 1, &mut rng())
+            .choose(later, v1(1), VISITOR, 1, None, &mut rng())
             .is_none()
     );
 }
