@@ -30,8 +30,8 @@ impl Line {
     /// Sends at the line's rate.
     fn send(&self, to: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
         for part in bytes.chunks(8192) {
-            if self.rate > 0 {
-                let takes = Duration::from_micros(part.len() as u64 * 1_000_000 / self.rate);
+            let micros = (part.len() as u64 * 1_000_000).checked_div(self.rate);
+            if let Some(takes) = micros.map(Duration::from_micros) {
                 let until = {
                     let mut free = self.free.lock().expect("nobody panics with it");
                     *free = (*free).max(Instant::now()) + takes;

@@ -184,8 +184,8 @@ pub(super) fn of_page(html: &[u8], base: &Url, within: &Within) -> Links {
     if let Err(error) = read {
         tracing::debug!(%base, %error, "page not read to its end");
     }
-    let links = std::mem::take(&mut gathered.borrow_mut().links);
-    links
+    let mut gathered = gathered.borrow_mut();
+    std::mem::take(&mut gathered.links)
 }
 
 /// Links of a style sheet at `base`.
