@@ -137,10 +137,11 @@ impl Scene {
                         assert!(seen.body == right, "{url} by {}: wrong", seen.by);
                         break;
                     }
+                    // All are busy.
                     Ok(seen) => assert!(seen.status == 503, "{url}: {}", seen.status),
-                    Err(_) => {}
+                    // He was sent to one that is gone.
+                    Err(_) => again += 1,
                 }
-                again += 1;
                 std::thread::sleep(Duration::from_millis(50));
             }
         }
@@ -252,6 +253,7 @@ fn bridge(announce: &str, scratch: &Path, n: usize, more: &[&str]) -> (Proc, Soc
     let mut args = vec!["run", "--json", "--tracker", announce];
     args.extend(["--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"]);
     args.extend(["--domain", "localhost", "--store", text(&store)]);
+    args.extend(["--upload", "100Mbit"]);
     args.extend(more);
     let mut bridge = Proc::start("webseed-bridge", args);
     let listening = bridge.event("listening", SOON);
