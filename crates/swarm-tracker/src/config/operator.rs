@@ -78,6 +78,9 @@ pub struct PullConfig {
     pub files_max: usize,
     /// Requests to one site at a time. Default: 2.
     pub at_once: usize,
+    /// Requests a second to one site. Whoever asks for what is not there has it asked for, too.
+    /// Default: 10.
+    pub requests: u32,
     /// Bits per second from one site. Default: 10 Mbit/s.
     pub rate: u64,
     /// Least time before something is asked for again, whatever the site says. Default: 5 min.
@@ -95,6 +98,7 @@ impl Default for PullConfig {
             file_len_max: 64 << 20,
             files_max: 5000,
             at_once: 2,
+            requests: 10,
             rate: 10_000_000,
             refresh: Duration::from_secs(300),
             timeout: Duration::from_secs(20),

@@ -14,7 +14,7 @@ use swarm_peer::http::Lane;
 use swarm_peer::uplink::Downlink;
 use swarm_proto::manifest::{HomeUrl, SiteName, SitePath};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use url::Url;
 
 use copy::SiteCopy;
@@ -41,6 +41,8 @@ pub(super) struct Puller {
     under_way: JoinSet<(SitePath, std::path::PathBuf, Came)>,
     /// Errands begun, for the names of their files.
     begun: u64,
+    /// When the next errand may begin: so many a second.
+    next: Instant,
     /// The site is not asked for anything before this.
     resting: Option<Instant>,
     /// How long it is left alone after the next failure.
@@ -66,6 +68,7 @@ impl Puller {
             lane,
             under_way: JoinSet::new(),
             begun: 0,
+            next: Instant::now(),
             resting: None,
             pause: FAILED.0,
         })
@@ -106,16 +109,27 @@ impl Puller {
     /// Goes on until something has come, or for ever where nothing is to be done. May be dropped
     /// at any moment.
     pub(super) async fn go_on(&mut self, unix: u64) {
-        while self.under_way.len() < self.config.at_once && !self.rests() {
-            let Some(errand) = self.next_errand() else {
-                break;
-            };
-            self.under_way.spawn(errand.run());
-        }
-        match self.under_way.join_next().await {
-            None => std::future::pending().await,
-            Some(Ok((path, part, came))) => self.take(unix, path, &part, came),
-            Some(Err(error)) => tracing::error!(site = %self.site, %error, "errand failed"),
+        let came = loop {
+            let may = self.under_way.len() < self.config.at_once && !self.rests();
+            let now = Instant::now();
+            if may
+                && self.next <= now
+                && let Some(errand) = self.next_errand()
+            {
+                self.next = now + Duration::from_secs(1) / self.config.requests.max(1);
+                self.under_way.spawn(errand.run());
+                continue;
+            }
+            let waits = may && !self.frontier.is_empty();
+            tokio::select! {
+                Some(came) = self.under_way.join_next() => break came,
+                () = sleep_until(self.next), if waits => {}
+                else => std::future::pending().await,
+            }
+        };
+        match came {
+            Ok((path, part, came)) => self.take(unix, path, &part, came),
+            Err(error) => tracing::error!(site = %self.site, %error, "errand failed"),
         }
     }
 

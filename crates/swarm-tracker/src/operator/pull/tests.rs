@@ -394,6 +394,23 @@ async fn t66_a_site_that_has_enough_is_left_alone_for_as_long_as_it_says() {
 }
 
 #[tokio::test]
+async fn t66_a_site_is_asked_so_often_a_second_and_no_more() {
+    let config = PullConfig {
+        requests: 20,
+        ..PullConfig::default()
+    };
+    let mut rig = rig(config).await;
+    // Nothing of it is there.
+    let began = Instant::now();
+    for n in 0..30 {
+        rig.puller.want(NOW, &path(&format!("/{n}")));
+    }
+    rig.finish(NOW).await;
+    assert_eq!(rig.origin.asked().len(), 30);
+    assert!(began.elapsed() >= Duration::from_millis(29 * 50));
+}
+
+#[tokio::test]
 async fn t27_a_site_cannot_send_us_inside() {
     let (origin, home) = Origin::start().await;
     origin.page("/", "secret");
