@@ -17,7 +17,7 @@ use url::Url;
 
 use crate::connector::{Scope, Trust, scope_of};
 use crate::dns::Dns;
-use crate::http::{HttpClient, HttpError};
+use crate::http::{HttpClient, HttpError, Response};
 use crate::store::sealed::{seal, unseal};
 use crate::store::write_atomic;
 
@@ -202,8 +202,21 @@ impl TrustStore {
         let url = format!("https://{site}{KEYS_PATH}");
         let cap = limits::SITE_RECORD_LEN_MAX;
         let answer = http.get(&url, cap, DEADLINE, Trust::Stranger).await;
+        // A redirect may lead to plain HTTP, or to somebody else.
+        let own = |answer: &Response| {
+            answer.url.scheme() == "https" && SiteName::of(&answer.url).is_ok_and(|of| of == *site)
+        };
         let served = match answer {
-            Ok(answer) if answer.status.is_success() => SignedKeySet::parse(&answer.body)?,
+            Ok(answer) if answer.status.is_success() && own(&answer) => {
+                match SignedKeySet::parse(&answer.body) {
+                    Ok(keys) => keys,
+                    // Many a site answers everything with a page.
+                    Err(error) => {
+                        tracing::info!(url, "what the site serves are no keys: {error}");
+                        return Ok(consented(dns, record, site).await);
+                    }
+                }
+            }
             Ok(answer) => {
                 tracing::info!(url, status = %answer.status, "site serves no keys");
                 return Ok(consented(dns, record, site).await);

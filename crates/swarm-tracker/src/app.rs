@@ -102,6 +102,8 @@ pub(crate) struct App {
     pub(crate) metrics: Metrics,
     pub(crate) connections: ConnectionConfig,
     pub(crate) volunteers: VolunteerConfig,
+    /// Requests a second of one place that are answered.
+    pub(crate) per_address_rate: u32,
     /// To who names no number.
     pub(crate) peers_per_reply: u32,
     /// Whose word about who asks is believed.
@@ -176,6 +178,7 @@ impl App {
             metrics: Metrics::default(),
             connections: config.connections.clone(),
             volunteers: config.volunteers.clone(),
+            per_address_rate: config.announce.per_address_rate,
             peers_per_reply: u32::try_from(config.announce.peers_per_reply).unwrap_or(u32::MAX),
             proxies: config.trusted_proxies.clone(),
             homes: config.homes.clone(),
@@ -287,12 +290,13 @@ impl App {
         let mut registry = self.registry();
         let known = registry.withdraw(now, site);
         self.publish(registry.version());
-        if let Some((root, Some(trust), Some(record))) = known {
+        if let Some((root, Some(trust))) = known {
+            // The record itself is on the disk, if anybody wants it; here names must not pile up.
             let known = StoredSite {
                 site: site.clone(),
                 root,
                 trust,
-                record,
+                record: Bytes::new(),
             };
             stored.waiting.insert(site.clone(), known);
         }

@@ -22,7 +22,7 @@ pub(super) struct OperatorArgs {
     /// Name server to ask for sites' records. Default: those of this machine.
     #[arg(long, value_name = "ADDR", env = "SWARM_TRACKER_DNS")]
     dns: Option<SocketAddr>,
-    /// Private network in which a site may say to be at home; may be given more than once.
+    /// Private network in which any site may say to be at home; may be given more than once.
     #[arg(
         long,
         value_name = "CIDR",

@@ -24,7 +24,8 @@ pub struct OperatorConfig {
     /// Name server to ask for sites' records. Default: those of this machine.
     #[serde(default)]
     pub dns: Option<SocketAddr>,
-    /// Private networks in which a site may say to be at home (T27). Default: none.
+    /// Private networks in which sites may say to be at home (T27): any site, so that what lies
+    /// there for everybody to read may be copied for the world. Default: none.
     #[serde(default)]
     pub allow_net: Vec<IpNet>,
     /// Sites carried at a time. Default: 100.

@@ -133,7 +133,11 @@ fn send<B>(
     let elsewhere = reads && !target.has_query() && !stays_home(request);
     let path = target.path.as_ref().filter(|_| elsewhere);
     let route = app.registry().route(now, &target.site, path, source);
-    if reads && let Some(operator) = app.operator.get() {
+    // What no site can publish is asked for by programs: volunteers look for keys there.
+    if reads
+        && target.path.is_some()
+        && let Some(operator) = app.operator.get()
+    {
         let missing = target.path.as_ref().filter(|path| {
             let found = matches!(route, Route::Bridge { .. });
             !found && !target.asks() && !app.registry().has(&target.site, path)

@@ -23,6 +23,8 @@ use crate::config::CertificateName;
 
 /// Sites that do not consent are asked again after this at the latest, if a visitor comes.
 pub(super) const ASK_AGAIN: Duration = Duration::from_secs(60);
+/// The same of one that consents and for which there was no room.
+pub(super) const NO_ROOM: Duration = Duration::from_secs(5);
 /// The same where nobody could tell.
 pub(super) const ASK_AGAIN_FAILED: Duration = Duration::from_secs(15);
 /// How long the last word of a site holds where nobody can tell whether it still does (F19).
@@ -72,6 +74,8 @@ pub(super) struct Carried {
     missing: Mutex<BTreeSet<SitePath>>,
     /// Whether its name leads here: visitors have come by it.
     leads_here: AtomicBool,
+    /// Others need its place.
+    makes_way: AtomicBool,
     wake: Notify,
 }
 
@@ -83,6 +87,7 @@ impl Carried {
             last_visit: AtomicU64::new(NEVER),
             missing: Mutex::default(),
             leads_here: AtomicBool::new(false),
+            makes_way: AtomicBool::new(false),
             wake: Notify::new(),
         }
     }
@@ -109,6 +114,20 @@ impl Carried {
         if first {
             self.wake.notify_one();
         }
+    }
+
+    /// Since when nobody has come, if that is longer ago than `after`; time since the start.
+    pub(super) fn quiet_since(&self, now: Duration, after: Duration) -> Option<Duration> {
+        let last = match self.last_visit.load(Ordering::Relaxed) {
+            NEVER => Duration::ZERO,
+            last => Duration::from_millis(last),
+        };
+        (now.saturating_sub(last) >= after).then_some(last)
+    }
+
+    /// It is left, though it consents.
+    pub(super) fn make_way(&self) {
+        self.makes_way.store(true, Ordering::Relaxed);
     }
 
     fn take_missing(&self) -> BTreeSet<SitePath> {
@@ -170,6 +189,10 @@ struct Carrying {
     retired: HashMap<SwarmId, Instant>,
     /// When the alarm that stands is to be renewed.
     renew: Option<Instant>,
+    /// What failed is not tried before this.
+    retry: Option<Instant>,
+    /// When the manifest in force is to be signed anew though nothing has changed, Unix seconds.
+    sign_again: u64,
     last_issued: u64,
     /// Whether a certificate for its name has been asked for.
     certified: bool,
@@ -215,6 +238,8 @@ impl Carrying {
             seeded: HashMap::new(),
             retired: HashMap::new(),
             renew: None,
+            retry: None,
+            sign_again: u64::MAX,
             last_issued: 0,
             certified: false,
         })
@@ -241,9 +266,13 @@ impl Carrying {
             if self.in_need() {
                 self.puller.refresh(unix);
             }
+            if self.retry.is_some_and(|retry| retry > Instant::now()) {
+                continue;
+            }
+            self.retry = None;
             if let Err(error) = self.upkeep().await {
                 tracing::error!(site = %self.carried.site, %error, "not carried as it should be");
-                self.renew = self.renew.map(|_| Instant::now() + RETRY);
+                self.retry = Some(Instant::now() + RETRY);
             }
         }
     }
@@ -258,6 +287,9 @@ impl Carrying {
 
     async fn still_consents(&mut self) -> bool {
         let now = Instant::now();
+        if self.carried.makes_way.load(Ordering::Relaxed) {
+            return false;
+        }
         if self.ask > now {
             return true;
         }
@@ -265,6 +297,12 @@ impl Carrying {
             Ok((Some(consent), lasts)) => {
                 self.ask = now + lasts;
                 self.consents_until = now + CONSENT_KEPT;
+                if consent.origin == self.carried.home() {
+                    return true;
+                }
+                if !self.operator.may_move(&self.carried.site, &consent.origin) {
+                    return false;
+                }
                 self.puller.set_home(consent.origin.clone());
                 let home = self.carried.home.lock();
                 *home.unwrap_or_else(PoisonError::into_inner) = consent.origin;
@@ -281,7 +319,15 @@ impl Carrying {
 
     async fn upkeep(&mut self) -> Result<(), CarryError> {
         let now = Instant::now();
-        if self.puller.copy().has_changed() && self.puller.copy().len() > 0 {
+        let (held, changed) = (self.puller.copy().len(), self.puller.copy().has_changed());
+        if changed && held == 0 && self.sequence.is_some() {
+            self.take_back().await?;
+        }
+        if self.app.now().unix >= self.sign_again {
+            self.sign_again = u64::MAX;
+            self.puller.copy().not_published();
+        }
+        if self.puller.copy().has_changed() && held > 0 {
             let news = *self.news.get_or_insert(now);
             let due = match self.published {
                 None => news + FIRST,
@@ -388,6 +434,8 @@ impl Carrying {
             files = copy.len(), bytes = copy.bytes(), "published for a site that consents"
         );
         self.sequence = Some(published.manifest.sequence);
+        let lasts = published.manifest.expires - published.manifest.created;
+        self.sign_again = published.manifest.created + lasts / 2;
         // So that volunteers hear of it.
         self.renew = self.renew.map(|_| Instant::now());
         Ok(())
@@ -431,16 +479,53 @@ impl Carrying {
         Ok(())
     }
 
-    /// The site no longer wants to be carried.
-    async fn leave(&mut self) {
-        tracing::info!(site = %self.carried.site, "consents no longer, and is left");
+    /// The site has taken back all that was copied: nobody is to have it from us any more.
+    async fn take_back(&mut self) -> Result<(), CarryError> {
+        self.stop_seeding();
+        (self.sequence, self.renew, self.sign_again) = (None, None, u64::MAX);
+        self.app.withdraw(&self.carried.site).await;
+        let (site, root) = (self.carried.site.clone(), self.operator.key.public);
+        self.app.pin(site, root).await;
+        let copy = self.puller.copy();
+        copy.listed();
+        copy.remove_stale(&BTreeSet::new())?;
+        Ok(copy.save()?)
+    }
+
+    fn stop_seeding(&mut self) {
         for id in self.seeded.keys() {
             self.operator.node.0.remove(id);
         }
+        self.seeded.clear();
+        self.retired.clear();
+    }
+
+    /// Removes all of the copy but the keys, which know the last sequence.
+    fn clear(&self) -> io::Result<()> {
+        for entry in std::fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                if entry.file_name() != "keys" {
+                    std::fs::remove_dir_all(entry.path())?;
+                }
+            } else {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The site no longer wants to be carried, or makes way.
+    async fn leave(&mut self) {
+        tracing::info!(site = %self.carried.site, "is left");
+        self.stop_seeding();
         let name = CertificateName::try_from(&self.carried.site);
         if let (Some(certificates), Ok(name)) = (&self.app.certificates, name) {
             certificates.unwant(&name);
         }
         self.app.withdraw(&self.carried.site).await;
+        if let Err(error) = self.clear() {
+            tracing::warn!(dir = %self.dir.display(), %error, "copy not removed");
+        }
     }
 }

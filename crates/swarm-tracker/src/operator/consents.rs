@@ -41,6 +41,11 @@ impl Consents {
         }
     }
 
+    /// Whether `site` is known not to have consented.
+    pub(super) fn is_refused(&self, now: Duration, site: &SiteName) -> bool {
+        self.refused.get(site).is_some_and(|until| *until > now)
+    }
+
     /// Whether `site` may be asked about at `now`, time since the start; if so, it counts.
     pub(super) fn may_ask(&mut self, now: Duration, site: &SiteName) -> May {
         match self.refused.get(site) {

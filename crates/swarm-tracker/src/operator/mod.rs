@@ -35,8 +35,8 @@ use key::OperatorKey;
 
 /// Questions under way at a time.
 const LOOKUPS_MAX: usize = 32;
-/// What a visitor who makes us ask DNS is charged, in announces.
-const LOOKUP_COST: u32 = 10;
+/// Questions a second that visitors from one place can have us ask.
+const LOOKUPS_PER_ADDRESS: u32 = 4;
 
 /// Why sites cannot be carried.
 #[derive(Debug, thiserror::Error)]
@@ -133,10 +133,9 @@ impl Operator {
         // Another key's copies are another operator's.
         let name = key.public.to_string();
         let dir = state.join("operator").join(name.get(..16).unwrap_or(&name));
-        std::fs::create_dir_all(&dir).map_err(|source| OperatorError::Dir {
-            path: dir.clone(),
-            source,
-        })?;
+        // Files are found again below their folder: no link or `..` may be in its name.
+        let made = std::fs::create_dir_all(&dir).and_then(|()| std::fs::canonicalize(&dir));
+        let dir = made.map_err(|source| OperatorError::Dir { path: dir, source })?;
         let dns = config.dns.map_or_else(Dns::system, Dns::at)?;
         let nets = config.allow_net.iter().map(|net| net.to_string().parse());
         let nets: Result<_, _> = nets.collect();
@@ -208,13 +207,17 @@ impl Operator {
         if self.carried().contains_key(site) {
             return true;
         }
-        if self.is_own_name(site) {
+        // One record is for all ports of its host; they are not as many sites.
+        if self.is_own_name(site) || site.port().is_some() {
             return false;
         }
         let now = app.now();
+        let cost = (app.per_address_rate / LOOKUPS_PER_ADDRESS).max(1);
+        if self.consents().is_refused(now.elapsed, site) || !app.may_ask(now, visitor, cost) {
+            return false;
+        }
         match self.consents().may_ask(now.elapsed, site) {
-            May::Ask if app.may_ask(now, visitor, LOOKUP_COST) => {}
-            May::Ask => return false,
+            May::Ask => {}
             May::Refused => return false,
             May::TooMany => {
                 app.metrics.consents_over_rate.add();
@@ -229,7 +232,10 @@ impl Operator {
         let refused_for = match self.consent_of(site).await {
             Ok((Some(consent), lasts)) => {
                 self.adopt(app, site.clone(), consent, lasts);
-                return self.carried().contains_key(site);
+                if self.carried().contains_key(site) {
+                    return true;
+                }
+                carried::NO_ROOM
             }
             Ok((None, lasts)) => lasts.min(carried::ASK_AGAIN),
             Err(error) => {
@@ -272,6 +278,13 @@ impl Operator {
         self.node.0.join().await;
     }
 
+    /// Whether a site that is carried may be at home there from now on.
+    fn may_move(&self, site: &SiteName, home: &HomeUrl) -> bool {
+        let carried = self.carried();
+        let others = carried.iter().filter(|(other, _)| *other != site);
+        may_be_home(home, others.map(|(_, carried)| carried.home()))
+    }
+
     /// What a site says of us, and for how long that may be taken for true.
     async fn consent_of(&self, site: &SiteName) -> Result<(Option<Consent>, Duration), DnsError> {
         let answer = self.dns.consents(site).await?;
@@ -292,6 +305,14 @@ impl Operator {
             return;
         }
         if carried.len() >= self.config.sites_max {
+            // When it is asked about again, there may be room.
+            let quiet = carried.values().filter_map(|one| {
+                let since = one.quiet_since(app.now().elapsed, self.config.quiet_after)?;
+                Some((since, one))
+            });
+            if let Some((_, longest)) = quiet.min_by_key(|(since, _)| *since) {
+                longest.make_way();
+            }
             tracing::warn!(%site, "consents, but as many sites are carried as may be");
             return;
         }

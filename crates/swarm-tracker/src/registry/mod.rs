@@ -177,11 +177,10 @@ impl Registry {
         &mut self,
         now: Moment,
         site: &SiteName,
-    ) -> Option<(PublicKey, Option<SiteTrust>, Option<Bytes>)> {
+    ) -> Option<(PublicKey, Option<SiteTrust>)> {
         let old = self.sites.remove(site)?;
         self.version += 1;
-        let record = old.record.as_ref().map(|record| record.bytes.clone());
-        let known = (old.root, old.trust.clone(), record);
+        let known = (old.root, old.trust.clone());
         let pairs = old.into_pairs();
         self.release(now, &pairs);
         Some(known)

@@ -18,6 +18,7 @@ use tokio::io::AsyncWriteExt as _;
 use url::Url;
 
 use super::copy::Held;
+use super::frontier::REST_SECS_MAX;
 use super::judge::{Fit, Unfit, judge};
 use super::links::{Links, Within, of_page, of_sheet};
 
@@ -173,7 +174,8 @@ impl Errand {
     fn fresh_until(&self, fit: &Fit, now: SystemTime) -> u64 {
         let now = now.duration_since(SystemTime::UNIX_EPOCH);
         let now = now.map_or(0, |since| since.as_secs());
-        now.saturating_add(fit.fresh_secs.max(self.refresh_secs))
+        let secs = fit.fresh_secs.max(self.refresh_secs).min(REST_SECS_MAX);
+        now.saturating_add(secs)
     }
 
     fn moved(&self, answer: &Streaming) -> Came {

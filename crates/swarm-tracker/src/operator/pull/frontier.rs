@@ -8,10 +8,14 @@ use swarm_proto::manifest::SitePath;
 const UNFIT_SECS: u64 = 3600;
 /// How long one that failed is left alone, seconds.
 const FAILED_SECS: u64 = 60;
+/// Nothing rests for longer; what a site lets everybody keep for a year is looked at daily.
+pub(super) const REST_SECS_MAX: u64 = 86_400;
 /// How often one is tried before that.
 const TRIES: u8 = 3;
+/// Paths that visitors came for in vain and that wait: they can name any number.
+const VISITED_MAX: usize = 256;
 
-/// What is to be asked for, the most wanted first: what visitors came for in vain, then what pages
+/// What is to be asked for: what visitors came for in vain, at every other turn, then what pages
 /// are made of, then pages that pages lead to.
 #[derive(Debug)]
 pub(super) struct Frontier {
@@ -20,11 +24,15 @@ pub(super) struct Frontier {
     pages: VecDeque<SitePath>,
     /// All that is in the queues.
     queued: HashSet<SitePath>,
+    /// All that is being asked for.
+    asked: HashSet<SitePath>,
+    /// Whose turn it is.
+    turn: usize,
     /// Not to be asked for before this.
     resting: BTreeMap<SitePath, u64>,
     /// How often those failed that are tried again.
     failed: BTreeMap<SitePath, u8>,
-    /// Of each of both sets; what is found beyond is passed over until there is room.
+    /// Of what waits and of what rests; what is found beyond is passed over until there is room.
     max: usize,
 }
 
@@ -60,6 +68,8 @@ impl Frontier {
             parts: VecDeque::new(),
             pages: VecDeque::new(),
             queued: HashSet::new(),
+            asked: HashSet::new(),
+            turn: 0,
             resting: BTreeMap::new(),
             failed: BTreeMap::new(),
             max,
@@ -69,38 +79,53 @@ impl Frontier {
     /// Queues a path, unless it is queued or was asked for of late. Returns whether it is queued now.
     pub(super) fn want(&mut self, now: u64, path: &SitePath, why: Wanted) -> bool {
         match self.resting.get(path) {
-            Some(until) if *until > now => return false,
+            Some(until) if *until > now && *until <= now + REST_SECS_MAX => return false,
+            // Over, or noted by a clock that was ahead (F7).
             Some(_) => {
                 self.resting.remove(path);
             }
             None => {}
         }
-        if self.queued.contains(path) {
+        if self.queued.contains(path) || self.asked.contains(path) {
             return true;
         }
-        if self.queued.len() >= self.max {
+        let (queue, max) = match why {
+            Wanted::Visited => (&mut self.visited, VISITED_MAX),
+            Wanted::Part => (&mut self.parts, self.max / 2),
+            Wanted::Linked => (&mut self.pages, self.max / 2),
+        };
+        if queue.len() >= max {
             return false;
         }
-        self.queued.insert(path.clone());
-        let queue = match why {
-            Wanted::Visited => &mut self.visited,
-            Wanted::Part => &mut self.parts,
-            Wanted::Linked => &mut self.pages,
-        };
         queue.push_back(path.clone());
+        self.queued.insert(path.clone());
         true
     }
 
     /// The next path to ask for.
     pub(super) fn next(&mut self) -> Option<SitePath> {
-        let queues = [&mut self.visited, &mut self.parts, &mut self.pages];
+        // Who comes for what is not there must not keep all else from being asked for.
+        self.turn = (self.turn + 1) % 4;
+        let (visited, parts) = (&mut self.visited, &mut self.parts);
+        let queues = match self.turn {
+            3 => [parts, &mut self.pages, visited],
+            0 => [&mut self.pages, parts, visited],
+            _ => [visited, parts, &mut self.pages],
+        };
         let path = queues.into_iter().find_map(VecDeque::pop_front)?;
         self.queued.remove(&path);
+        self.asked.insert(path.clone());
         Some(path)
+    }
+
+    /// A path is not being asked for any more, though nothing came of it.
+    pub(super) fn gave_up(&mut self, path: &SitePath) {
+        self.asked.remove(path);
     }
 
     /// Takes note of what became of a path.
     pub(super) fn came(&mut self, now: u64, path: SitePath, came: Came) {
+        self.asked.remove(&path);
         let tries = self.failed.remove(&path).unwrap_or(0).saturating_add(1);
         if came == Came::Failed && tries < TRIES && self.failed.len() < self.max {
             // Behind all others: it may be this one that the site cannot answer.
@@ -139,9 +164,12 @@ mod tests {
     }
 
     fn all(frontier: &mut Frontier) -> Vec<String> {
-        std::iter::from_fn(|| frontier.next())
-            .map(|path| path.as_str().to_owned())
-            .collect()
+        let mut all = Vec::new();
+        while let Some(path) = frontier.next() {
+            frontier.gave_up(&path);
+            all.push(path.as_str().to_owned());
+        }
+        all
     }
 
     #[test]
@@ -190,6 +218,7 @@ mod tests {
             assert_eq!(frontier.next(), Some(path("/a")));
             frontier.came(0, path("/a"), Came::Failed);
             assert_eq!(frontier.next(), Some(path("/b")));
+            frontier.gave_up(&path("/b"));
             frontier.want(0, &path("/b"), Wanted::Linked);
         }
         assert_eq!(frontier.next(), Some(path("/a")));
@@ -205,11 +234,37 @@ mod tests {
             frontier.want(0, &path(&format!("/{n}")), Wanted::Linked);
             frontier.came(0, path(&format!("/x{n}")), Came::Unfit);
         }
-        assert_eq!((frontier.queued.len(), frontier.resting.len()), (100, 100));
-        // What visitors come for is served all the same once there is room again.
-        assert!(!frontier.want(0, &path("/asked"), Wanted::Visited));
-        frontier.next();
+        assert_eq!((frontier.queued.len(), frontier.resting.len()), (50, 100));
+        // What visitors come for has its own places.
         assert!(frontier.want(0, &path("/asked"), Wanted::Visited));
         assert_eq!(frontier.next(), Some(path("/asked")));
+    }
+
+    #[test]
+    fn t55_who_comes_for_what_is_not_there_keeps_nothing_else_from_being_copied() {
+        let mut frontier = Frontier::new(10_000);
+        for n in 0..1000 {
+            frontier.want(0, &path(&format!("/junk{n}")), Wanted::Visited);
+        }
+        assert_eq!(frontier.queued.len(), VISITED_MAX);
+        assert!(frontier.want(0, &path("/part"), Wanted::Part));
+        assert!(frontier.want(0, &path("/page"), Wanted::Linked));
+        let soon: Vec<_> = (0..4).filter_map(|_| frontier.next()).collect();
+        assert!(
+            soon.contains(&path("/part")) && soon.contains(&path("/page")),
+            "{soon:?}"
+        );
+    }
+
+    #[test]
+    fn what_is_being_asked_for_is_not_asked_for_again() {
+        let mut frontier = Frontier::new(10);
+        frontier.want(0, &path("/slow"), Wanted::Part);
+        assert_eq!(frontier.next(), Some(path("/slow")));
+        assert!(frontier.want(1, &path("/slow"), Wanted::Visited));
+        assert_eq!(frontier.next(), None);
+        frontier.came(2, path("/slow"), Came::Kept { fresh_until: 3 });
+        assert!(frontier.want(3, &path("/slow"), Wanted::Part));
+        assert_eq!(frontier.next(), Some(path("/slow")));
     }
 }

@@ -1,6 +1,7 @@
 //! What of a site may be copied for everybody: what a shared cache may store (RFC 9111, section 3)
 //! and hand out for a while without asking again, and a little less than that (T47).
 
+use std::collections::HashMap;
 use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
@@ -80,6 +81,9 @@ pub(super) fn judge(
     {
         return Err(Unfit::Withheld);
     }
+    if !is_plain(headers) {
+        return Err(Unfit::Withheld);
+    }
     let request = Request::get(path.to_url()).body(());
     let request = request.map_err(|_| Unfit::Withheld)?;
     let mut response = http::Response::new(());
@@ -103,6 +107,34 @@ pub(super) fn judge(
         cache_secs: u32::try_from(fresh_secs.min(CACHE_SECS_MAX)).unwrap_or(u32::MAX),
         modified: modified(headers).unwrap_or(0),
     })
+}
+
+/// Whether what is said of keeping it can be read, and is said once. The library leaves out what it
+/// cannot read, and takes the first of two; what might forbid it does (RFC 9111, 4.2.1).
+fn is_plain(headers: &HeaderMap) -> bool {
+    let mut said = HashMap::new();
+    for name in [header::CACHE_CONTROL, header::PRAGMA, header::EXPIRES] {
+        for value in headers.get_all(&name) {
+            let Ok(value) = value.to_str() else {
+                return false;
+            };
+            if name == header::EXPIRES {
+                continue;
+            }
+            for directive in value.split(',').map(str::trim) {
+                let (key, value) = directive.split_once('=').unwrap_or((directive, ""));
+                let value = value.trim().to_owned();
+                let key = key.trim().to_ascii_lowercase();
+                if said
+                    .insert(key, value.clone())
+                    .is_some_and(|old| old != value)
+                {
+                    return false;
+                }
+            }
+        }
+    }
+    true
 }
 
 /// What the library compares letter by letter is the same in any case (RFC 9111, 5.2): it would
@@ -157,7 +189,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             let name: HeaderName = name.parse().unwrap();
-            headers.append(name, HeaderValue::from_str(value).unwrap());
+            headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         let path = SitePath::parse("/a/page.html").unwrap();
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(NOW);
@@ -185,6 +217,9 @@ mod tests {
             ("no-cache", Some(0)),
             ("no-cache, max-age=60", Some(0)),
             ("public", None),
+            ("private, x=\"\u{e9}\"", Some(0)),
+            ("max-age=60, max-age=0", Some(0)),
+            ("max-age=60, max-age=60", Some(60)),
         ];
         let statuses = [
             200, 203, 204, 206, 301, 302, 304, 401, 403, 404, 410, 500, 503,

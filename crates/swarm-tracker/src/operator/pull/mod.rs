@@ -142,12 +142,16 @@ impl Puller {
             let files = self.copy.len() + self.under_way.len();
             let full = held.is_none() && files >= self.config.files_max;
             if full || room.saturating_add(own) == 0 {
+                self.frontier.gave_up(&path);
                 continue;
             }
             self.begun += 1;
             let scheme = "http";
             let known_as = Url::parse(&format!("{scheme}://{}{}", self.site, path.to_url()));
-            let Ok(known_as) = known_as else { continue };
+            let Ok(known_as) = known_as else {
+                self.frontier.gave_up(&path);
+                continue;
+            };
             return Some(Errand {
                 base: self.home.base().to_owned(),
                 held,
@@ -218,6 +222,7 @@ impl Puller {
             }
             Came::Busy(wait) => {
                 self.rest(wait);
+                self.frontier.gave_up(&path);
                 self.frontier.want(unix, &path, Wanted::Visited);
                 tracing::info!(site = %self.site, ?wait, "the site has enough");
                 return;
