@@ -6,6 +6,7 @@ mod config;
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -137,6 +138,19 @@ impl Node {
     /// # Errors
     /// [`NodeError`]: most likely the port is in use.
     pub async fn start(config: NodeConfig, shutdown: CancellationToken) -> Result<Self, NodeError> {
+        Self::starting(config, shutdown).await
+    }
+
+    /// In a box, so that all of a node is compiled here, and not once more in each program that
+    /// starts one.
+    fn starting(
+        config: NodeConfig,
+        shutdown: CancellationToken,
+    ) -> Pin<Box<dyn Future<Output = Result<Self, NodeError>> + Send>> {
+        Box::pin(Self::open(config, shutdown))
+    }
+
+    async fn open(config: NodeConfig, shutdown: CancellationToken) -> Result<Self, NodeError> {
         let mut config = config;
         let room = descriptors::room(Room {
             peers: config.peers_max,
@@ -266,13 +280,18 @@ impl Node {
                         swarms.insert(*id, handle.clone());
                     }
                     let task = SwarmTask::new(self.clone(), shared, bundle, messages);
-                    self.inner.tasks.spawn(task.run());
+                    self.run(task);
                     return Ok(handle);
                 }
             }
         };
         existing.add_peers(bundle.peers, Trust::CommandLine).await;
         Ok(existing)
+    }
+
+    /// Not within `add`, so that it is compiled here alone, as [`starting`](Self::starting) is.
+    fn run(&self, task: SwarmTask) {
+        self.inner.tasks.spawn(task.run());
     }
 
     /// The bundle with this id, v1 or v2, if it is here.

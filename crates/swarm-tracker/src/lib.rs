@@ -23,6 +23,7 @@ mod tls;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -115,6 +116,24 @@ impl Tracker {
     /// # Errors
     /// [`TrackerError`]; nothing is left running then.
     pub async fn start_on(
+        sockets: Sockets,
+        config: TrackerConfig,
+        shutdown: CancellationToken,
+    ) -> Result<TrackerHandle, TrackerError> {
+        Self::starting(sockets, config, shutdown).await
+    }
+
+    /// In a box, so that all of a tracker is compiled here, and not once more in each program that
+    /// starts one.
+    fn starting(
+        sockets: Sockets,
+        config: TrackerConfig,
+        shutdown: CancellationToken,
+    ) -> Pin<Box<dyn Future<Output = Result<TrackerHandle, TrackerError>> + Send>> {
+        Box::pin(Self::listen_on(sockets, config, shutdown))
+    }
+
+    async fn listen_on(
         sockets: Sockets,
         config: TrackerConfig,
         shutdown: CancellationToken,

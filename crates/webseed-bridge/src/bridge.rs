@@ -1,6 +1,7 @@
 //! [`Bridge`]: the listener, the sites and their swarms put together.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -86,6 +87,24 @@ impl Bridge {
     /// # Errors
     /// [`StartError::Listen`].
     pub async fn start(
+        config: BridgeConfig,
+        node: Node,
+        shutdown: CancellationToken,
+    ) -> Result<BridgeHandle, StartError> {
+        Self::starting(config, node, shutdown).await
+    }
+
+    /// In a box, so that all of a bridge is compiled here, and not once more in each program that
+    /// starts one.
+    fn starting(
+        config: BridgeConfig,
+        node: Node,
+        shutdown: CancellationToken,
+    ) -> Pin<Box<dyn Future<Output = Result<BridgeHandle, StartError>> + Send>> {
+        Box::pin(Self::listen(config, node, shutdown))
+    }
+
+    async fn listen(
         config: BridgeConfig,
         node: Node,
         shutdown: CancellationToken,
