@@ -355,6 +355,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_site_key_is_host_and_key() {
+        let key = swarm_proto::manifest::SecretKey::new([1; 32]).public();
+        let text = format!("Example.org:8080={key}");
+        let (site, read) = parse_site_key(&text).expect("good");
+        assert_eq!((site.as_str(), read), ("example.org:8080", key));
+        for text in ["", "example.org", "a b=00", "example.org=00", "=x"] {
+            assert!(parse_site_key(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn the_default_survives_a_round_trip() {
         let mut config = PeerConfig::default();
         for _ in 0..2 {

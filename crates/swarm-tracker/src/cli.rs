@@ -15,6 +15,7 @@ use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use ipnet::IpNet;
 use sd_notify::NotifyState;
+use swarm_peer::config::parse_site_key;
 use swarm_proto::manifest::{HomeUrl, PublicKey, SiteName};
 use swarm_tracker::config::{TlsConfig, parse_duration};
 use swarm_tracker::{AcmeError, OperatorError, Tracker, TrackerConfig, TrackerError};
@@ -132,7 +133,7 @@ struct RunArgs {
         value_name = "HOST=KEY",
         env = "SWARM_TRACKER_SITE_KEY",
         value_delimiter = ',',
-        value_parser = site_key
+        value_parser = parse_site_key
     )]
     site_key: Vec<(SiteName, PublicKey)>,
     /// Keep site records here, so that no older one is accepted after a restart.
@@ -194,13 +195,6 @@ struct RunArgs {
     /// Print events as lines of JSON on standard output.
     #[arg(long, env = "SWARM_TRACKER_JSON")]
     json: bool,
-}
-
-fn site_key(text: &str) -> Result<(SiteName, PublicKey), String> {
-    let (site, key) = text.rsplit_once('=').ok_or("expected HOST=KEY")?;
-    let site = SiteName::parse(site).map_err(|error| format!("HOST: {error}"))?;
-    let key = key.parse().map_err(|error| format!("KEY: {error}"))?;
-    Ok((site, key))
 }
 
 fn site_home(text: &str) -> Result<(SiteName, HomeUrl), String> {
@@ -562,17 +556,6 @@ mod tests {
         assert!(line.contains("opne"), "{line}");
         let failure = configure(Some(&dir.path().join("none")), RunArgs::default());
         assert_eq!(failure.expect_err("refused").code, EXIT_CONFIG);
-    }
-
-    #[test]
-    fn a_site_key_is_host_and_key() {
-        let key = swarm_proto::manifest::SecretKey::new([1; 32]).public();
-        let text = format!("Example.org:8080={key}");
-        let (site, read) = site_key(&text).expect("good");
-        assert_eq!((site.as_str(), read), ("example.org:8080", key));
-        for text in ["", "example.org", "a b=00", "example.org=00", "=x"] {
-            assert!(site_key(text).is_err(), "{text}");
-        }
     }
 
     #[test]

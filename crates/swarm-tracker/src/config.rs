@@ -20,6 +20,7 @@ pub(crate) use acme::NAMES_MAX as ACME_NAMES_MAX;
 pub use acme::{AcmeConfig, AcmeConfigError, BadCertificateName, CertificateName, ChallengeKind};
 pub use operator::{OperatorConfig, PullConfig};
 pub use store::{RedisUrl, StoreConfig};
+pub use swarm_peer::config::parse_duration;
 pub use tls::TlsConfig;
 pub use volunteer::VolunteerConfig;
 
@@ -305,32 +306,6 @@ impl TrackerConfig {
             None => Ok(()),
         }
     }
-}
-
-/// Reads a duration as people write it: `250ms`, `30s`, `5m`, `24h`, `7d`; a bare number is
-/// seconds.
-///
-/// # Errors
-/// What is wrong with it, in words.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let text = text.trim();
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
-    let number: u64 = number
-        .parse()
-        .map_err(|_| format!("{text:?} is no duration: expected a number and a unit, as 30s"))?;
-    let seconds = |factor: u64| number.checked_mul(factor).map(Duration::from_secs);
-    match unit.trim() {
-        "ms" => Some(Duration::from_millis(number)),
-        "" | "s" => seconds(1),
-        "m" | "min" => seconds(60),
-        "h" => seconds(3600),
-        "d" => seconds(86_400),
-        _ => return Err(format!("{text:?} has no unit of time (ms, s, m, h, d)")),
-    }
-    .ok_or_else(|| format!("{text:?} is too long a time"))
 }
 
 /// Writes a duration so that [`parse_duration`] reads it back.

@@ -436,22 +436,6 @@ impl TrackerHandle {
     }
 }
 
-/// An error with all that is behind it, each level once: some enums show their source in their
-/// own line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(deeper) = source {
-        let text = deeper.to_string();
-        if !line.ends_with(&text) {
-            line.push_str(": ");
-            line.push_str(&text);
-        }
-        source = deeper.source();
-    }
-    line
-}
-
 #[cfg(test)]
 mod schema;
 

@@ -173,8 +173,8 @@ fn trust_status(error: &TrustError) -> StatusCode {
 }
 
 /// One line that says why, with what is behind it.
-fn line(status: StatusCode, error: &dyn std::error::Error) -> Reply {
-    let mut line = crate::chain(error).replace(['\r', '\n'], " ");
+fn line(status: StatusCode, error: &(dyn std::error::Error + 'static)) -> Reply {
+    let mut line = swarm_peer::http::chain(error).replace(['\r', '\n'], " ");
     line.push('\n');
     text(status, line)
 }

@@ -159,6 +159,6 @@ async fn an_answer_without_end_and_a_stranger_are_not_listened_to() {
     let mut ca = authority(dir.path(), |_| Some(directory(""))).await;
     ca.roots = Roots::Usual;
     let error = ca.obtain(&name, None, &Arc::default(), 0).await;
-    let error = crate::chain(&error.err().expect("refused"));
+    let error = swarm_peer::http::chain(&error.err().expect("refused"));
     assert!(error.contains("UnknownIssuer"), "{error}");
 }
