@@ -11,10 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{config, get, read_reply, start};
-use hickory_resolver::proto::op::{Message, ResponseCode};
-use hickory_resolver::proto::rr::rdata::TXT;
-use hickory_resolver::proto::rr::{RData, Record};
+use common::{config, dns, get, read_reply, start};
 use pebble::{Pebble, Places, Plan, free_addr, https, name_server};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -434,32 +431,6 @@ fn write_certificate(path: &Path, old: u64, left: u64) -> CertificateDer<'static
     made.der().clone()
 }
 
-/// A name server that knows one record, and no other name.
-async fn consents(site: &str, text: String) -> SocketAddr {
-    let name = format!("_spikeswarm.{site}.");
-    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await;
-    let socket = socket.expect("loopback has a free port");
-    let addr = socket.local_addr().expect("bound");
-    tokio::spawn(async move {
-        let mut buf = [0; 2048];
-        while let Ok((len, from)) = socket.recv_from(&mut buf).await {
-            let question = Message::from_vec(&buf[..len]).expect("a question");
-            let query = question.queries[0].clone();
-            let mut answer = Message::response(question.metadata.id, question.metadata.op_code);
-            if query.name().to_string() == name {
-                let data = RData::TXT(TXT::new(vec![text.clone()]));
-                answer.add_answer(Record::from_rdata(query.name().clone(), 60, data));
-            } else {
-                answer.metadata.response_code = ResponseCode::NXDomain;
-            }
-            answer.add_query(query);
-            let answer = answer.to_vec().expect("an answer");
-            socket.send_to(&answer, from).await.expect("sent");
-        }
-    });
-    addr
-}
-
 /// What a visitor of this host is told.
 fn status(addr: SocketAddr, host: &str, target: &str) -> u16 {
     let mut stream = common::connect(addr);
@@ -485,7 +456,9 @@ async fn a_site_that_installs_nothing_has_its_certificate_once_its_name_leads_he
     config.acme.as_mut().expect("it is there").sites = true;
     config.operator = Some(OperatorConfig {
         listen: "127.0.0.1:0".parse().expect("an address"),
-        dns: Some(consents(SITE, text).await),
+        dns: Some(dns::name_server(move |name, _| {
+            (name == format!("_spikeswarm.{SITE}.")).then(|| dns::text(text.clone()))
+        })),
         allow_net: vec!["127.0.0.0/8".parse().expect("a network")],
         ..OperatorConfig::new(key, format!("http://{}/announce", rig.http))
     });

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "no test binary uses all of it")]
 
 pub(crate) mod bridge;
+pub(crate) mod dns;
 pub(crate) mod redis;
 pub(crate) mod site;
 pub(crate) mod web;

@@ -3,15 +3,18 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hickory_resolver::proto::rr::{RData, RecordType};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use super::common::dns;
 
 /// Where the authority looks for a name, and who tells it where that is.
 #[derive(Clone, Copy)]
@@ -173,45 +176,12 @@ pub(crate) fn https(
 
 /// A name server: each name leads to this host, but those that lead nowhere.
 pub(crate) fn name_server(nowhere: &[&str]) -> SocketAddr {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
-    let addr = socket.local_addr().expect("bound");
-    let nowhere: BTreeSet<String> = nowhere.iter().map(|name| (*name).to_owned()).collect();
-    // Ends with the test.
-    std::thread::spawn(move || {
-        let mut packet = [0; 1024];
-        while let Ok((len, from)) = socket.recv_from(&mut packet) {
-            if let Some(answer) = answer(&packet[..len], &nowhere) {
-                let _ = socket.send_to(&answer, from);
-            }
-        }
-    });
-    addr
-}
-
-/// Header, the question again, and an address where one is asked for (RFC 1035, 4.1).
-fn answer(packet: &[u8], nowhere: &BTreeSet<String>) -> Option<Vec<u8>> {
-    let (mut at, mut labels) = (12, Vec::new());
-    loop {
-        let len = usize::from(*packet.get(at)?);
-        let label = packet.get(at + 1..at + 1 + len)?;
-        at += 1 + len;
-        if len == 0 {
-            break;
-        }
-        labels.push(String::from_utf8_lossy(label).to_ascii_lowercase());
-    }
-    let question = packet.get(12..at + 4)?;
-    let is_address = question.get(question.len() - 4..)? == [0, 1, 0, 1];
-    let is_nowhere = nowhere.contains(&labels.join("."));
-    let mut reply = packet.get(..2)?.to_vec();
-    let code = if is_nowhere { 0x83 } else { 0x80 };
-    let answers = u8::from(is_address && !is_nowhere);
-    reply.extend([0x81, code, 0, 1, 0, answers, 0, 0, 0, 0]);
-    reply.extend(question);
-    if answers == 1 {
-        reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, 127, 0, 0, 1]);
-    }
-    Some(reply)
+    let nowhere: BTreeSet<String> = nowhere.iter().map(|name| format!("{name}.")).collect();
+    dns::name_server(move |name, kind| match kind {
+        _ if nowhere.contains(name) => None,
+        RecordType::A => Some(vec![RData::A(Ipv4Addr::LOCALHOST.into())]),
+        _ => Some(Vec::new()),
+    })
 }
 
 /// A loopback address nobody listens at right now.
