@@ -69,7 +69,16 @@ impl Evictions {
         if self.0.len() >= EVICTIONS_MAX {
             self.make_room(now);
         }
-        self.0.insert(barred, Eviction { until, lie });
+        let known = self.0.get(&barred).filter(|known| known.until > now);
+        // One that nothing excuses is not excused by another, nor is a long one made short.
+        let new = match known {
+            None => Eviction { until, lie },
+            Some(known) => Eviction {
+                until: known.until.max(until),
+                lie: lie.filter(|_| known.lie.is_some()),
+            },
+        };
+        self.0.insert(barred, new);
     }
 
     /// All that is barred.
@@ -130,4 +139,37 @@ fn names(bridge: BridgeId) -> [Option<Barred>; 3] {
         Some(Barred::Key(bridge.key)),
         (!ip.is_loopback()).then(|| Barred::Place(place_of(ip))),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_eviction_is_made_weaker_by_another() {
+        let mut evictions = Evictions::default();
+        let barred = Barred::Door(([192, 0, 2, 1], 8080).into());
+        let lie = Lie {
+            site: SiteName::parse("example.org").expect("a name"),
+            path: SitePath::parse("/a").expect("a path"),
+            shown: Shown {
+                digest: swarm_proto::id::Digest::of(b"x"),
+                media_type: "text/html".into(),
+            },
+        };
+        let secs = Duration::from_secs;
+        let left = |evictions: &Evictions, now| {
+            let all = evictions.all(secs(now)).next();
+            all.map(|barring| barring.left)
+        };
+        evictions.bar(secs(0), barred, secs(100), None);
+        evictions.bar(secs(1), barred, secs(50), Some(lie.clone()));
+        assert_eq!(left(&evictions, 1), Some(99));
+        evictions.excuse(&lie);
+        assert!(left(&evictions, 1).is_some(), "nothing excuses the first");
+        // One that is over counts for nothing.
+        evictions.bar(secs(100), barred, secs(150), Some(lie.clone()));
+        evictions.excuse(&lie);
+        assert_eq!(left(&evictions, 101), None);
+    }
 }

@@ -358,14 +358,17 @@ impl VolunteerBook {
             proven_at: Duration::ZERO,
             offered_until: Duration::ZERO,
         });
-        bridge.domain = said.domain.map(str::to_owned);
-        bridge.rate = offer
-            .rate
-            .unwrap_or(RATE_DEFAULT)
-            .clamp(RATE_RANGE.0, RATE_RANGE.1);
-        bridge.lease_end = lease_end;
-        bridge.hits_left = offer.hits;
-        bridge.offered_until = said.expires;
+        // Of a later time is what it has said of another bundle since.
+        if said.expires >= bridge.offered_until {
+            bridge.domain = said.domain.map(str::to_owned);
+            bridge.rate = offer
+                .rate
+                .unwrap_or(RATE_DEFAULT)
+                .clamp(RATE_RANGE.0, RATE_RANGE.1);
+            bridge.lease_end = lease_end;
+            bridge.hits_left = offer.hits;
+            bridge.offered_until = said.expires;
+        }
         if new {
             bridge.holds.push(said.swarm);
         }

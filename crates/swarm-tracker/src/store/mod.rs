@@ -110,6 +110,7 @@ pub(crate) async fn keep(app: Arc<App>) {
     let mut keeper = Keeper {
         writer: rand::random(),
         known: None,
+        unseen: BTreeMap::new(),
         app,
     };
     keeper.run(&url).await;
@@ -120,6 +121,8 @@ struct Keeper {
     writer: Writer,
     /// Which server's life we know, and how far we have read.
     known: Option<(Vec<u8>, EntryId)>,
+    /// Sites of which others have said something new that was not looked at yet.
+    unseen: BTreeMap<SiteName, Paper>,
 }
 
 impl Keeper {
@@ -165,33 +168,34 @@ impl Keeper {
             Some((known, last)) if *known == epoch => *last,
             _ => link.since(app.peer_age),
         };
-        let sites = app.registry().site_names().into_iter();
-        let sites = sites.map(|site| (site, Paper::Record)).collect();
-        self.look(&link, sites).await?;
-        let retelling = {
+        self.known = Some((epoch.clone(), last));
+        {
+            // What a site sends from now on is told, were it looked at already.
             let mut registry = app.registry();
             registry.share(true);
-            registry.retell()
-        };
+            let sites = registry.site_names().into_iter();
+            self.unseen.extend(sites.map(|site| (site, Paper::Record)));
+        }
+        self.look(&link).await?;
+        let retelling = app.registry().retell();
         self.take_barrings(&link).await?;
-        let mut sites = BTreeMap::new();
         loop {
             let read = link.read(last, None).await?;
             // Others go on writing: who waited for the very end might wait long.
             let caught_up = read.len() < link::READ;
-            self.take(read, &mut last, &link, &mut sites).await;
+            self.take(read, &mut last, &link).await;
             if caught_up {
                 break;
             }
         }
-        self.look(&link, sites).await?;
+        self.look(&link).await?;
         self.take_completed(&link).await?;
-        self.known = Some((epoch.clone(), last));
         let place = url.place();
         tracing::info!(%place, "store reached, sharing what is known");
         app.store.connected.store(true, Ordering::Relaxed);
         app.store.tried.send_replace(true);
-        let mut writing = Box::pin(write(&app, &self.writer, &link, &epoch, retelling));
+        let writer = self.writer;
+        let mut writing = Box::pin(write(&app, &writer, &link, &epoch, retelling));
         loop {
             // A read that is given up has lost nothing: the next begins where the last one ended.
             tokio::select! {
@@ -199,9 +203,8 @@ impl Keeper {
                 read = link.read(last, Some(Duration::from_secs(1))) => {
                     let read = read?;
                     let take = async {
-                        let mut sites = BTreeMap::new();
-                        self.take(read, &mut last, &link, &mut sites).await;
-                        self.look(&link, sites).await
+                        self.take(read, &mut last, &link).await;
+                        self.look(&link).await
                     };
                     tokio::select! {
                         ended = &mut writing => return ended,
@@ -209,19 +212,12 @@ impl Keeper {
                     }
                 }
             }
-            self.known = Some((epoch.clone(), last));
         }
     }
 
-    /// Takes up what others have written, but for `sites` of which something is new.
-    async fn take(
-        &self,
-        read: Vec<Read>,
-        last: &mut EntryId,
-        link: &Link,
-        sites: &mut BTreeMap<SiteName, Paper>,
-    ) {
-        let app = &self.app;
+    /// Takes up what others have written, and notes of which sites something is new.
+    async fn take(&mut self, read: Vec<Read>, last: &mut EntryId, link: &Link) {
+        let app = Arc::clone(&self.app);
         for Read { id, payload } in read {
             let decoded = payload
                 .ok_or(codec::Damaged::Bad("fields"))
@@ -231,7 +227,7 @@ impl Keeper {
                 Err(error) => {
                     app.metrics.store_refused.add();
                     tracing::warn!(%error, %id, "entry of the store not read");
-                    *last = id;
+                    self.have_read(last, id);
                     continue;
                 }
             };
@@ -257,20 +253,31 @@ impl Keeper {
                             continue;
                         }
                     };
-                    let known = sites.entry(site).or_insert(paper);
+                    let known = self.unseen.entry(site).or_insert(paper);
                     *known = paper.max(*known);
                     taken += 1;
                 }
                 app.metrics.store_read.add_many(taken as u64);
             }
-            *last = id;
+            self.have_read(last, id);
+        }
+    }
+
+    /// An entry that has taken effect is not read again, whatever becomes of this session: its
+    /// visits would count twice.
+    fn have_read(&mut self, last: &mut EntryId, id: EntryId) {
+        *last = id;
+        if let Some((_, known)) = &mut self.known {
+            *known = id;
         }
     }
 
     /// Looks at sites of which something is new.
-    async fn look(&self, link: &Link, sites: BTreeMap<SiteName, Paper>) -> Result<(), Lost> {
-        for (site, paper) in sites {
+    async fn look(&mut self, link: &Link) -> Result<(), Lost> {
+        while let Some((site, paper)) = self.unseen.first_key_value() {
+            let (site, paper) = (site.clone(), *paper);
             sites::agree(&self.app, &self.writer, link, &site, paper, Source::There).await?;
+            self.unseen.remove(&site);
         }
         Ok(())
     }
@@ -344,6 +351,8 @@ async fn write(
             let mut completed = Vec::new();
             if changes.dropped > 0 {
                 retelling = Some(registry.retell());
+                // Evictions may be among what was dropped.
+                bridges = true;
             }
             if std::mem::take(&mut bridges) {
                 changes.others.extend(registry.retell_bridges(now));

@@ -20,7 +20,7 @@ use crate::testing::{TestSite, v1};
 const UNIX: u64 = 1_800_000_000;
 const HOST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 9));
 const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 7));
-const FILES: &[(&str, u8)] = &[("/a.png", 1)];
+const FILES: &[(&str, u8)] = &[("/a.png", 1), ("/b.png", 2)];
 
 fn at(secs: u64) -> Moment {
     Moment {

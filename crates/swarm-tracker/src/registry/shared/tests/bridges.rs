@@ -101,6 +101,29 @@ fn a_lease_ends_when_both_have_sent_its_visitors() {
 }
 
 #[test]
+fn an_older_offer_of_another_bundle_brings_no_older_lease() {
+    let (mut one, mut two, _) = two();
+    let bridge = bridge_at(8080);
+    let other = AnnounceRequest {
+        bridge: Some(BridgeOffer {
+            key: Some(bridge.key.public()),
+            hits: Some(100),
+            ..BridgeOffer::new(bridge.address.port())
+        }),
+        left: Some(0),
+        ..AnnounceRequest::new(v1(2), PeerId::new([1; 20]), bridge.address.port())
+    };
+    let via = Via::Http(Some("tracker.example"));
+    let reply = one.announce(at(0), bridge.address.ip(), &other, via);
+    reply.expect("accepted");
+    let told = one.take_changes();
+    offer(&mut two, 10, &bridge, |offer| offer.hits = Some(3));
+    prove(&mut two, 10, &bridge);
+    hear(&mut two, 20, 20, &told);
+    assert_eq!(visits_until_home(&mut two, 20), 3);
+}
+
+#[test]
 fn what_is_read_late_undoes_nothing_that_happened_since() {
     let (mut one, _) = sites_tracker();
     let (mut two, _) = sites_tracker_with(|config| {
