@@ -21,6 +21,8 @@ use crate::registry::Moment;
 pub(super) const ORDERS_AT_A_TIME: usize = 2;
 /// Orders begun in an hour, for all names together.
 const ORDERS_AN_HOUR: usize = 90;
+/// Of them those that are not for names of sites.
+const ORDERS_KEPT: usize = 20;
 /// Names of one registered domain that are given their first certificate in a week.
 const FIRST_A_WEEK: usize = 40;
 /// Certificates of one name in a week.
@@ -202,7 +204,7 @@ impl Schedule {
             .retain(|at| *at <= now.unix && now.unix - at < 3600);
         if self.ordering < ORDERS_AT_A_TIME && self.begun.len() < ORDERS_AN_HOUR {
             while let Some(name) = self.most_due(now) {
-                if self.is_full(&name, now.unix) {
+                if !self.may_begin(&name) || self.is_full(&name, now.unix) {
                     self.put_off(&name, now);
                     continue;
                 }
@@ -221,17 +223,25 @@ impl Schedule {
         Step::Wait(self.wait(now))
     }
 
-    /// Of the names whose time has come, first those that did not fail, and of these those that have
-    /// no certificate or whose ends soonest.
+    /// Of the names whose time has come, first the operator's, then those that did not fail, and of
+    /// these those that have no certificate or whose ends soonest.
     fn most_due(&self, now: Moment) -> Option<CertificateName> {
         let due = self.names.iter().filter(|(_, entry)| {
             entry.state == State::Idle && entry.due <= now.elapsed && entry.renew <= now.unix
         });
         let first = due.min_by_key(|(name, entry)| {
             let failures = self.past.of(name).map_or(0, |record| record.failures);
-            (failures, entry.held.map_or(0, |held| held.not_after))
+            let held_until = entry.held.map_or(0, |held| held.not_after);
+            // Strangers can have any number of names looked after.
+            (!entry.operator, failures, held_until)
         });
         first.map(|(name, _)| name.clone())
+    }
+
+    /// Whether there is an order left in this hour: the last few are for the operator's own names.
+    fn may_begin(&self, name: &CertificateName) -> bool {
+        let own = self.names.get(name).is_some_and(|entry| entry.operator);
+        own || self.begun.len() < ORDERS_AN_HOUR - ORDERS_KEPT
     }
 
     fn begin(&mut self, name: CertificateName, now: Moment) -> Step {

@@ -390,3 +390,25 @@ fn a_clock_that_is_set_back_holds_nothing_up() {
     assert!(schedule.unread().is_some());
     assert!(matches!(schedule.next(at(0)), Step::Order { .. }));
 }
+
+#[test]
+fn names_of_sites_leave_room_for_the_operators_own() {
+    let mut schedule = wanting(&["own.example"]);
+    schedule.found(&name("own.example"), life(0, 90 * DAY), 0.0);
+    let now = 61 * DAY;
+    for n in 0..200 {
+        let site = name(&format!("h{n}.s{n}.example"));
+        schedule.want(&site, Who::Site, at(now)).expect("room");
+    }
+    while schedule.unread().is_some() {}
+    assert_eq!(ordered(&mut schedule, now).as_deref(), Some("own.example"));
+    schedule.failed(&name("own.example"), "down".into(), None, at(now), 0.0);
+    let mut sites = 0;
+    while let Some(one) = ordered(&mut schedule, now) {
+        schedule.failed(&name(&one), "not here".into(), None, at(now), 0.0);
+        sites += 1;
+    }
+    assert_eq!(sites, ORDERS_AN_HOUR - ORDERS_KEPT - 1);
+    let again = ordered(&mut schedule, now + 120);
+    assert_eq!(again.as_deref(), Some("own.example"));
+}
