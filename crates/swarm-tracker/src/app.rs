@@ -291,7 +291,7 @@ impl App {
         let known = registry.withdraw(now, site);
         self.publish(registry.version());
         if let Some((root, Some(trust))) = known {
-            // The record itself is on the disk, if anybody wants it; here names must not pile up.
+            // The record itself is on the disk, if anybody wants it.
             let known = StoredSite {
                 site: site.clone(),
                 root,

@@ -4,16 +4,15 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use common::dns::{name_server, text};
+use common::redis::Redis;
 use common::{config, read_reply, start};
-use hickory_resolver::proto::op::{Message, ResponseCode};
-use hickory_resolver::proto::rr::rdata::TXT;
-use hickory_resolver::proto::rr::{RData, Record};
-use swarm_proto::manifest::SecretKey;
+use swarm_proto::manifest::{SecretKey, SiteRecord};
 use swarm_tracker::config::{OperatorConfig, PullConfig};
 use swarm_tracker::{TrackerConfig, TrackerHandle};
 
@@ -38,31 +37,13 @@ impl World {
 
     /// A name server, whose records hold for 30 s as far as the tracker is concerned.
     fn dns(&self) -> SocketAddr {
-        let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
-        let addr = socket.local_addr().expect("bound");
         let origins = Arc::clone(&self.origins);
-        std::thread::spawn(move || {
-            let mut buf = [0; 2048];
-            while let Ok((len, from)) = socket.recv_from(&mut buf) {
-                let question = Message::from_vec(&buf[..len]).expect("a question");
-                let query = question.queries[0].clone();
-                let mut answer = Message::response(question.metadata.id, question.metadata.op_code);
-                let origins = origins.lock().expect("nobody panics with it");
-                match origins.get(&query.name().to_string()) {
-                    None => answer.metadata.response_code = ResponseCode::NXDomain,
-                    Some(origin) => {
-                        let key = SecretKey::new([5; 32]).public();
-                        let text = format!("v=1; origin={origin}; operator={key}");
-                        let data = RData::TXT(TXT::new(vec![text]));
-                        answer.add_answer(Record::from_rdata(query.name().clone(), 1, data));
-                    }
-                }
-                answer.add_query(query);
-                let answer = answer.to_vec().expect("an answer");
-                let _ = socket.send_to(&answer, from);
-            }
-        });
-        addr
+        name_server(move |name, _| {
+            let origins = origins.lock().expect("nobody panics with it");
+            let key = SecretKey::new([5; 32]).public();
+            let origin = origins.get(name)?;
+            Some(text(format!("v=1; origin={origin}; operator={key}")))
+        })
     }
 
     /// An origin with one page.
@@ -130,9 +111,27 @@ async fn until(what: &str, mut is: impl FnMut() -> bool) {
     }
 }
 
+/// The record that the tracker has of the site, if any.
+fn record(tracker: &TrackerHandle, site: &str) -> Option<Vec<u8>> {
+    let mut stream = common::connect(tracker.http_addr());
+    let request = format!(
+        "GET /swarm/site/{site} HTTP/1.1\r\nHost: tracker.test\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).expect("sent");
+    let reply = read_reply(&mut stream).expect("an answer");
+    (reply.status == 200).then_some(reply.body)
+}
+
 /// Whether the tracker has a record of the site.
 fn has_record(tracker: &TrackerHandle, site: &str) -> bool {
-    visit(tracker, "tracker.test", &format!("/swarm/site/{site}")).0 == 200
+    record(tracker, site).is_some()
+}
+
+/// How many files the site has published here.
+fn files(tracker: &TrackerHandle, site: &str) -> Option<usize> {
+    let record = SiteRecord::parse(&record(tracker, site)?).expect("a record");
+    let manifest = record.manifest.claimed_manifest().expect("a manifest");
+    Some(manifest.files.len())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -147,18 +146,58 @@ async fn a_site_is_published_from_behind_a_link_and_withdrawn_when_it_takes_all_
     let (tracker, shutdown) = start(world.config(dir.path())).await;
     let (status, home) = visit(&tracker, "site.test", "/");
     assert_eq!(status, 302, "{home}");
-    until("published", || has_record(&tracker, "site.test")).await;
-    assert_eq!(tracker.sites_in_need().sites.len(), 1);
+    takes_all_back(&world, &tracker).await;
+    shutdown.cancel();
+    tracker.join().await;
+    // Nor does a restart bring it back.
+    let (tracker, shutdown) = start(world.config(dir.path())).await;
+    until("taken up again", || has_record(&tracker, "site.test")).await;
+    assert_eq!(files(&tracker, "site.test"), Some(0));
+    assert_eq!(tracker.totals().bundles, 0);
+    shutdown.cancel();
+    tracker.join().await;
+}
+
+/// `site.test` is published, and then takes all of it back.
+async fn takes_all_back(world: &World, tracker: &TrackerHandle) {
+    until("published", || {
+        visit(tracker, "site.test", "/");
+        files(tracker, "site.test") == Some(1)
+    })
+    .await;
+    until("in need", || tracker.sites_in_need().sites.len() == 1).await;
     world.says("Cache-Control: no-store");
     until("withdrawn", || {
-        visit(&tracker, "site.test", "/");
-        !has_record(&tracker, "site.test")
+        visit(tracker, "site.test", "/");
+        files(tracker, "site.test") == Some(0)
     })
     .await;
     assert_eq!(tracker.totals().bundles, 0);
     assert!(tracker.sites_in_need().sites.is_empty());
-    // It may change its mind again.
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_site_took_back_does_not_come_back_from_the_store() {
+    let world = World::default();
+    let dir = tempfile::tempdir().expect("a directory");
+    let redis = Redis::start();
     world.says("Cache-Control: max-age=1");
+    world.consents("site.test", &format!("http://{}", world.origin()));
+    let mut config = world.config(dir.path());
+    config.store = redis.url().parse().expect("a good URL");
+    let (tracker, shutdown) = start(config.clone()).await;
+    takes_all_back(&world, &tracker).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(files(&tracker, "site.test"), Some(0));
+    assert!(tracker.sites_in_need().sites.is_empty());
+    shutdown.cancel();
+    tracker.join().await;
+    // Its disk is lost, the store is not; the key is the same.
+    std::fs::remove_dir_all(dir.path().join("state/sites")).expect("there");
+    let (tracker, shutdown) = start(config).await;
+    until("taken up again", || has_record(&tracker, "site.test")).await;
+    assert_eq!(files(&tracker, "site.test"), Some(0));
+    assert!(tracker.sites_in_need().sites.is_empty());
     shutdown.cancel();
     tracker.join().await;
 }

@@ -1,6 +1,6 @@
 //! One site that is carried: copied, published, seeded, and in need while visitors come.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,8 +11,11 @@ use bytes::Bytes;
 use swarm_peer::publish::{KeyStore, PublishConfig, PublishError, Published, publish};
 use swarm_peer::{AddBundle, NodeError, Source, Storage, Trust};
 use swarm_proto::id::SwarmId;
-use swarm_proto::limits::ALARM_LIFETIME_SECS_MAX;
-use swarm_proto::manifest::{Alarm, HomeUrl, SignedAlarm, SiteName, SitePath, TrustError};
+use swarm_proto::limits::{ALARM_LIFETIME_SECS_MAX, MANIFEST_LIFETIME_SECS_MAX};
+use swarm_proto::manifest::{
+    Alarm, HomeUrl, SignedAlarm, SignedManifest, SiteManifest, SiteName, SitePath, SiteRecord,
+    TrustError,
+};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
@@ -443,9 +446,6 @@ impl Carrying {
 
     /// Raises, renews or lowers the alarm.
     fn keep_alarm(&mut self) -> Result<(), CarryError> {
-        let Some(sequence) = self.sequence else {
-            return Ok(());
-        };
         let now = Instant::now();
         // A site that has taken all of it back wants its visitors at home.
         let in_need = self.in_need() && self.puller.copy().len() > 0;
@@ -453,6 +453,13 @@ impl Carrying {
             (true, Some(renew)) if renew > now => return Ok(()),
             (false, None) => return Ok(()),
             (in_need, _) => in_need,
+        };
+        self.say_alarm(stands)
+    }
+
+    fn say_alarm(&mut self, stands: bool) -> Result<(), CarryError> {
+        let Some(sequence) = self.sequence else {
+            return Ok(());
         };
         let keys = KeyStore::open(
             &self.dir.join("keys"),
@@ -475,18 +482,46 @@ impl Carrying {
         let signed = SignedAlarm::sign(&alarm, key)?.to_bytes();
         self.last_issued = issued;
         self.app.alarm(Bytes::from(signed))?;
-        self.renew = stands.then(|| now + ALARM / 2);
+        self.renew = stands.then(|| Instant::now() + ALARM / 2);
         Ok(())
     }
 
-    /// The site has taken back all that was copied: nobody is to have it from us any more.
+    /// The site has taken back all that was copied: nobody is to have it from us any more. What is
+    /// newest counts, here, with other trackers and with volunteers: a manifest of nothing.
     async fn take_back(&mut self) -> Result<(), CarryError> {
+        if self.renew.is_some() {
+            self.say_alarm(false)?;
+        }
+        let keys = KeyStore::open(
+            &self.dir.join("keys"),
+            &self.carried.site,
+            self.app.now().unix,
+        )?;
+        let created = self.app.now().unix;
+        let sequence = keys.last_sequence()?.saturating_add(1);
+        let manifest = SiteManifest {
+            site: self.carried.site.clone(),
+            sequence,
+            created,
+            expires: created.saturating_add(MANIFEST_LIFETIME_SECS_MAX),
+            stamped: false,
+            bundles: Vec::new(),
+            files: BTreeMap::new(),
+        };
+        keys.remember_sequence(sequence)?;
+        let record = SiteRecord {
+            keys: keys.chain().clone(),
+            manifest: SignedManifest::sign(&manifest, keys.publish_key())?,
+            stamp: None,
+        };
+        self.app.register(Bytes::from(record.to_bytes())).await?;
+        self.app
+            .registry()
+            .end_retired(self.app.now(), &self.carried.site);
         self.stop_seeding();
-        (self.sequence, self.renew, self.sign_again) = (None, None, u64::MAX);
-        self.app.withdraw(&self.carried.site).await;
-        let (site, root) = (self.carried.site.clone(), self.operator.key.public);
-        self.app.pin(site, root).await;
+        (self.sequence, self.sign_again) = (None, u64::MAX);
         let copy = self.puller.copy();
+        // Of nothing there is nothing to publish.
         copy.listed();
         copy.remove_stale(&BTreeSet::new())?;
         Ok(copy.save()?)
@@ -518,6 +553,11 @@ impl Carrying {
     /// The site no longer wants to be carried, or makes way.
     async fn leave(&mut self) {
         tracing::info!(site = %self.carried.site, "is left");
+        if self.sequence.is_some()
+            && let Err(error) = self.take_back().await
+        {
+            tracing::warn!(site = %self.carried.site, %error, "left as it was published");
+        }
         self.stop_seeding();
         let name = CertificateName::try_from(&self.carried.site);
         if let (Some(certificates), Ok(name)) = (&self.app.certificates, name) {

@@ -1,6 +1,6 @@
 //! What is known of who consented, and who may be asked about now. Time is an argument.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use swarm_proto::manifest::SiteName;
@@ -11,6 +11,9 @@ const KNOWN_MAX: usize = 20_000;
 /// Lookups a second, and at once: anybody can name any number of names.
 const RATE: f64 = 20.0;
 const BURST: f64 = 100.0;
+/// Sites taken up in an hour: each leaves a file behind, and asks for a certificate.
+const TAKEN_UP_AN_HOUR: usize = 60;
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// Sites that have not consented, and the right to ask about others.
 #[derive(Debug)]
@@ -19,6 +22,8 @@ pub(super) struct Consents {
     refused: HashMap<SiteName, Duration>,
     tokens: f64,
     refilled: Duration,
+    /// When sites were taken up in the last hour.
+    taken_up: VecDeque<Duration>,
 }
 
 /// Whether a site may be asked about.
@@ -38,6 +43,7 @@ impl Consents {
             refused: HashMap::new(),
             tokens: BURST,
             refilled: Duration::ZERO,
+            taken_up: VecDeque::new(),
         }
     }
 
@@ -66,6 +72,18 @@ impl Consents {
         }
         self.tokens -= 1.0;
         May::Ask
+    }
+
+    /// Whether one more site may be taken up at `now`; if so, it counts.
+    pub(super) fn may_take_up(&mut self, now: Duration) -> bool {
+        while self.taken_up.front().is_some_and(|at| *at + HOUR <= now) {
+            self.taken_up.pop_front();
+        }
+        let may = self.taken_up.len() < TAKEN_UP_AN_HOUR;
+        if may {
+            self.taken_up.push_back(now);
+        }
+        may
     }
 
     /// `site` has not consented, and need not be asked about for so long.
@@ -105,6 +123,17 @@ mod tests {
         assert_eq!(ask(secs(0), 0), 100);
         assert_eq!(ask(secs(1), 1000), 20);
         assert_eq!(ask(secs(1000), 2000), 100);
+    }
+
+    #[test]
+    fn so_many_sites_are_taken_up_in_an_hour_and_no_more() {
+        let mut consents = Consents::new();
+        let mut taken_up = |now| {
+            (0..1000)
+                .filter(|_| consents.may_take_up(secs(now)))
+                .count()
+        };
+        assert_eq!([taken_up(0), taken_up(3599), taken_up(3600)], [60, 0, 60]);
     }
 
     #[test]

@@ -186,7 +186,7 @@ impl Operator {
         for site in names {
             if app.registry().anchor(&site).is_none() {
                 match self.consent_of(&site).await {
-                    Ok((Some(consent), lasts)) => self.adopt(app, site, consent, lasts),
+                    Ok((Some(consent), lasts)) => self.adopt(app, site, consent, lasts, true),
                     Ok((None, _)) => {
                         tracing::info!(%site, "consents no longer, its copy is left alone")
                     }
@@ -231,7 +231,7 @@ impl Operator {
         app.metrics.consents_asked.add();
         let refused_for = match self.consent_of(site).await {
             Ok((Some(consent), lasts)) => {
-                self.adopt(app, site.clone(), consent, lasts);
+                self.adopt(app, site.clone(), consent, lasts, false);
                 if self.carried().contains_key(site) {
                     return true;
                 }
@@ -299,6 +299,7 @@ impl Operator {
         site: SiteName,
         consent: Consent,
         valid_for: Duration,
+        resumed: bool,
     ) {
         let mut carried = self.carried.write().unwrap_or_else(PoisonError::into_inner);
         if carried.contains_key(&site) {
@@ -319,6 +320,10 @@ impl Operator {
         let homes = carried.values().map(|carried| carried.home());
         if !may_be_home(&consent.origin, homes) {
             tracing::warn!(%site, origin = %consent.origin, "consents, but cannot be at home there");
+            return;
+        }
+        if !resumed && !self.consents().may_take_up(app.now().elapsed) {
+            tracing::warn!(%site, "consents, but as many sites were taken up in this hour as may be");
             return;
         }
         tracing::info!(%site, origin = %consent.origin, "consents, and is carried from now on");

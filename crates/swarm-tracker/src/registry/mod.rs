@@ -172,6 +172,13 @@ impl Registry {
         }
     }
 
+    /// Bundles of a site's older manifests are tracked no longer: nobody is to finish with them.
+    pub fn end_retired(&mut self, now: Moment, site: &SiteName) {
+        let site = self.sites.get_mut(site);
+        let over = site.map_or_else(Vec::new, |site| site.take_retired(Duration::MAX));
+        self.release(now, &over);
+    }
+
     /// Forgets a site whose operator we are no longer; what was known of it is returned.
     pub fn withdraw(
         &mut self,
